@@ -1,0 +1,148 @@
+//! What the host process and a VMM process say to each other.
+//!
+//! One unix stream socket a guest, inherited by the VMM as descriptor [`CONTROL_FD`]. Both directions carry *frames*: a
+//! 32-bit little-endian length, then that many bytes of a postcard-encoded [`ToVmm`] or [`ToHost`].
+//!
+//! ```text
+//!   host                              vmm
+//!    | -- Start ----------------------> |   first, exactly once
+//!    | <--------------------- Ready --- |   guest memory exists, vCPUs not yet running
+//!    | -- Run ------------------------> |
+//!    | <-------------------- Status --- |   every STATUS_INTERVAL, unasked
+//!    | -- Allocate -------------------> |   in force at once when it grows; when it shrinks, once Status says so
+//!    | <--------------------- Merge --- |   dedup: hashes, pages, dropped frames, answers to Retire
+//!    | -- Merge ----------------------> |   dedup: answers, Retire
+//!    | -- Stop -----------------------> |
+//!    | <------------------ Finished --- |   last; then the VMM closes the socket and exits
+//! ```
+//!
+//! Never in here: a message longer than [`FRAME_BYTES_MAX`], a message with a pointer or descriptor in it, trust. Whoever reads
+//! checks: gfns against the guest's size, frame numbers against the store's, counts against the bounds stated here.
+
+#![forbid(unsafe_code)]
+
+pub mod codec;
+pub mod merge;
+pub mod status;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use codec::{Error, decode, encode, read_frame, write_frame};
+pub use merge::{MergeAnswer, MergeRequest};
+pub use status::GuestStatus;
+
+/// Version of the messages; a VMM of another version refuses to start.
+pub const PROTOCOL_VERSION: u32 = 1;
+/// Longest frame, bytes: a full batch of published pages and change.
+pub const FRAME_BYTES_MAX: usize = 1 << 20;
+/// How often a VMM sends its status.
+pub const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Descriptor of the control socket in a VMM process.
+pub const CONTROL_FD: i32 = 3;
+/// Descriptor of the domain's frame store in a VMM process, open read-only.
+pub const STORE_FD: i32 = 4;
+/// Descriptor of the store's published bitmap in a VMM process, open read-only: one bit a frame.
+pub const PUBLISHED_FD: i32 = 5;
+
+/// What executes the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VcpuKind {
+    /// KVM vCPUs.
+    Kvm,
+    /// Host threads over the same guest memory, for machines without `/dev/kvm`.
+    Hosted,
+}
+
+/// Which levers a guest's VMM may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Levers {
+    /// Share equal pages.
+    pub dedup: bool,
+    /// Offer a balloon device.
+    pub balloon: bool,
+    /// Evict (compress) pages.
+    pub pager: bool,
+}
+
+/// Everything a VMM needs to build its guest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GuestConfig {
+    /// [`PROTOCOL_VERSION`] of the host.
+    pub protocol_version: u32,
+    /// Unique in the run; for logs.
+    pub name: String,
+    /// Number of the guest in its run, from 0.
+    pub guest: u32,
+    /// Guest RAM, bytes, a multiple of the page size.
+    pub memory_bytes: u64,
+    /// vCPUs.
+    pub vcpus: u32,
+    /// KVM or host threads.
+    pub vcpu: VcpuKind,
+    /// A `wire::machine::Workload`, by number.
+    pub workload: u32,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Raw image that RAM starts from, and is compared with at the end.
+    pub image: Option<std::path::PathBuf>,
+    /// Which levers there are.
+    pub levers: Levers,
+    /// Frames in the store: the length of the store is this many pages.
+    pub store_frames: u32,
+    /// Secret of the sharing domain that keys the content hashes.
+    pub hash_secret: u64,
+    /// Allocation to start with, bytes.
+    pub allocation_bytes: u64,
+    /// Balloon to start with, bytes: what the guest is asked for before it runs.
+    pub balloon_bytes: u64,
+    /// What the guest keeps from the balloon, bytes.
+    pub floor_bytes: u64,
+    /// Address-space areas aliases may cost, half of which is one alias run.
+    pub vma_budget: u32,
+}
+
+/// Host to VMM.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToVmm {
+    /// Build the guest.
+    Start(Box<GuestConfig>),
+    /// Let the vCPUs run.
+    Run,
+    /// A new allocation and balloon request, bytes.
+    Allocate {
+        /// Host memory the guest may keep.
+        allocation_bytes: u64,
+        /// Memory the guest is asked to give up.
+        balloon_bytes: u64,
+    },
+    /// Stop the vCPUs where they are.
+    Pause,
+    /// Let them go on.
+    Resume,
+    /// Answers and orders of the frame store.
+    Merge(MergeAnswer),
+    /// Let the guest verify what it holds, then end.
+    Stop,
+}
+
+/// VMM to host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToHost {
+    /// The guest is built.
+    Ready,
+    /// How the guest is.
+    Status(Box<GuestStatus>),
+    /// Questions and reports of the scanner.
+    Merge(MergeRequest),
+    /// The guest has ended; the last message.
+    Finished {
+        /// `Ok` when the guest verified all it held; otherwise why not, in one line.
+        result: Result<(), String>,
+        /// The last word on everything.
+        status: Box<GuestStatus>,
+    },
+}

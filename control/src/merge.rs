@@ -1,0 +1,68 @@
+//! The merge protocol: how a VMM's scanner and the domain's frame store agree on what is shared.
+//!
+//! ```text
+//!   scanner                                    store
+//!    | -- Hashes [(gfn, hash)] ---------------> |   stable private pages, keyed xxh3
+//!    | <------------- Answers [(gfn, answer)] - |   Share(frame) | Publish(frame)     (nothing is said of the others)
+//!    | -- Pages [(gfn, frame, hash, bytes)] --> |   for each Publish; the store hashes the bytes itself
+//!    | <------------- Answers [(gfn, Share)] -- |   once the bytes are in place and the published bit is set
+//!    |    (the VMM compares and adopts; then holds the frame)
+//!    | -- Dropped [frame] --------------------> |   the VMM's last reference is gone
+//!    | <------------------- Retire [frame] ---- |   nobody is known to hold it; the published bit is clear
+//!    | -- Retired [(frame, held)] ------------> |   held: an adoption was under way; the store publishes it again
+//!    |                                          |   all answered "not held": the hole is punched
+//! ```
+//!
+//! A frame is *held* by a VMM from `Share` being sent until `Dropped`, or a `Retired` answer without `held`, or the VMM's death.
+//! (A VMM that answers nothing to `Share` because the content had changed sends `Dropped` for it.)
+
+use serde::{Deserialize, Serialize};
+
+/// Most entries in one message of any kind.
+pub const BATCH_MAX: usize = 1024;
+/// Most pages in one [`MergeRequest::Pages`].
+pub const PAGES_MAX: usize = 64;
+
+/// VMM to store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum MergeRequest {
+    /// Pages whose content has not changed between two visits: `(gfn, hash)`.
+    Hashes(Vec<(u32, u64)>),
+    /// Content the store asked for.
+    Pages(Vec<Page>),
+    /// Frames adopted from the published bitmap alone, without an answer: same-address sharing. From here on held.
+    Adopted(Vec<u32>),
+    /// Frames that this VMM holds no more.
+    Dropped(Vec<u32>),
+    /// Answers to [`MergeAnswer::Retire`]: `(frame, still held)`.
+    Retired(Vec<(u32, bool)>),
+}
+
+/// One page for the store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Page {
+    /// Where the VMM has it.
+    pub gfn: u32,
+    /// Where the store wants it.
+    pub frame: u32,
+    /// 4096 bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// Store to VMM.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum MergeAnswer {
+    /// To hashes and pages; pages that nothing is said of stay as they are.
+    Answers(Vec<(u32, Answer)>),
+    /// These frames' published bits are clear: say whether you hold them.
+    Retire(Vec<u32>),
+}
+
+/// What to do with one page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// Compare it with this frame; share it if equal.
+    Share(u32),
+    /// Send it, for this frame.
+    Publish(u32),
+}

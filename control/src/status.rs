@@ -1,0 +1,190 @@
+//! How a guest is: the figures a VMM sends, ten times a second, and everything shown anywhere is made of.
+
+use serde::{Deserialize, Serialize};
+
+/// Latency buckets: bucket `i` counts faults served in at most [`latency_bound_ns`]`(i)`; the last one has no bound.
+pub const LATENCY_BUCKETS: usize = 42;
+
+/// Upper bound of a bucket, ns: 1 µs, 1.41 µs, 2 µs, ... to 1 s by factors of √2.
+pub fn latency_bound_ns(bucket: usize) -> u64 {
+    if bucket + 1 >= LATENCY_BUCKETS {
+        return u64::MAX;
+    }
+    let octave = 1000u64 << (bucket / 2);
+    if bucket.is_multiple_of(2) { octave } else { octave + octave * 414 / 1000 }
+}
+
+/// The bucket that counts `ns`.
+pub fn latency_bucket(ns: u64) -> usize {
+    (0..LATENCY_BUCKETS).find(|&bucket| ns <= latency_bound_ns(bucket)).unwrap_or(LATENCY_BUCKETS - 1)
+}
+
+/// Everything about one guest at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GuestStatus {
+    /// Guest RAM, bytes.
+    pub memory_bytes: u64,
+    /// See [`PagerStatus`].
+    pub pager: PagerStatus,
+    /// See [`DedupStatus`].
+    pub dedup: DedupStatus,
+    /// See [`BalloonStatus`].
+    pub balloon: BalloonStatus,
+    /// See [`WorkloadStatus`].
+    pub workload: WorkloadStatus,
+}
+
+/// Guest pages by state. They sum to the guest's RAM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageCounts {
+    /// Its own anonymous host page.
+    pub private: u64,
+    /// A frame of the store.
+    pub shared: u64,
+    /// Zero, or never touched.
+    pub zero: u64,
+    /// Given up by the guest.
+    pub ballooned: u64,
+    /// In the compressed pool, same-filled ones included.
+    pub compressed: u64,
+    /// In the swap file.
+    pub swapped: u64,
+}
+
+/// Memory as the page-state table has it, and what its upkeep did so far.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PagerStatus {
+    /// Allocation asked for last by the host, bytes.
+    pub allocation_bytes: u64,
+    /// Upper bound of what the guest uses now or may use before the next check, bytes: the host must count with this much.
+    pub committed_bytes: u64,
+    /// Host memory in use by the table's account, bytes: private pages, pool and overhead.
+    pub resident_bytes: u64,
+    /// Part of it that is the compressed pool.
+    pub pool_bytes: u64,
+    /// Part of it that is neither guest pages nor pool.
+    pub overhead_bytes: u64,
+    /// Pages by state.
+    pub pages: PageCounts,
+    /// Part of `pages.zero` that the guest had touched before.
+    pub zero_touched: u64,
+    /// Part of `pages.ballooned` that the guest had touched before.
+    pub ballooned_touched: u64,
+    /// Faults served: page absent, nothing in the store at that place.
+    pub faults_missing_total: u64,
+    /// Faults served: page absent, something in the store at that place.
+    pub faults_minor_total: u64,
+    /// Faults served: write to a protected page.
+    pub faults_write_protect_total: u64,
+    /// Faults by service time; see [`latency_bound_ns`].
+    pub fault_latency: Vec<u64>,
+    /// Service time of all faults, ns.
+    pub fault_ns_total: u64,
+    /// Longest service, ns.
+    pub fault_ns_max: u64,
+    /// Time vCPUs were blocked in faults, ns.
+    pub stall_ns_total: u64,
+    /// Faults that had to wait for memory.
+    pub faults_without_credit_total: u64,
+    /// Pages evicted.
+    pub evictions_total: u64,
+    /// Pages brought back from a tier by a fault.
+    pub promotions_total: u64,
+    /// Pages brought back soon after their eviction.
+    pub refaults_total: u64,
+    /// Pages that would not compress.
+    pub incompressible_total: u64,
+    /// Shared pages that were written to.
+    pub breaks_total: u64,
+    /// Evictor threads' CPU time, ns.
+    pub evict_cpu_ns: u64,
+    /// Fault threads' CPU time, ns.
+    pub fault_cpu_ns: u64,
+}
+
+/// What the scanner did so far, and why pages are not shared.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DedupStatus {
+    /// Merges with the frame at the page's own address.
+    pub merged_same_address_total: u64,
+    /// Merges with a frame elsewhere.
+    pub merged_alias_total: u64,
+    /// Pages found to be all zero and dropped.
+    pub merged_zero_total: u64,
+    /// Pages hashed.
+    pub hashed_total: u64,
+    /// Pages sent to the store.
+    pub published_total: u64,
+    /// Comparisons that failed: the page had changed, or hashes collided.
+    pub mismatches_total: u64,
+    /// Whole passes over the guest.
+    pub passes_total: u64,
+    /// Scanner's CPU time, ns.
+    pub cpu_ns: u64,
+    /// Address-space areas that aliases cost now.
+    pub vmas: u64,
+    /// Private pages at the last pass: hash differed from the pass before.
+    pub unmerged_volatile: u64,
+    /// Private pages at the last pass: stable, content not seen elsewhere.
+    pub unmerged_unique: u64,
+    /// Private pages at the last pass: an alias would exceed the VMA budget.
+    pub unmerged_vma_budget: u64,
+}
+
+/// The balloon, and what the guest says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BalloonStatus {
+    /// Asked for, bytes.
+    pub requested_bytes: u64,
+    /// Given by the guest, bytes.
+    pub actual_bytes: u64,
+    /// Pages taken in all.
+    pub inflated_pages_total: u64,
+    /// Pages given back in all.
+    pub deflated_pages_total: u64,
+    /// Pages reported free in all.
+    pub reported_pages_total: u64,
+    /// Requests of the guest that were refused as malformed.
+    pub rejected_total: u64,
+    /// A driver is working the device.
+    pub driver_ok: bool,
+    /// The guest's statistics, `(tag, value)`; what it did not report is absent.
+    pub statistics: Vec<(u16, u64)>,
+}
+
+/// The sum of the vCPUs' report pages; see `wire::machine::VcpuReport`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WorkloadStatus {
+    /// Operations done.
+    pub operations_total: u64,
+    /// Pages read whole and found right.
+    pub pages_verified_total: u64,
+    /// Pages found wrong.
+    pub pages_corrupt_total: u64,
+    /// Address of the first wrong page.
+    pub first_corrupt_gpa: u64,
+    /// Allocations in the guest that found no page.
+    pub allocation_failures_total: u64,
+    /// Workload under way, by number.
+    pub phase: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latency_bounds_rise_from_a_microsecond_to_a_second() {
+        assert_eq!(latency_bound_ns(0), 1_000);
+        assert!((0..LATENCY_BUCKETS - 1).all(|bucket| latency_bound_ns(bucket) < latency_bound_ns(bucket + 1)));
+        assert!(latency_bound_ns(LATENCY_BUCKETS - 2) >= 1_000_000_000);
+    }
+
+    #[test]
+    fn a_latency_falls_into_the_first_bucket_that_holds_it() {
+        for ns in [0, 1, 1_000, 1_001, 1_414, 1_415, 65_000, 1 << 29, u64::MAX] {
+            let bucket = latency_bucket(ns);
+            assert!(ns <= latency_bound_ns(bucket) && (bucket == 0 || ns > latency_bound_ns(bucket - 1)));
+        }
+    }
+}

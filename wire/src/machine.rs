@@ -1,0 +1,178 @@
+//! The bare machine: its memory map, its doorbell, and the pages it shares with the VMM.
+//!
+//! ```text
+//!   0                      RAM, all of it managed by the pager (up to 256 GiB)
+//!   0x40_0000_0000         BALLOON     virtio-mmio register window      } any access exits to the VMM
+//!   0x40_0000_1000         CONSOLE     16550, byte registers            }
+//!   0x40_0000_2000         DOORBELL    park, exit                       }
+//!   0x40_0100_0000         FIRMWARE    unmanaged memory, no exits:
+//!                            +0          BootInfo, written by the VMM before the start
+//!                            +0x1000     Control, written by the VMM while the guest runs
+//!                            +0x2000     VcpuReport × vCPUs, written by the guest
+//!                            +0x10000    the guest image; behind it stacks and page tables
+//! ```
+//!
+//! The guest runs in ring 3 with identity page tables of the VMM's making, and has no interrupts: the "interrupt line"
+//! of its devices is [`Control::interrupt`], a word it can poll without an exit. Nothing of the guest image lies in
+//! RAM, so that a RAM image loaded from a file can be compared with that file at the end.
+
+use core::sync::atomic::{AtomicU32, AtomicU64};
+
+/// Largest RAM of a bare guest, bytes: the device window starts there.
+pub const RAM_BYTES_MAX: u64 = 0x40_0000_0000;
+/// The balloon's virtio-mmio registers.
+pub const BALLOON_BASE: u64 = 0x40_0000_0000;
+/// The 16550's registers.
+pub const CONSOLE_BASE: u64 = 0x40_0000_1000;
+/// The doorbell's registers.
+pub const DOORBELL_BASE: u64 = 0x40_0000_2000;
+/// End of the windows whose accesses exit.
+pub const MMIO_END: u64 = 0x40_0000_3000;
+/// Unmanaged memory for boot information, control, reports and the guest image.
+pub const FIRMWARE_BASE: u64 = 0x40_0100_0000;
+/// Bytes of [`FIRMWARE_BASE`]'s memory; only what is touched costs anything.
+pub const FIRMWARE_BYTES: u64 = 0x40_0000;
+/// Where [`Control`] lies.
+pub const CONTROL_BASE: u64 = FIRMWARE_BASE + 0x1000;
+/// Where the [`VcpuReport`]s lie, one after the other.
+pub const REPORT_BASE: u64 = FIRMWARE_BASE + 0x2000;
+/// Where the guest image is linked to.
+pub const IMAGE_BASE: u64 = FIRMWARE_BASE + 0x1_0000;
+/// Bytes the image may take; stacks start behind it.
+pub const IMAGE_BYTES_MAX: u64 = 0x10_0000;
+/// Where the vCPUs' stacks start, [`STACK_BYTES`] each, growing down from their ends.
+pub const STACK_BASE: u64 = IMAGE_BASE + IMAGE_BYTES_MAX;
+/// Bytes of one vCPU's stack.
+pub const STACK_BYTES: u64 = 0x1_0000;
+/// Where the VMM builds the page tables.
+pub const PAGE_TABLE_BASE: u64 = STACK_BASE + VCPUS_MAX as u64 * STACK_BYTES;
+/// Most vCPUs of a bare guest; limited by the report pages.
+pub const VCPUS_MAX: usize = 16;
+
+/// Doorbell, W 32 bits: wait until an interrupt is pending, a stop is asked for, or this many milliseconds have passed.
+pub const DOORBELL_PARK: u64 = 0;
+/// Doorbell, W 32 bits: this vCPU is done; the value is its exit code, 0 for success.
+pub const DOORBELL_EXIT: u64 = 4;
+
+/// [`BootInfo::magic`].
+pub const BOOT_MAGIC: u64 = u64::from_le_bytes(*b"ballast1");
+
+/// What a guest is to do; see the guest image for what each does.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workload {
+    /// Nothing: park.
+    Idle = 0,
+    /// Pages that every guest has too.
+    Identical = 1,
+    /// Reads and writes of skewed popularity.
+    Zipf = 2,
+    /// Allocate, write, verify, free.
+    Churn = 3,
+    /// McCalpin's STREAM kernels.
+    Stream = 4,
+    /// Random updates (HPCC RandomAccess).
+    Gups = 5,
+    /// Touch everything there is, incompressible.
+    Hog = 6,
+    /// Phases of the others, different for each guest.
+    Mixed = 7,
+    /// RAM came from an image file: read it, change nothing.
+    Image = 8,
+}
+
+impl Workload {
+    /// Every workload with its name at the command line. `image` is chosen by `--image`, not by name.
+    pub const NAMES: [(&'static str, Workload); 8] = [
+        ("idle", Workload::Idle),
+        ("identical", Workload::Identical),
+        ("zipf", Workload::Zipf),
+        ("churn", Workload::Churn),
+        ("stream", Workload::Stream),
+        ("gups", Workload::Gups),
+        ("hog", Workload::Hog),
+        ("mixed", Workload::Mixed),
+    ];
+
+    /// The workload with this number, if there is one.
+    pub fn from_number(number: u32) -> Option<Workload> {
+        let named = Self::NAMES.iter().map(|&(_, workload)| workload);
+        named.chain([Workload::Image]).find(|&workload| workload as u32 == number)
+    }
+}
+
+/// Written by the VMM before the guest starts; constant afterwards.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct BootInfo {
+    /// [`BOOT_MAGIC`].
+    pub magic: u64,
+    /// Bytes of RAM, from address 0.
+    pub ram_bytes: u64,
+    /// Seed of everything random in the guest, the same for every guest of a run.
+    pub seed: u64,
+    /// Number of the guest in its run, from 0: what makes its own pages its own.
+    pub guest: u32,
+    /// vCPUs.
+    pub vcpus: u32,
+    /// A [`Workload`].
+    pub workload: u32,
+    /// 1 when there is a balloon device to drive.
+    pub balloon: u32,
+    /// Bytes the guest will never give to the balloon.
+    pub floor_bytes: u64,
+}
+
+/// Written by the VMM while the guest runs.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct Control {
+    /// Nonzero once the guest is to verify what it still holds and exit.
+    pub stop: AtomicU32,
+    /// Nonzero while a device's interrupt is pending: the machine's interrupt line.
+    pub interrupt: AtomicU32,
+    /// Milliseconds since the guest started, to within a few tens.
+    pub now_ms: AtomicU64,
+}
+
+/// Written by one vCPU, read by the VMM at any time. Counters only grow; relaxed everywhere.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct VcpuReport {
+    /// Operations of the workload done.
+    pub operations: AtomicU64,
+    /// Pages read whole and found right.
+    pub pages_verified: AtomicU64,
+    /// Pages read and found wrong.
+    pub pages_corrupt: AtomicU64,
+    /// Guest-physical address of the first wrong page.
+    pub first_corrupt_gpa: AtomicU64,
+    /// Pages the allocator holds free.
+    pub pages_free: AtomicU64,
+    /// Anonymous pages.
+    pub pages_anonymous: AtomicU64,
+    /// Clean (droppable) pages.
+    pub pages_clean: AtomicU64,
+    /// Pages in the balloon.
+    pub pages_ballooned: AtomicU64,
+    /// Allocations that found no page, after dropping clean ones.
+    pub allocation_failures: AtomicU64,
+    /// Clean pages dropped for the balloon or for an allocation.
+    pub clean_drops: AtomicU64,
+    /// The [`Workload`] under way (for `mixed`: the phase).
+    pub phase: AtomicU64,
+    /// Pages verified after [`Control::stop`]; the vCPU writes its exit code when the last one is done.
+    pub pages_verified_at_end: AtomicU64,
+    /// Pages that were reported free to the host, in all.
+    pub pages_reported: AtomicU64,
+    /// Keeps each vCPU on cache lines of its own.
+    pub reserved: [u64; 19],
+}
+
+const _: () = {
+    assert!(size_of::<BootInfo>() == 48);
+    assert!(size_of::<Control>() == 16);
+    assert!(size_of::<VcpuReport>() == 256);
+    assert!(REPORT_BASE + (VCPUS_MAX * size_of::<VcpuReport>()) as u64 <= IMAGE_BASE);
+    assert!(PAGE_TABLE_BASE < FIRMWARE_BASE + FIRMWARE_BYTES);
+};
