@@ -1,1 +1,135 @@
-//! balloon
+//! The traditional memory balloon device (VIRTIO 1.3, 5.5), without a transport.
+//!
+//! ```text
+//!   driver                               Balloon                                   PageSink
+//!    | inflateq  [page numbers] ----------> | copy out, check against RAM, sort ------> inflate(range)
+//!    | deflateq  [page numbers] ----------> |                                  ------> deflate(range)
+//!    | reporting [free buffers] ----------> | align inward, check, merge       ------> report_free(range)
+//!    | statsq    [tag, value] ------------> | parse; keep the buffer: returning it asks for news
+//!    | config    num_pages <--, actual -->  |
+//! ```
+//!
+//! Whatever a queue says is an allegation. It becomes a range of frame numbers only by the checks here, and:
+//!
+//! * no range reaches the sink that is empty or reaches outside RAM;
+//! * a malformed request is a typed [`Error`], counted, and handed back to the driver; a ring that lies about itself is
+//!   [`Error::Ring`], after which the device needs a reset; nothing the guest does is a panic;
+//! * a call does a bounded amount of work ([`CHAINS_PER_TURN`], [`NUMBERS_PER_TURN`]) and says when there is more;
+//! * no lock is held while guest memory is touched, which may block in a page fault, or while the sink works;
+//! * reported pages are never written: only their addresses matter.
+
+#![forbid(unsafe_code)]
+
+mod buffers;
+mod device;
+mod numbers;
+mod queues;
+mod ranges;
+mod reporting;
+mod statistics;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use vm_memory::{GuestAddress, GuestMemoryError};
+
+pub use device::{Balloon, CHAINS_PER_TURN, FEATURES, NUMBERS_PER_TURN, Progress, Status};
+pub use numbers::{NUMBERS_PER_BATCH, NUMBERS_PER_CHAIN_MAX};
+pub use queues::{BalloonQueue, QUEUE_COUNT, QUEUE_SIZE_MAX};
+pub use statistics::STATISTICS_MAX;
+
+/// Where page ranges go. Frame numbers are inside RAM, ranges are not empty.
+pub trait PageSink: Send + Sync {
+    /// The guest gave these frames up. Called before the driver gets its buffer back.
+    fn inflate(&self, range: Range<u32>);
+    /// The guest wants these frames back. Called before the driver gets its buffer back.
+    fn deflate(&self, range: Range<u32>);
+    /// The content of these frames is worthless; the guest may touch them again, without a word, once it has its buffer back.
+    fn report_free(&self, range: Range<u32>);
+}
+
+impl<T: PageSink + ?Sized> PageSink for Arc<T> {
+    fn inflate(&self, range: Range<u32>) {
+        (**self).inflate(range);
+    }
+
+    fn deflate(&self, range: Range<u32>) {
+        (**self).deflate(range);
+    }
+
+    fn report_free(&self, range: Range<u32>) {
+        (**self).report_free(range);
+    }
+}
+
+/// What a guest can do wrong. All but [`Error::Ring`] concern one request.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The ring itself is wrong, and with it everything in it: the device needs a reset.
+    #[error("the {queue:?} ring is broken")]
+    Ring {
+        /// Which queue.
+        queue: BalloonQueue,
+        /// What is wrong with it.
+        source: virtio_queue::Error,
+    },
+    /// A chain is empty, or ends in a descriptor that cannot be read.
+    #[error("descriptor chain breaks off after {descriptors} descriptors")]
+    BrokenChain {
+        /// Descriptors before the break.
+        descriptors: usize,
+    },
+    /// A chain has more descriptors than its queue.
+    #[error("descriptor chain is longer than its queue of {queue_size}")]
+    LongChain {
+        /// Descriptors in the queue.
+        queue_size: u16,
+    },
+    /// A buffer is writable where the device reads, or the other way round.
+    #[error("buffer at {address:?} is for the other direction")]
+    Direction {
+        /// Where the buffer is.
+        address: GuestAddress,
+    },
+    /// A buffer wraps around the end of the address space.
+    #[error("buffer at {address:?} of {bytes} bytes wraps around")]
+    Wraps {
+        /// Where the buffer is.
+        address: GuestAddress,
+        /// How long it is.
+        bytes: u32,
+    },
+    /// A buffer to read is not in guest memory.
+    #[error("buffer at {address:?} cannot be read")]
+    Unreadable {
+        /// Where it could not be read.
+        address: GuestAddress,
+        /// Why not.
+        source: GuestMemoryError,
+    },
+    /// A request is not a whole number of entries.
+    #[error("request of {bytes} bytes is not a multiple of {entry_bytes}")]
+    OddLength {
+        /// How long the request is.
+        bytes: u64,
+        /// How long one entry is.
+        entry_bytes: usize,
+    },
+    /// A request has more entries than are looked at.
+    #[error("request of {entries} entries exceeds {entries_max}")]
+    TooManyEntries {
+        /// Entries in the request.
+        entries: u64,
+        /// The bound.
+        entries_max: usize,
+    },
+    /// A page number lies outside RAM; the other pages of the request were served.
+    #[error("page number {number:#x} is outside RAM of {ram_frames:#x} frames")]
+    OutsideRam {
+        /// The first such number.
+        number: u64,
+        /// Frames of RAM.
+        ram_frames: u32,
+    },
+}

@@ -6,15 +6,17 @@
 //!    | <------------- Answers [(gfn, answer)] - |   Share(frame) | Publish(frame)     (nothing is said of the others)
 //!    | -- Pages [(gfn, frame, hash, bytes)] --> |   for each Publish; the store hashes the bytes itself
 //!    | <------------- Answers [(gfn, Share)] -- |   once the bytes are in place and the published bit is set
-//!    |    (the VMM compares and adopts; then holds the frame)
+//!    |    (the VMM compares, and adopts if equal)
+//!    | -- Adopted [frame] --------------------> |   the VMM now holds these frames, found by answer or by published bit
 //!    | -- Dropped [frame] --------------------> |   the VMM's last reference is gone
 //!    | <------------------- Retire [frame] ---- |   nobody is known to hold it; the published bit is clear
 //!    | -- Retired [(frame, held)] ------------> |   held: an adoption was under way; the store publishes it again
 //!    |                                          |   all answered "not held": the hole is punched
 //! ```
 //!
-//! A frame is *held* by a VMM from `Share` being sent until `Dropped`, or a `Retired` answer without `held`, or the VMM's death.
-//! (A VMM that answers nothing to `Share` because the content had changed sends `Dropped` for it.)
+//! A frame is *held* by a VMM from `Adopted` (or `Retired` with `held`) until `Dropped`, `Retired` without `held`, or the VMM's death.
+//! `Share` is a hint and holds nothing: an adoption counts only if the published bit is still set after the VMM's own reference
+//! was counted, so a frame retired in between is simply not adopted.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +32,7 @@ pub enum MergeRequest {
     Hashes(Vec<(u32, u64)>),
     /// Content the store asked for.
     Pages(Vec<Page>),
-    /// Frames adopted from the published bitmap alone, without an answer: same-address sharing. From here on held.
+    /// Frames that this VMM holds from here on.
     Adopted(Vec<u32>),
     /// Frames that this VMM holds no more.
     Dropped(Vec<u32>),
@@ -45,7 +47,7 @@ pub struct Page {
     pub gfn: u32,
     /// Where the store wants it.
     pub frame: u32,
-    /// 4096 bytes.
+    /// 4096 bytes; or none, when the page has changed since: the store gives the frame to others.
     pub bytes: Vec<u8>,
 }
 

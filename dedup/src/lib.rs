@@ -1,1 +1,53 @@
-//! dedup
+//! Finding equal pages in different guests, and keeping one copy of them.
+//!
+//! ```text
+//!   VMM process                                host process
+//!   ┌───────────────────────────┐              ┌──────────────────────────────┐
+//!   │ guest memory (ScanMemory) │              │ Domain   (one per tenant)    │
+//!   │        ▲                  │   control    │  Index   hash → frame        │
+//!   │     Scanner ──────────────┼── ::merge ───┼─ Sessions  who holds what    │
+//!   │        │                  │              │  Store   frames   (memfd)    │
+//!   │  PublishedView (read-only)┼──────────────┼─ Published  bits  (memfd)    │
+//!   └───────────────────────────┘              └──────────────────────────────┘
+//! ```
+//!
+//! The [`Scanner`] walks its guest's private pages. A page whose own offset in the store is published is compared with that
+//! frame right away: no hash, no message. The others are hashed; stable hashes go to the [`Domain`], which answers once it has
+//! seen the same hash twice. What is shared in the end was compared byte by byte by the VMM that shares it.
+//!
+//! Invariants:
+//! * A frame's bytes never change between publication and release, and only the host process writes them.
+//! * A frame is never punched before every living VMM of the domain has answered, after its published bit was cleared, that it
+//!   does not hold it.
+//! * Nothing crosses domains: each [`Domain`] has its own store, index and hash secret, and no function here takes two of them.
+//! * No number from a VMM indexes anything before it was checked; a VMM that breaks the protocol gets a [`ProtocolError`] and
+//!   is to be dropped, nothing more.
+
+#![deny(unsafe_code)]
+
+mod domain;
+mod error;
+mod frames;
+mod hash;
+mod inbox;
+mod index;
+mod ledger;
+mod memory;
+mod notes;
+mod pace;
+mod published;
+mod retire;
+mod runs;
+mod scanner;
+mod session;
+mod store;
+mod sys;
+
+pub use domain::{Descriptors, Domain, Figures};
+pub use error::{Error, ProtocolError};
+pub use hash::{PageBytes, content_hash, is_zero};
+pub use inbox::ScannerHandle;
+pub use memory::{ScanMemory, ShareOutcome};
+pub use published::PublishedView;
+pub use scanner::{Scanner, ScannerConfig};
+pub use session::VmmId;

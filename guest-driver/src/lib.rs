@@ -1,1 +1,46 @@
-//! guest-driver
+//! The guest's side: a virtio-balloon driver and, on it, a self-checking workload machine that needs no kernel.
+//!
+//! ```text
+//!   workload/*    what the guest does                 one file each
+//!      |
+//!   set, table    pages, and what must be in them     page: content that checks itself
+//!      |
+//!    cpu          one vCPU at work
+//!      |
+//!   allocator     whose is which page       balloon   what to give to the host
+//!      |                                       |
+//!   memory        the bytes                 driver, queue, transport
+//! ```
+//!
+//! The same code runs freestanding in a KVM guest (`src/bin/bare-guest.rs`) and, *hosted*, in threads of the VMM; a
+//! [`Machine`] is all that differs.
+//!
+//! **Invariants:** free and ballooned pages are never touched. Every page that is read is checked, against an identity kept
+//! elsewhere; a wrong page is counted and said, never ignored. No allocation but from the guest's own RAM; no lock over a
+//! register access.
+
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod allocator;
+pub mod balloon;
+pub mod cpu;
+pub mod driver;
+pub mod guest;
+pub mod lock;
+pub mod machine;
+pub mod memory;
+pub mod page;
+pub mod queue;
+pub mod rng;
+pub mod set;
+pub mod table;
+#[cfg(test)]
+mod testing;
+pub mod transport;
+pub mod workload;
+
+pub use guest::Guest;
+pub use machine::Machine;

@@ -1,1 +1,45 @@
-//! host
+//! The control plane: one process that starts the guests' VMMs, divides the host's memory among them, and says how it goes.
+//!
+//! ```text
+//!   RunConfig -- preflight --> Plan -- Fleet::launch --> VMM processes
+//!                                        |  latest word of each guest
+//!                 control_loop <---------+---------> http (/metrics), display
+//!                   |  policy::allocate  |
+//!                   +--> grants --------->           accounting (kernel's books) --> peak
+//!                                        |
+//!                                     Outcome --> summary, JSON report, exit code
+//! ```
+//!
+//! Invariants:
+//! * No guest starts before everything that can be checked has been checked.
+//! * No guest's memory is ever in this process: it may die at any moment, and takes no content with it.
+//! * A VMM is believed in nothing that concerns other guests: a broken one is killed, reaped, named, and its memory reused.
+//! * Nothing in here waits for one guest while others want something; only the end of a run waits, with a deadline.
+
+#![forbid(unsafe_code)]
+
+mod accounting;
+mod allocation;
+mod bytes;
+mod config;
+mod control_loop;
+pub mod display;
+mod error;
+mod fleet;
+mod guest;
+mod http;
+mod link;
+mod preflight;
+pub mod prerequisite;
+mod report;
+mod run;
+mod summary;
+mod table;
+mod totals;
+
+pub use bytes::ByteCount;
+pub use config::{RunConfig, VmmCommand};
+pub use error::Error;
+pub use report::Outcome;
+pub use run::run;
+pub use summary::summary;

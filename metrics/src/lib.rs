@@ -1,1 +1,67 @@
-//! metrics
+//! What Prometheus sees: every metric's name, meaning and unit, in one table each for the host and for a guest.
+//!
+//! Nothing is registered and nothing counts here. The host makes a [`Snapshot`] of what it knows already, and [`encode`] turns it into
+//! text: a scrape never waits for a guest, and a guest that is gone takes its series with it.
+//!
+//! Invariants: names are `ballast_host_*` and `ballast_guest_*` (and `ballast_build_info`), units are bytes and seconds, counters end
+//! in `_total`; the labels are `guest`, `state`, `mechanism` and `kind`, the last three from fixed sets; the series of one family can be
+//! added up. `docs/operations.md` describes every family; a test keeps it complete.
+
+#![forbid(unsafe_code)]
+
+mod families;
+mod text;
+
+pub use text::encode;
+
+/// Media type of [`encode`]'s text.
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// Why there is no text.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// a family has no name, no series or the like
+    #[error("encoding metrics: {0}")]
+    Encode(#[from] prometheus::Error),
+}
+
+/// Everything at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Version of this program.
+    pub version: &'static str,
+    /// The host.
+    pub host: Host,
+    /// The guests that exist.
+    pub guests: Vec<Guest>,
+}
+
+/// The host's figures.
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    /// What guests, frames and upkeep may take.
+    pub budget_bytes: u64,
+    /// What they take, measured from outside.
+    pub used_bytes: u64,
+    /// The most they took.
+    pub peak_used_bytes: u64,
+    /// RAM of the guests that exist.
+    pub promised_bytes: u64,
+    /// Frame stores, in use.
+    pub frames_bytes: u64,
+    /// Memory won: by mechanism (`balloon`, `shared`, `zero`, `compressed`, `swapped`).
+    pub reclaimed_bytes: Vec<(&'static str, u64)>,
+    /// Guests by state, those that are gone included (`starting`, `running`, `finished`, `lost`, ...).
+    pub guests: Vec<(&'static str, u64)>,
+}
+
+/// One guest's figures.
+#[derive(Clone, Debug, Default)]
+pub struct Guest {
+    /// Unique among the guests that exist.
+    pub name: String,
+    /// In force by the host's word.
+    pub allocation_bytes: u64,
+    /// Its last status.
+    pub status: control::GuestStatus,
+}

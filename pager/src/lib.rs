@@ -1,1 +1,44 @@
-//! pager
+//! Guest memory: what backs each page, and every way that can change.
+//!
+//! | state        | what backs the page                                    | a guest access costs                |
+//! |--------------|--------------------------------------------------------|-------------------------------------|
+//! | `Private`    | its own anonymous page                                 | nothing                             |
+//! | `Shared`     | a frame of the store, mapped write-protected           | read: nothing; write: a copy        |
+//! | `Zero`       | the zero page, or nothing                              | the zero page                       |
+//! | `Ballooned`  | nothing: the guest gave it up                          | the zero page                       |
+//! | `Compressed` | a slot of the pool, or a repeated pattern in the entry | decompression                       |
+//! | `Swapped`    | a slot of the swap file; nothing leads there yet       |                                     |
+//!
+//! A guest's RAM is one `MAP_PRIVATE` mapping of the frame store, registered with userfaultfd for every kind of fault. Where to look:
+//!
+//! * [`transition`]: every transition, and the order of steps that makes it safe against running vCPUs;
+//! * [`entry`], [`table`]: one word a page, its lock, and the sums;
+//! * [`memory`]: the threads that serve faults and evict; [`evict`]: which page goes;
+//! * [`credit`]: why resident bytes never exceed the allocation; [`frames`]: why a frame in use is never released;
+//! * [`pool`]: compressed pages; `sys`: all the `unsafe`, every ioctl.
+//!
+//! **Never in here:** a page that changes state without its lock; a page made private without a credit; a merge without this
+//! process's own comparison of the protected page; a fault thread that waits, allocates or touches guest memory.
+
+pub mod credit;
+pub mod entry;
+pub mod evict;
+pub mod frames;
+pub mod mapping;
+pub mod memory;
+pub mod pool;
+mod stats;
+mod sync;
+pub mod sys;
+pub mod table;
+pub mod transition;
+pub mod units;
+
+#[cfg(test)]
+mod model;
+
+pub use entry::State;
+pub use memory::{Config, Failure, GuestMemory, Threads};
+pub use sys::{ProbeError, StoreView, probe};
+pub use transition::{Error, Pages, Shared};
+pub use units::{Frame, Gfn, PAGE_BYTES, PageBytes, Run};

@@ -1,1 +1,31 @@
-//! policy
+//! How much host memory each guest may keep, as pure functions: the host calls them every 100 ms with what it measured.
+//!
+//! ```text
+//!   Host, [Guest]  -- admit ----> Ok | Refusal          before a guest starts
+//!                  -- initial --> [Decision]            its first allocation and balloon
+//!                  -- allocate -> [Decision]            every tick: who may keep how much, and why
+//! ```
+//!
+//! A guest *uses up* its allocation or leaves some of it idle; it *stalls* or is calm. Memory goes to guests that stall while they
+//! use up what they have; it comes from what nobody has, then from idle allocations, then from calm guests, then from guests
+//! whose shares pay least for each byte (Waldspurger's min-funding revocation). Nobody's calm is disturbed for anybody's comfort:
+//! while no guest stalls, nothing moves.
+//!
+//! Invariants, for guests that were admitted:
+//! * Never is the sum of what is *in force* raised above the budget. In force is the larger of a guest's allocation and what it may
+//!   still be using: a shrinking guest is counted in full until it has shrunk, and a growing one waits for that.
+//! * Never is an allocation below the guest's reservation or above its limit.
+//! * More shares, all else equal, are never less memory.
+//! * Never in here: a clock, I/O, state between two calls.
+
+#![forbid(unsafe_code)]
+
+mod admit;
+mod allocate;
+mod balloon;
+mod fill;
+mod guest;
+
+pub use admit::{Refusal, admit, store_bytes_max};
+pub use allocate::{Decision, Reason, allocate, initial};
+pub use guest::{Config, Guest, Host, SHARES_DEFAULT, Usage, default_floor, default_reservation};

@@ -1,0 +1,69 @@
+//! What can go wrong with the store, and what VMMs can do wrong.
+
+use control::merge::{BATCH_MAX, PAGES_MAX};
+use nix::errno::Errno;
+
+use crate::VmmId;
+
+/// The store could not be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A system call on the store failed.
+    #[error("cannot {what} the frame store")]
+    Store {
+        /// What we were doing.
+        what: &'static str,
+        /// Why it failed.
+        source: Errno,
+    },
+    /// The guest has more pages than the store was made for.
+    #[error("guest of {pages} pages in a domain made for guests of at most {home_frames}")]
+    GuestTooLarge {
+        /// The guest's pages.
+        pages: u32,
+        /// Largest guest.
+        home_frames: u32,
+    },
+    /// Two living VMMs with one id.
+    #[error("{0} is in the domain already")]
+    Duplicate(VmmId),
+}
+
+/// A VMM broke the merge protocol. The host drops it; the others do not notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProtocolError {
+    /// Not (or no longer) in the domain.
+    #[error("{0} is not in this domain")]
+    Unknown(VmmId),
+    /// Longer than the protocol allows.
+    #[error("batch of {0} entries (at most {BATCH_MAX}, or {PAGES_MAX} pages)")]
+    BatchTooLong(usize),
+    /// A page the guest does not have.
+    #[error("gfn {gfn:#x} of a guest of {pages:#x} pages")]
+    Gfn {
+        /// Alleged gfn.
+        gfn: u32,
+        /// The guest's pages.
+        pages: u32,
+    },
+    /// A page of another length than a page's.
+    #[error("page of {0} bytes")]
+    PageLength(usize),
+    /// Content for a frame this VMM was not asked for.
+    #[error("page {gfn:#x} sent for frame {frame:#x}, which was not asked for")]
+    NotAsked {
+        /// Alleged gfn.
+        gfn: u32,
+        /// Alleged frame.
+        frame: u32,
+    },
+    /// A frame adopted that nobody could adopt.
+    #[error("frame {0:#x} adopted, which is not published")]
+    NotPublished(u32),
+    /// An answer to a question that was not put.
+    #[error("frame {0:#x} answered for, which is not being retired")]
+    NotRetiring(u32),
+    /// A frame the store does not have.
+    #[error("frame {0:#x} is beyond the store")]
+    Frame(u32),
+}

@@ -1,0 +1,146 @@
+//! How fast to scan: effort follows profit.
+//!
+//! A pass that makes progress is followed by one at full speed, which is a configured share of one CPU; each pass without halves
+//! the speed, down to a floor. Progress is what brings sharing nearer: pages merged or sent, and content seen or told for the
+//! first time; a page that keeps changing is none. A guest whose private memory grows is scanned at full speed again at once.
+//!
+//! Pure: told the CPU time that was used, it says how long to pause.
+
+use std::time::Duration;
+
+/// Slowest speed, as a share of one CPU: what watching a guest in which nothing changes may cost.
+const FLOOR_SHARE: f64 = 0.005;
+/// Pauses shorter than this are saved up: a wake-up has its price too.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+/// No pause is longer than this, so that speeding up does not have to wait.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Rest after a pass, doubled with each pass without progress up to [`PAUSE_MAX`]: a guest with next to nothing private has
+/// passes that cost next to nothing, and would go round and round.
+const REST_MIN: Duration = Duration::from_millis(10);
+/// One page in so many that makes progress is enough to go on at full speed.
+const PROGRESS_ONE_IN: u64 = 1024;
+/// Most halvings that are counted.
+const IDLE_MAX: u32 = 16;
+
+/// What one pass found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PassFindings {
+    /// Private pages visited.
+    pub(crate) private: u64,
+    /// Pages merged, dropped, sent to the store, seen or told for the first time.
+    pub(crate) progress: u64,
+}
+
+/// The scanner's speed.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    cap_share: f64,
+    idle_passes: u32,
+    last: PassFindings,
+    debt: Duration,
+}
+
+impl Pace {
+    /// At most `cap_share` of one CPU.
+    pub(crate) fn new(cap_share: f64) -> Self {
+        let cap_share = cap_share.clamp(FLOOR_SHARE, 1.0);
+        Self { cap_share, idle_passes: 0, last: PassFindings::default(), debt: Duration::ZERO }
+    }
+
+    /// Share of one CPU that is used now.
+    pub(crate) fn share(&self) -> f64 {
+        (self.cap_share / f64::from(1u32 << self.idle_passes)).max(FLOOR_SHARE)
+    }
+
+    /// Full speed from here on.
+    pub(crate) fn hurry(&mut self) {
+        self.idle_passes = 0;
+        self.debt = Duration::ZERO;
+    }
+
+    /// CPU time was used, and the pass has come so far: how long to pause, if at all yet.
+    pub(crate) fn used(&mut self, cpu: Duration, so_far: &PassFindings) -> Option<Duration> {
+        if so_far.private > self.last.private + self.last.private / 8 + 64 {
+            self.idle_passes = 0;
+        }
+        self.debt += cpu.mul_f64(1.0 / self.share() - 1.0);
+        let pause = self.debt.min(PAUSE_MAX);
+        (pause >= PAUSE_MIN).then(|| {
+            self.debt -= pause;
+            pause
+        })
+    }
+
+    /// A pass is over.
+    pub(crate) fn pass_ended(&mut self, found: PassFindings) {
+        let progress = found.progress > 0 && found.progress * PROGRESS_ONE_IN >= found.private;
+        self.idle_passes = if progress { 0 } else { (self.idle_passes + 1).min(IDLE_MAX) };
+        self.debt += REST_MIN.saturating_mul(1 << self.idle_passes).min(PAUSE_MAX);
+        self.last = found;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BATCH_CPU: Duration = Duration::from_micros(50);
+
+    /// Share of CPU over one pass of 512 batches.
+    fn pass(pace: &mut Pace, found: PassFindings) -> f64 {
+        let (mut cpu, mut paused) = (Duration::ZERO, Duration::ZERO);
+        for _ in 0..512 {
+            cpu += BATCH_CPU;
+            paused += pace.used(BATCH_CPU, &found).unwrap_or_default();
+        }
+        pace.pass_ended(found);
+        cpu.as_secs_f64() / (cpu + paused).as_secs_f64()
+    }
+
+    #[test]
+    fn passes_with_progress_stay_just_below_the_cap() {
+        let mut pace = Pace::new(0.2);
+        let found = PassFindings { private: 65_536, progress: 65_536 };
+        for _ in 0..10 {
+            let share = pass(&mut pace, found);
+            assert!((0.15..=0.21).contains(&share), "{share}");
+        }
+    }
+
+    #[test]
+    fn without_progress_the_speed_falls_to_the_floor_and_hurrying_restores_it() {
+        let mut pace = Pace::new(0.2);
+        let found = PassFindings { private: 65_536, progress: 0 };
+        for _ in 0..10 {
+            pass(&mut pace, found);
+        }
+        let share = pass(&mut pace, found);
+        assert!(share <= 0.0051, "{share}");
+        pace.hurry();
+        assert!(pace.share() > 0.19);
+    }
+
+    #[test]
+    fn growth_speeds_up_in_mid_pass() {
+        let mut pace = Pace::new(0.2);
+        for _ in 0..10 {
+            pace.pass_ended(PassFindings { private: 1000, progress: 0 });
+        }
+        assert!(pace.share() < 0.0051);
+        pace.used(BATCH_CPU, &PassFindings { private: 1000, progress: 0 });
+        assert!(pace.share() < 0.0051);
+        pace.used(BATCH_CPU, &PassFindings { private: 1300, progress: 0 });
+        assert!(pace.share() > 0.19);
+    }
+
+    #[test]
+    fn an_empty_guest_costs_a_pass_a_second() {
+        let mut pace = Pace::new(0.2);
+        for _ in 0..10 {
+            pace.pass_ended(PassFindings::default());
+            pace.used(Duration::ZERO, &PassFindings::default());
+        }
+        pace.pass_ended(PassFindings::default());
+        assert_eq!(pace.used(Duration::from_micros(1), &PassFindings::default()), Some(PAUSE_MAX));
+    }
+}

@@ -1,0 +1,343 @@
+//! What VMMs say is hearsay. Whatever some of them send, in whatever order, a frame that an honest VMM holds keeps its bytes, an
+//! honest VMM is never blamed, and when all are gone nothing stays allocated.
+
+#![allow(clippy::unwrap_used, reason = "a failure is a failed test")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+use control::merge::{Answer, BATCH_MAX, MergeAnswer, MergeRequest, PAGES_MAX, Page};
+use dedup::{Domain, PageBytes, ProtocolError, PublishedView, VmmId, content_hash};
+use proptest::prelude::*;
+use support::{PAGE, content};
+
+const HOME: u32 = 8;
+const SECRET: u64 = 5;
+const HONEST: [VmmId; 3] = [VmmId(1), VmmId(2), VmmId(3)];
+const LIAR: VmmId = VmmId(4);
+
+/// A VMM that keeps the protocol, but takes its time: reports and answers wait in queues until their step comes.
+#[derive(Default)]
+struct Honest {
+    /// What arrived and was not looked at yet.
+    inbox: VecDeque<MergeAnswer>,
+    /// Frames held, and the bytes they had when they were adopted.
+    held: BTreeMap<u32, PageBytes>,
+    /// Frames whose holding changed since the last report.
+    changed: BTreeSet<u32>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// An honest VMM asks about content at a gfn.
+    Tell { vmm: usize, gfn: u32, number: u64 },
+    /// It reads its next message, sending what is asked for (`true`) or declining.
+    Read { vmm: usize, send: bool },
+    /// It adopts a frame it sees published.
+    Adopt { vmm: usize, frame: u32 },
+    /// It lets go of a frame.
+    Drop { vmm: usize, frame: u32 },
+    /// It reports its changes.
+    Report { vmm: usize },
+    /// It dies, and another takes its place.
+    Die { vmm: usize },
+    /// The liar says anything.
+    Lie(MergeRequest),
+    /// The store sweeps, some time later.
+    Sweep { seconds: u64 },
+    /// The budget changes.
+    Budget { frames: u64 },
+}
+
+fn lie() -> impl Strategy<Value = MergeRequest> {
+    let frame = 0..HOME * 2 + 2;
+    let page = (
+        0..HOME + 1,
+        frame.clone(),
+        prop_oneof![Just(vec![]), Just(vec![1; 9]), (0..4u64).prop_map(|n| content(n).into())],
+    )
+        .prop_map(|(gfn, frame, bytes)| Page { gfn, frame, bytes });
+    let hash = (0..4u64).prop_map(|number| content_hash(SECRET, &content(number)));
+    prop_oneof![
+        4 => prop::collection::vec((0..HOME + 1, hash), 0..4).prop_map(MergeRequest::Hashes),
+        1 => prop::collection::vec(page, 0..3).prop_map(MergeRequest::Pages),
+        2 => prop::collection::vec(frame.clone(), 0..4).prop_map(MergeRequest::Adopted),
+        2 => prop::collection::vec(frame.clone(), 0..4).prop_map(MergeRequest::Dropped),
+        4 => prop::collection::vec((frame, any::<bool>()), 0..4).prop_map(MergeRequest::Retired),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (vmm, frame) = (0..HONEST.len(), 0..HOME * 2);
+    prop_oneof![
+        6 => (vmm.clone(), 0..HOME, 0..4u64).prop_map(|(vmm, gfn, number)| Step::Tell { vmm, gfn, number }),
+        8 => (vmm.clone(), prop::bool::weighted(0.9)).prop_map(|(vmm, send)| Step::Read { vmm, send }),
+        8 => (vmm.clone(), frame.clone()).prop_map(|(vmm, frame)| Step::Adopt { vmm, frame }),
+        6 => (vmm.clone(), frame).prop_map(|(vmm, frame)| Step::Drop { vmm, frame }),
+        4 => vmm.clone().prop_map(|vmm| Step::Report { vmm }),
+        1 => vmm.prop_map(|vmm| Step::Die { vmm }),
+        4 => lie().prop_map(Step::Lie),
+        3 => (0..4u64).prop_map(|seconds| Step::Sweep { seconds }),
+        1 => (0..20u64).prop_map(|frames| Step::Budget { frames }),
+    ]
+}
+
+struct Stage {
+    domain: Domain,
+    view: PublishedView,
+    store: File,
+    honest: Vec<Honest>,
+    /// Ids of the honest, which change when they die.
+    ids: Vec<VmmId>,
+    next_id: u32,
+    now: Instant,
+    /// Content an honest VMM has at a place, so that it can send it.
+    told: BTreeMap<(VmmId, u32), u64>,
+    adoptions: usize,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let domain = Domain::new(HOME, SECRET).unwrap();
+        let descriptors = domain.descriptors().unwrap();
+        for vmm in HONEST.into_iter().chain([LIAR]) {
+            domain.vmm_joined(vmm, HOME).unwrap();
+        }
+        Self {
+            view: PublishedView::map(descriptors.published, domain.store_frames()).unwrap(),
+            store: descriptors.store.into(),
+            honest: HONEST.map(|_| Honest::default()).into(),
+            ids: HONEST.into(),
+            next_id: 10,
+            now: Instant::now(),
+            told: BTreeMap::new(),
+            adoptions: 0,
+            domain,
+        }
+    }
+
+    fn bytes(&self, frame: u32) -> PageBytes {
+        let mut page = [0; PAGE as usize];
+        self.store.read_exact_at(&mut page, u64::from(frame) * PAGE).unwrap();
+        page
+    }
+
+    fn deliver(&mut self, answers: Vec<(VmmId, MergeAnswer)>) {
+        for (to, answer) in answers {
+            if let Some(at) = self.ids.iter().position(|&id| id == to) {
+                self.honest[at].inbox.push_back(answer);
+            }
+        }
+    }
+
+    fn send(&mut self, vmm: usize, request: MergeRequest) {
+        let answers = self.domain.handle(self.ids[vmm], request).expect("the honest are never blamed");
+        self.deliver(answers);
+    }
+
+    fn read(&mut self, vmm: usize, send: bool) {
+        match self.honest[vmm].inbox.pop_front() {
+            Some(MergeAnswer::Answers(answers)) => {
+                for (gfn, answer) in answers {
+                    match answer {
+                        Answer::Share(frame) => self.adopt(vmm, frame),
+                        Answer::Publish(frame) => {
+                            let number = self.told.get(&(self.ids[vmm], gfn)).filter(|_| send);
+                            let bytes = number.map(|&number| content(number).to_vec()).unwrap_or_default();
+                            self.send(vmm, MergeRequest::Pages(vec![Page { gfn, frame, bytes }]));
+                        }
+                    }
+                }
+            }
+            Some(MergeAnswer::Retire(frames)) => {
+                let held = &self.honest[vmm].held;
+                let answers = frames.into_iter().map(|frame| (frame, held.contains_key(&frame))).collect();
+                self.send(vmm, MergeRequest::Retired(answers));
+            }
+            None => {}
+        }
+    }
+
+    fn adopt(&mut self, vmm: usize, frame: u32) {
+        if self.view.is_published(frame) {
+            let bytes = self.bytes(frame);
+            self.adoptions += 1;
+            self.honest[vmm].held.entry(frame).or_insert(bytes);
+            self.honest[vmm].changed.insert(frame);
+        }
+    }
+
+    fn report(&mut self, vmm: usize) {
+        let honest = &mut self.honest[vmm];
+        let changed = std::mem::take(&mut honest.changed);
+        let (adopted, dropped) = changed.into_iter().partition(|frame| honest.held.contains_key(frame));
+        self.send(vmm, MergeRequest::Adopted(adopted));
+        self.send(vmm, MergeRequest::Dropped(dropped));
+    }
+
+    fn gone(&mut self, vmm: VmmId) {
+        let answers = self.domain.vmm_gone(vmm);
+        self.deliver(answers);
+    }
+
+    fn act(&mut self, step: Step) {
+        match step {
+            Step::Tell { vmm, gfn, number } => {
+                self.told.insert((self.ids[vmm], gfn), number);
+                self.send(vmm, MergeRequest::Hashes(vec![(gfn, content_hash(SECRET, &content(number)))]));
+            }
+            Step::Read { vmm, send } => self.read(vmm, send),
+            Step::Adopt { vmm, frame } => self.adopt(vmm, frame),
+            Step::Drop { vmm, frame } => {
+                self.honest[vmm].held.remove(&frame);
+                self.honest[vmm].changed.insert(frame);
+            }
+            Step::Report { vmm } => self.report(vmm),
+            Step::Die { vmm } => {
+                self.honest[vmm] = Honest::default();
+                let dead = std::mem::replace(&mut self.ids[vmm], VmmId(self.next_id));
+                self.gone(dead);
+                self.domain.vmm_joined(VmmId(self.next_id), HOME).unwrap();
+                self.next_id += 1;
+            }
+            Step::Lie(request) => match self.domain.handle(LIAR, request) {
+                Ok(answers) => self.deliver(answers),
+                Err(_) => {
+                    // As the host does: drop it. It comes back, for more.
+                    self.gone(LIAR);
+                    self.domain.vmm_joined(LIAR, HOME).unwrap();
+                }
+            },
+            Step::Sweep { seconds } => {
+                self.now += Duration::from_secs(seconds);
+                let answers = self.domain.sweep(self.now);
+                self.deliver(answers);
+            }
+            Step::Budget { frames } => self.domain.set_store_budget_bytes(frames * PAGE),
+        }
+    }
+
+    fn check(&self) {
+        for honest in &self.honest {
+            for (&frame, bytes) in &honest.held {
+                assert!(self.bytes(frame) == *bytes, "frame {frame} changed while an honest VMM held it");
+            }
+        }
+        let figures = self.domain.figures();
+        assert!(figures.allocated_bytes <= figures.frames_in_use * PAGE);
+    }
+
+    fn end(mut self) {
+        for vmm in self.ids.clone().into_iter().chain([LIAR]) {
+            self.gone(vmm);
+        }
+        for _ in 0..3 {
+            self.now += Duration::from_secs(10);
+            assert_eq!(self.domain.sweep(self.now), []);
+        }
+        let figures = self.domain.figures();
+        assert_eq!((figures.frames_in_use, figures.allocated_bytes), (0, 0));
+        assert!((0..self.view.frames()).all(|frame| !self.view.is_published(frame)));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_sequence_of_messages_touches_a_frame_that_an_honest_vmm_holds(steps in prop::collection::vec(step(), 1..200)) {
+        let mut stage = Stage::new();
+        for step in steps {
+            stage.act(step);
+            stage.check();
+        }
+        stage.end();
+    }
+}
+
+#[test]
+fn the_property_is_not_empty_frames_are_adopted_retired_and_used_again() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+
+    let (mut runner, mut adoptions, mut retired) = (TestRunner::deterministic(), 0, 0);
+    for _ in 0..64 {
+        let mut stage = Stage::new();
+        let steps = prop::collection::vec(step(), 199).new_tree(&mut runner).unwrap().current();
+        steps.into_iter().for_each(|step| stage.act(step));
+        adoptions += stage.adoptions;
+        retired += stage.domain.figures().retired_total;
+    }
+    assert!(adoptions > 64 && retired > 10, "{adoptions} adoptions, {retired} retired");
+}
+
+fn joined() -> Domain {
+    let domain = Domain::new(HOME, SECRET).unwrap();
+    domain.vmm_joined(LIAR, HOME).unwrap();
+    domain
+}
+
+fn refusal(request: MergeRequest) -> ProtocolError {
+    joined().handle(LIAR, request).unwrap_err()
+}
+
+#[test]
+fn numbers_out_of_range_are_refused_by_name() {
+    assert_eq!(refusal(MergeRequest::Hashes(vec![(HOME, 1)])), ProtocolError::Gfn { gfn: HOME, pages: HOME });
+    assert_eq!(refusal(MergeRequest::Adopted(vec![HOME * 2])), ProtocolError::Frame(HOME * 2));
+    assert_eq!(refusal(MergeRequest::Dropped(vec![u32::MAX])), ProtocolError::Frame(u32::MAX));
+    assert_eq!(refusal(MergeRequest::Adopted(vec![0])), ProtocolError::NotPublished(0));
+    assert_eq!(refusal(MergeRequest::Retired(vec![(0, true)])), ProtocolError::NotRetiring(0));
+    let page = |bytes| MergeRequest::Pages(vec![Page { gfn: 1, frame: 1, bytes }]);
+    assert_eq!(refusal(page(vec![0; 4097])), ProtocolError::PageLength(4097));
+    assert_eq!(refusal(page(vec![0; 4096])), ProtocolError::NotAsked { gfn: 1, frame: 1 });
+}
+
+#[test]
+fn batches_too_long_and_strangers_are_refused() {
+    assert_eq!(refusal(MergeRequest::Dropped(vec![0; BATCH_MAX + 1])), ProtocolError::BatchTooLong(BATCH_MAX + 1));
+    let page = Page { gfn: 0, frame: 0, bytes: vec![] };
+    assert_eq!(refusal(MergeRequest::Pages(vec![page; PAGES_MAX + 1])), ProtocolError::BatchTooLong(PAGES_MAX + 1));
+    let stranger = joined().handle(VmmId(77), MergeRequest::Hashes(vec![]));
+    assert_eq!(stranger, Err(ProtocolError::Unknown(VmmId(77))));
+}
+
+#[test]
+fn content_other_than_announced_is_not_published() {
+    let domain = joined();
+    domain.vmm_joined(VmmId(1), HOME).unwrap();
+    let hash = content_hash(SECRET, &content(1));
+    assert_eq!(domain.handle(VmmId(1), MergeRequest::Hashes(vec![(2, hash)])), Ok(vec![]));
+    let asked = domain.handle(LIAR, MergeRequest::Hashes(vec![(3, hash)])).unwrap();
+    assert_eq!(asked, [(LIAR, MergeAnswer::Answers(vec![(3, Answer::Publish(2))]))]);
+    let page = Page { gfn: 3, frame: 2, bytes: content(9).to_vec() };
+    assert_eq!(domain.handle(LIAR, MergeRequest::Pages(vec![page])), Ok(vec![]));
+    let figures = domain.figures();
+    assert_eq!((figures.frames_in_use, figures.declined_total, figures.candidates), (0, 1, 1));
+}
+
+#[test]
+fn an_answer_of_an_earlier_round_is_no_answer() {
+    let domain = joined();
+    domain.vmm_joined(VmmId(1), HOME).unwrap();
+    let hash = content_hash(SECRET, &content(1));
+    domain.handle(VmmId(1), MergeRequest::Hashes(vec![(2, hash)])).unwrap();
+    domain.handle(LIAR, MergeRequest::Hashes(vec![(3, hash)])).unwrap();
+    let page = Page { gfn: 3, frame: 2, bytes: content(1).to_vec() };
+    domain.handle(LIAR, MergeRequest::Pages(vec![page])).unwrap();
+    let start = Instant::now();
+    domain.sweep(start);
+    let asked = domain.sweep(start + Duration::from_secs(5));
+    assert_eq!(asked, [VmmId(1), LIAR].map(|vmm| (vmm, MergeAnswer::Retire(vec![2]))));
+    let retired = |held| MergeRequest::Retired(vec![(2, held)]);
+    assert_eq!(domain.handle(VmmId(1), retired(true)), Ok(vec![]));
+    assert_eq!(domain.figures().frames_retiring, 1, "the other has not answered");
+    assert_eq!(domain.handle(VmmId(1), retired(false)), Err(ProtocolError::NotRetiring(2)));
+    assert_eq!(domain.handle(LIAR, retired(false)), Ok(vec![]));
+    let figures = domain.figures();
+    assert_eq!((figures.frames_published, figures.retired_total), (1, 0), "held, so it stays");
+}

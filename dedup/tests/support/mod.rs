@@ -1,0 +1,242 @@
+//! A guest of plain arrays, and a world of such guests around one domain.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "shared by test files that use parts of it, and a failure is a failed test"
+)]
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use control::merge::{MergeAnswer, MergeRequest};
+use dedup::{Domain, PageBytes, PublishedView, ScanMemory, Scanner, ScannerConfig, ShareOutcome, VmmId, is_zero};
+
+pub const PAGE: u64 = 4096;
+
+/// A page with content that no other number has.
+pub fn content(number: u64) -> PageBytes {
+    let mut page = [0; PAGE as usize];
+    for (at, word) in page.chunks_exact_mut(8).enumerate() {
+        word.copy_from_slice(&(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ at as u64).to_le_bytes());
+    }
+    page
+}
+
+#[derive(Clone, PartialEq)]
+pub enum FakePage {
+    Private(Box<PageBytes>),
+    Shared(u32),
+    Zero,
+}
+
+struct Inner {
+    pages: Vec<FakePage>,
+    references: HashMap<u32, u32>,
+    changed: BTreeSet<u32>,
+    alias_runs_left: u32,
+}
+
+pub struct FakeGuest {
+    view: PublishedView,
+    store: File,
+    inner: Mutex<Inner>,
+}
+
+impl FakeGuest {
+    pub fn new(domain: &Domain, pages: impl Iterator<Item = PageBytes>) -> Self {
+        let descriptors = domain.descriptors().unwrap();
+        let pages = pages.map(|page| FakePage::Private(Box::new(page))).collect();
+        let (references, changed) = Default::default();
+        Self {
+            view: PublishedView::map(descriptors.published, domain.store_frames()).unwrap(),
+            store: File::from(descriptors.store),
+            inner: Mutex::new(Inner { pages, references, changed, alias_runs_left: u32::MAX }),
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
+    }
+
+    pub fn frame_bytes(&self, frame: u32) -> PageBytes {
+        let mut page = [0; PAGE as usize];
+        self.store.read_exact_at(&mut page, u64::from(frame) * PAGE).unwrap();
+        page
+    }
+
+    /// What the guest reads.
+    pub fn read(&self, gfn: u32) -> PageBytes {
+        let page = self.inner().pages[gfn as usize].clone();
+        match page {
+            FakePage::Private(bytes) => *bytes,
+            FakePage::Shared(frame) => self.frame_bytes(frame),
+            FakePage::Zero => [0; PAGE as usize],
+        }
+    }
+
+    /// The guest writes: breaks a share.
+    pub fn write(&self, gfn: u32, bytes: PageBytes) {
+        let inner = &mut *self.inner();
+        let old = std::mem::replace(&mut inner.pages[gfn as usize], FakePage::Private(Box::new(bytes)));
+        if let FakePage::Shared(frame) = old {
+            inner.count(frame, -1);
+        }
+    }
+
+    pub fn set_alias_budget(&self, runs: u32) {
+        self.inner().alias_runs_left = runs;
+    }
+
+    /// Pages that are (private, shared, zero).
+    pub fn counts(&self) -> (usize, usize, usize) {
+        let inner = self.inner();
+        let count = |is: fn(&FakePage) -> bool| inner.pages.iter().filter(|page| is(page)).count();
+        (
+            count(|page| matches!(page, FakePage::Private(_))),
+            count(|page| matches!(page, FakePage::Shared(_))),
+            count(|page| matches!(page, FakePage::Zero)),
+        )
+    }
+
+    pub fn frames(&self) -> BTreeSet<u32> {
+        self.inner().references.keys().copied().collect()
+    }
+}
+
+impl Inner {
+    fn count(&mut self, frame: u32, change: i32) {
+        let references = self.references.entry(frame).or_default();
+        *references = references.checked_add_signed(change).unwrap();
+        if *references == 0 {
+            self.references.remove(&frame);
+        }
+        self.changed.insert(frame);
+    }
+}
+
+impl ScanMemory for FakeGuest {
+    fn pages(&self) -> u32 {
+        self.inner().pages.len() as u32
+    }
+
+    fn visit_private(&self, range: Range<u32>, visit: &mut dyn FnMut(u32, &PageBytes)) {
+        for gfn in range {
+            if let FakePage::Private(bytes) = &self.inner().pages[gfn as usize] {
+                visit(gfn, bytes);
+            }
+        }
+    }
+
+    fn share(&self, gfn: u32, frame: u32, count: u32) -> ShareOutcome {
+        let mut outcome = ShareOutcome::default();
+        let inner = &mut *self.inner();
+        if gfn != frame {
+            if inner.alias_runs_left == 0 {
+                return ShareOutcome { refused: count, ..outcome };
+            }
+            inner.alias_runs_left -= 1;
+        }
+        for (gfn, frame) in (gfn..gfn + count).zip(frame..) {
+            let FakePage::Private(bytes) = &inner.pages[gfn as usize] else {
+                outcome.not_private += 1;
+                continue;
+            };
+            if self.view.is_published(frame) && self.frame_bytes(frame) == **bytes {
+                inner.pages[gfn as usize] = FakePage::Shared(frame);
+                inner.count(frame, 1);
+                outcome.shared += 1;
+            } else {
+                outcome.different += 1;
+            }
+        }
+        outcome
+    }
+
+    fn drop_zero(&self, range: Range<u32>) -> u32 {
+        let inner = &mut *self.inner();
+        let mut dropped = 0;
+        for page in &mut inner.pages[range.start as usize..range.end as usize] {
+            if matches!(page, FakePage::Private(bytes) if is_zero(bytes)) {
+                *page = FakePage::Zero;
+                dropped += 1;
+            }
+        }
+        dropped
+    }
+
+    fn is_published(&self, frame: u32) -> bool {
+        self.view.is_published(frame)
+    }
+
+    fn take_hold_changes(&self, most: usize, report: &mut dyn FnMut(u32, bool)) {
+        let inner = &mut *self.inner();
+        for _ in 0..most {
+            let Some(frame) = inner.changed.pop_first() else { return };
+            report(frame, inner.references.contains_key(&frame));
+        }
+    }
+
+    fn holds(&self, frame: u32) -> bool {
+        self.inner().references.contains_key(&frame)
+    }
+}
+
+/// Guests, their scanners, and the domain, all in one thread.
+pub struct World<'a> {
+    pub domain: &'a Domain,
+    pub scanners: Vec<(VmmId, Scanner<&'a FakeGuest>)>,
+    pub now: Instant,
+}
+
+impl<'a> World<'a> {
+    pub fn new(domain: &'a Domain, guests: &'a [FakeGuest]) -> Self {
+        let config = ScannerConfig::new(domain.hash_secret());
+        let scanner = |(guest, id): (&'a FakeGuest, u32)| {
+            domain.vmm_joined(VmmId(id), guest.pages()).unwrap();
+            (VmmId(id), Scanner::new(guest, config))
+        };
+        Self { domain, scanners: guests.iter().zip(0..).map(scanner).collect(), now: Instant::now() }
+    }
+
+    /// One pass of every guest, all messages delivered.
+    pub fn pass(&mut self) {
+        for at in 0..self.scanners.len() {
+            let mut requests = VecDeque::new();
+            let (id, scanner) = &mut self.scanners[at];
+            scanner.scan_pass(|request| requests.push_back((*id, request)));
+            self.exchange(requests);
+        }
+    }
+
+    /// Time goes by, the store sweeps.
+    pub fn sweep(&mut self) {
+        for _ in 0..3 {
+            self.now += Duration::from_secs(3);
+            let answers = self.domain.sweep(self.now);
+            let requests = self.deliver(answers);
+            self.exchange(requests);
+        }
+    }
+
+    pub fn deliver(&mut self, answers: Vec<(VmmId, MergeAnswer)>) -> VecDeque<(VmmId, MergeRequest)> {
+        let mut requests = VecDeque::new();
+        for (to, answer) in answers {
+            if let Some((id, scanner)) = self.scanners.iter_mut().find(|(id, _)| *id == to) {
+                scanner.on_answer(answer, |request| requests.push_back((*id, request)));
+            }
+        }
+        requests
+    }
+
+    fn exchange(&mut self, mut requests: VecDeque<(VmmId, MergeRequest)>) {
+        while let Some((from, request)) = requests.pop_front() {
+            let answers = self.domain.handle(from, request).unwrap();
+            requests.extend(self.deliver(answers));
+        }
+    }
+}

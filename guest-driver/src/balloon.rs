@@ -1,0 +1,222 @@
+//! The guest's side of ballooning: what to give, what to take back, and when.
+//!
+//! ```text
+//!   requested > actual:  free pages from the top, then clean ones, never below the floor    (inflate)
+//!   requested < actual:  the lowest ballooned pages                                         (deflate)
+//!   out of memory:       a few pages back although nobody asked, if DEFLATE_ON_OOM          (relieve)
+//!   between times:       runs of free pages are named to the host                           (report)
+//! ```
+//!
+//! [`Balloon::poll`] does one bounded piece of each and never waits. The lock on the allocator is taken to move pages and released
+//! before a register is touched.
+
+use core::ops::Range;
+
+use wire::PAGE_BYTES;
+use wire::balloon::{F_DEFLATE_ON_OOM, stat};
+
+use crate::allocator::{Allocator, Kind, REPORT_RUN_MIN};
+use crate::driver::{DRIVER_PAGES, Driver, Error, Purpose, REPORT_RANGES_MAX, REQUEST_PAGES_MAX};
+use crate::lock::Spinlock;
+use crate::memory::Ram;
+use crate::transport::Transport;
+
+/// Pages taken back each time memory runs out: as many as Linux takes (`VIRTIO_BALLOON_OOM_NR_PAGES`).
+const RELIEF_PAGES: usize = 256;
+/// How long after such a relief the balloon does not grow: else it would take the pages right back.
+const RELIEF_HOLD_MS: u64 = 1000;
+/// Time between reports. Linux waits 2 s; the sooner, the more is given back, and the more of it is faulted in again.
+const REPORT_INTERVAL_MS: u64 = 250;
+/// Most pages out of reach in one report, 16 MiB.
+const REPORT_PAGES_MAX: u32 = 4096;
+/// How often the request is read although no interrupt said so: interrupts may get lost, this is the net below.
+const REQUEST_INTERVAL_MS: u64 = 500;
+
+/// Where the balloon stands with the host's request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// There is more to do, or a request is under way.
+    Moving,
+    /// As large as requested.
+    Settled,
+    /// Too small, and nothing more can be given now.
+    Refused,
+}
+
+/// A balloon and what is under way in it.
+#[derive(Debug)]
+pub struct Balloon<T> {
+    driver: Driver<T>,
+    floor_pages: u32,
+    requested_pages: u32,
+    request_read_ms: u64,
+    actual_pages: u32,
+    inflating: bool,
+    deflating: bool,
+    no_growth_before_ms: u64,
+    report: [Range<u32>; REPORT_RANGES_MAX],
+    report_ranges: usize,
+    next_report_ms: u64,
+}
+
+impl<T: Transport> Balloon<T> {
+    /// Starts the device, with queues in pages of the allocator's; a machine too small for those has no balloon.
+    pub fn start(transport: T, ram: Ram, allocator: &mut Allocator, floor_pages: u32) -> Result<Self, Error> {
+        let first = allocator.allocate_run(DRIVER_PAGES, Kind::Reserved).ok_or(Error::NoBalloon)?;
+        let mut driver = Driver::start(transport, ram.span(first, DRIVER_PAGES))?;
+        driver.send_statistics(&statistics(allocator));
+        let requested_pages = driver.requested_pages();
+        Ok(Balloon {
+            driver,
+            floor_pages,
+            requested_pages,
+            request_read_ms: 0,
+            actual_pages: 0,
+            inflating: false,
+            deflating: false,
+            no_growth_before_ms: 0,
+            report: [const { 0..0 }; REPORT_RANGES_MAX],
+            report_ranges: 0,
+            next_report_ms: 0,
+        })
+    }
+
+    /// Whether [`Balloon::poll`] has something to look at that no interrupt or clock announces.
+    pub fn is_moving(&self) -> bool {
+        self.inflating || self.deflating || self.report_ranges > 0
+    }
+
+    /// Handles an interrupt.
+    pub fn interrupt(&mut self, now_ms: u64) {
+        self.driver.acknowledge_interrupt();
+        self.read_request(now_ms);
+    }
+
+    /// Does what can be done now without waiting.
+    pub fn poll(&mut self, allocator: &Spinlock<Option<Allocator>>, now_ms: u64) -> Progress {
+        if now_ms >= self.request_read_ms + REQUEST_INTERVAL_MS {
+            self.read_request(now_ms);
+        }
+        self.complete(allocator);
+        self.answer_statistics(allocator);
+        if now_ms >= self.next_report_ms {
+            self.report(allocator, now_ms);
+        }
+        if self.inflating || self.deflating {
+            return Progress::Moving;
+        }
+        let gap = i64::from(self.requested_pages) - i64::from(self.actual_pages);
+        match gap {
+            0 => Progress::Settled,
+            1.. if now_ms < self.no_growth_before_ms => Progress::Refused,
+            1.. => self.inflate(allocator, gap as usize),
+            _ => self.deflate(allocator, gap.unsigned_abs() as usize),
+        }
+    }
+
+    /// Starts to take a few pages back for a guest that has run out, if host and guest agreed that it may.
+    pub fn relieve(&mut self, allocator: &Spinlock<Option<Allocator>>, now_ms: u64) {
+        if self.driver.has(F_DEFLATE_ON_OOM) && !self.inflating && !self.deflating {
+            self.no_growth_before_ms = now_ms + RELIEF_HOLD_MS;
+            self.deflate(allocator, RELIEF_PAGES);
+        }
+    }
+
+    fn read_request(&mut self, now_ms: u64) {
+        self.request_read_ms = now_ms;
+        self.requested_pages = self.driver.requested_pages();
+    }
+
+    fn inflate(&mut self, allocator: &Spinlock<Option<Allocator>>, gap: usize) -> Progress {
+        let mut gfns = [0; REQUEST_PAGES_MAX];
+        let wanted = gap.min(REQUEST_PAGES_MAX);
+        let taken = with(allocator, |all| all.take_for_balloon(self.floor_pages, &mut gfns[..wanted]));
+        if taken == 0 {
+            return Progress::Refused;
+        }
+        self.driver.inflate(&gfns[..taken]);
+        self.actual_pages += taken as u32;
+        self.inflating = true;
+        Progress::Moving
+    }
+
+    fn deflate(&mut self, allocator: &Spinlock<Option<Allocator>>, gap: usize) -> Progress {
+        let mut gfns = [0; REQUEST_PAGES_MAX];
+        let wanted = gap.min(REQUEST_PAGES_MAX);
+        let picked = with(allocator, |all| all.pick_ballooned(&mut gfns[..wanted]));
+        if picked == 0 {
+            return Progress::Settled;
+        }
+        self.driver.deflate(&gfns[..picked]);
+        self.actual_pages -= picked as u32;
+        self.deflating = true;
+        Progress::Moving
+    }
+
+    /// Ends the requests that the device is done with.
+    fn complete(&mut self, allocator: &Spinlock<Option<Allocator>>) {
+        let inflated = self.inflating && self.driver.is_idle(Purpose::Inflate);
+        let deflated = self.deflating && self.driver.is_idle(Purpose::Deflate);
+        if deflated {
+            with(allocator, |all| self.driver.deflated().for_each(|gfn| all.return_ballooned(gfn)));
+            self.deflating = false;
+        }
+        if inflated {
+            self.inflating = false;
+        }
+        if inflated || deflated {
+            self.driver.set_actual_pages(self.actual_pages);
+        }
+        if self.report_ranges > 0 && self.driver.is_idle(Purpose::Reporting) {
+            let done = &self.report[..self.report_ranges];
+            with(allocator, |all| done.iter().for_each(|range| all.report_done(range.clone())));
+            self.report_ranges = 0;
+        }
+    }
+
+    fn report(&mut self, allocator: &Spinlock<Option<Allocator>>, now_ms: u64) {
+        if self.report_ranges > 0 || !self.driver.is_idle(Purpose::Reporting) {
+            return;
+        }
+        let ranges = &mut self.report;
+        self.report_ranges = with(allocator, |all| {
+            // Half of what is free stays within reach of allocations.
+            let pages_max = (all.count(Kind::Free) / 2).clamp(REPORT_RUN_MIN, REPORT_PAGES_MAX);
+            all.take_for_report(pages_max, ranges)
+        });
+        if self.report_ranges > 0 {
+            self.driver.report(&self.report[..self.report_ranges]);
+        }
+        // A full batch means that there is more: go on as soon as it is done.
+        let pages: u32 = self.report[..self.report_ranges].iter().map(|range| range.end - range.start).sum();
+        let full = self.report_ranges == REPORT_RANGES_MAX || pages + REPORT_RUN_MIN > REPORT_PAGES_MAX;
+        self.next_report_ms = if full { now_ms } else { now_ms + REPORT_INTERVAL_MS };
+    }
+
+    fn answer_statistics(&mut self, allocator: &Spinlock<Option<Allocator>>) {
+        if !self.driver.is_idle(Purpose::Statistics) {
+            return;
+        }
+        let statistics = with(allocator, |all| statistics(all));
+        self.driver.send_statistics(&statistics);
+    }
+}
+
+fn statistics(all: &Allocator) -> [(u16, u64); 6] {
+    let bytes = |pages: u32| u64::from(pages) * PAGE_BYTES as u64;
+    let free = all.count(Kind::Free) + all.count(Kind::Reporting);
+    let clean = all.count(Kind::Clean);
+    [
+        (stat::MEMFREE, bytes(free)),
+        (stat::MEMTOT, bytes(all.pages())),
+        (stat::AVAIL, bytes(free + clean)),
+        (stat::CACHES, bytes(clean)),
+        (stat::ALLOC_STALL, all.failures),
+        (stat::DIRECT_RECLAIM, all.clean_drops),
+    ]
+}
+
+/// Runs `body` under the lock; the allocator is there before any balloon is.
+fn with<R>(allocator: &Spinlock<Option<Allocator>>, body: impl FnOnce(&mut Allocator) -> R) -> R {
+    body(allocator.lock().as_mut().expect("the allocator precedes the balloon"))
+}

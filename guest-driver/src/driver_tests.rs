@@ -1,0 +1,152 @@
+use super::*;
+use crate::allocator::{Allocator, Kind};
+use crate::balloon::{Balloon, Progress};
+use crate::lock::Spinlock;
+use crate::testing::TestRam;
+use crate::transport::fake::FakeBalloon;
+use std::vec::Vec;
+use wire::balloon::stat;
+
+const PAGES: u32 = 4096;
+const ALL: [u32; 5] = [F_VERSION_1, F_MUST_TELL_HOST, F_STATS_VQ, F_DEFLATE_ON_OOM, F_REPORTING];
+
+/// A guest's balloon before a fake device.
+struct Bench<'a> {
+    balloon: Balloon<&'a FakeBalloon>,
+    allocator: Spinlock<Option<Allocator>>,
+    device: &'a FakeBalloon,
+}
+
+impl<'a> Bench<'a> {
+    fn new(memory: &TestRam, device: &'a FakeBalloon, floor_pages: u32) -> Self {
+        let mut allocator = Allocator::new(memory.ram()).unwrap();
+        let balloon = Balloon::start(device, memory.ram(), &mut allocator, floor_pages).unwrap();
+        Bench { balloon, allocator: Spinlock::new(Some(allocator)), device }
+    }
+
+    fn settle(&mut self, now_ms: u64) -> Progress {
+        self.balloon.interrupt(now_ms);
+        (0..1000).map(|_| self.balloon.poll(&self.allocator, now_ms)).find(|&p| p != Progress::Moving).unwrap()
+    }
+
+    fn count(&self, kind: Kind) -> u32 {
+        self.allocator.lock().as_ref().unwrap().count(kind)
+    }
+}
+
+#[test]
+fn inflate_and_deflate_follow_the_request() {
+    let memory = TestRam::new(PAGES);
+    let device = FakeBalloon::new(memory.ram(), &ALL);
+    let mut bench = Bench::new(&memory, &device, 0);
+    for requested in [3000, 100, 1500, 0] {
+        device.request(requested);
+        assert_eq!(bench.settle(1), Progress::Settled);
+        assert_eq!(device.state().ballooned.len() as u32, requested);
+        assert_eq!(device.state().actual, requested);
+        assert_eq!(bench.count(Kind::Ballooned), requested);
+        // One contiguous piece at the top.
+        assert!(device.state().ballooned.iter().copied().eq(PAGES - requested..PAGES));
+    }
+}
+
+#[test]
+fn inflation_is_refused_below_the_floor() {
+    let memory = TestRam::new(PAGES);
+    let device = FakeBalloon::new(memory.ram(), &ALL);
+    let mut bench = Bench::new(&memory, &device, 1000);
+    device.request(PAGES);
+    assert_eq!(bench.settle(1), Progress::Refused);
+    assert_eq!(device.state().actual, PAGES - 1000);
+}
+
+#[test]
+fn anonymous_pages_are_never_given() {
+    let memory = TestRam::new(PAGES);
+    let device = FakeBalloon::new(memory.ram(), &ALL);
+    let mut bench = Bench::new(&memory, &device, 0);
+    let held = (0..3000).map_while(|_| bench.allocator.lock().as_mut().unwrap().allocate()).count() as u32;
+    device.request(PAGES);
+    assert_eq!(bench.settle(1), Progress::Refused);
+    assert_eq!((held, bench.count(Kind::Anonymous), bench.count(Kind::Free)), (3000, 3000, 0));
+}
+
+#[test]
+fn deflated_pages_stay_out_of_use_until_the_host_has_answered() {
+    let memory = TestRam::new(PAGES);
+    let device = FakeBalloon::new(memory.ram(), &ALL);
+    let mut bench = Bench::new(&memory, &device, 0);
+    device.request(500);
+    bench.settle(1);
+    device.state().hold = true;
+    device.request(0);
+    bench.balloon.interrupt(1);
+    (0..10).for_each(|_| assert_eq!(bench.balloon.poll(&bench.allocator, 1), Progress::Moving));
+    assert_eq!(bench.count(Kind::Ballooned), 500);
+    device.release();
+    assert_eq!(bench.settle(1), Progress::Settled);
+    assert_eq!(bench.count(Kind::Ballooned), 0);
+}
+
+#[test]
+fn statistics_are_answered_when_the_device_asks() {
+    let memory = TestRam::new(PAGES);
+    let device = FakeBalloon::new(memory.ram(), &ALL);
+    let mut bench = Bench::new(&memory, &device, 0);
+    device.ask_for_statistics();
+    bench.settle(1);
+    let statistics = device.state().statistics.clone();
+    let value = |tag| statistics.iter().find(|&&(t, _)| t == tag).map(|&(_, value)| value);
+    assert_eq!(value(stat::MEMTOT), Some(u64::from(PAGES) * 4096));
+    let free = bench.count(Kind::Free) + bench.count(Kind::Reporting);
+    assert_eq!(value(stat::MEMFREE), Some(u64::from(free) * 4096));
+    assert_eq!(value(stat::CACHES), Some(0));
+}
+
+#[test]
+fn free_pages_are_reported_once_and_are_out_of_use_meanwhile() {
+    let memory = TestRam::new(PAGES);
+    let device = FakeBalloon::new(memory.ram(), &ALL);
+    let mut bench = Bench::new(&memory, &device, 0);
+    let free = bench.count(Kind::Free);
+    device.state().hold = true;
+    bench.balloon.poll(&bench.allocator, 1000);
+    assert_eq!(bench.count(Kind::Reporting), free / 2);
+    device.release();
+    for now_ms in (2000..20_000).step_by(100) {
+        bench.balloon.poll(&bench.allocator, now_ms);
+    }
+    let mut gfns: Vec<u32> = bench.device.state().reported.iter().cloned().flatten().collect();
+    let reports = gfns.len();
+    gfns.sort_unstable();
+    gfns.dedup();
+    assert_eq!(gfns.len(), reports, "a page was reported twice");
+    assert!(free - reports as u32 <= REPORT_RANGES_MAX as u32 * 16, "{reports} of {free} reported");
+    assert_eq!(bench.count(Kind::Free), free);
+}
+
+#[test]
+fn relief_is_bounded_and_only_with_the_feature() {
+    for (features, relieved) in [(&ALL[..], 256), (&[F_VERSION_1][..], 0)] {
+        let memory = TestRam::new(PAGES);
+        let device = FakeBalloon::new(memory.ram(), features);
+        let mut bench = Bench::new(&memory, &device, 0);
+        device.request(2000);
+        bench.settle(1);
+        bench.balloon.relieve(&bench.allocator, 1);
+        bench.settle(1);
+        assert_eq!(device.state().actual, 2000 - relieved);
+    }
+}
+
+#[test]
+fn a_device_without_version_1_or_with_second_thoughts_is_given_up() {
+    let memory = TestRam::new(PAGES);
+    let span = memory.ram().span(1, DRIVER_PAGES);
+    let old = FakeBalloon::new(memory.ram(), &[F_STATS_VQ]);
+    assert_eq!(Driver::start(&old, span).err(), Some(Error::Features));
+    let fickle = FakeBalloon::new(memory.ram(), &ALL);
+    fickle.state().refuse_features = true;
+    assert_eq!(Driver::start(&fickle, span).err(), Some(Error::Features));
+    assert!(fickle.state().status & STATUS_FAILED != 0);
+}

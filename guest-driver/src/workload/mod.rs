@@ -1,0 +1,88 @@
+//! What guests do. Each workload works in short steps, so that stop and balloon are never far away.
+
+pub mod cache;
+pub mod churn;
+pub mod common;
+pub mod gups;
+pub mod hog;
+pub mod idle;
+pub mod image;
+pub mod mixed;
+pub mod stream;
+pub mod zero;
+pub mod zipf;
+
+use wire::machine::Workload;
+
+use crate::cpu::Cpu;
+use crate::machine::Machine;
+
+use churn::Churn;
+use common::Common;
+use gups::Gups;
+use hog::Hog;
+use idle::Idle;
+use mixed::Mixed;
+use stream::Stream;
+use zipf::Zipf;
+
+/// Pages a step works on: even if each comes from disk or out of compression, they take a few milliseconds.
+pub const STEP_PAGES: u32 = 32;
+
+/// Numbers of the page sets, so that no two have a page name in common.
+#[allow(missing_docs, reason = "the names say it")]
+pub mod space {
+    pub const COMMON_SAME: u16 = 1;
+    pub const COMMON_ELSEWHERE: u16 = 2;
+    pub const COMMON_OWN: u16 = 3;
+    pub const ZIPF: u16 = 4;
+    pub const CHURN: u16 = 5;
+    pub const HOG: u16 = 6;
+    pub const ZERO: u16 = 7;
+    pub const GUPS: u16 = 8;
+    pub const STREAM: u16 = 9;
+    pub const CACHE: u16 = 10;
+}
+
+/// A workload under way.
+pub trait Work<M: Machine> {
+    /// Works for a few milliseconds at most.
+    fn step(&mut self, cpu: &mut Cpu<'_, M>);
+    /// Checks every page held.
+    fn verify_all(&mut self, cpu: &mut Cpu<'_, M>);
+    /// Gives every page held back, clean ones excepted.
+    fn release(&mut self, cpu: &mut Cpu<'_, M>);
+}
+
+/// Builds a workload, works until the stop, then verifies everything.
+pub fn run<'a, M: Machine>(cpu: &mut Cpu<'a, M>, workload: Workload, built: impl FnOnce(&mut Cpu<'a, M>)) {
+    // Only what all guests have in common must be built in turn; the others grow as they go.
+    macro_rules! drive {
+        ($work:expr) => {{
+            let mut work = $work;
+            built(cpu);
+            drive(cpu, &mut work);
+        }};
+    }
+    match workload {
+        Workload::Idle | Workload::Image => drive!(Idle { park_ms: 100 }),
+        Workload::Identical => drive!(Common::build(cpu, 600)),
+        Workload::Zipf => drive!(Zipf::new(cpu, 500)),
+        Workload::Churn => drive!(Churn::new(cpu, 400, 0)),
+        Workload::Stream => drive!(Stream::new(cpu, 500)),
+        Workload::Gups => drive!(Gups::new(cpu, 500)),
+        Workload::Hog => drive!(Hog::new(cpu, 1000, 0)),
+        Workload::Mixed => drive!(Mixed::build(cpu)),
+    }
+}
+
+fn drive<M: Machine>(cpu: &mut Cpu<'_, M>, work: &mut impl Work<M>) {
+    while !cpu.stopping() {
+        cpu.poll();
+        work.step(cpu);
+    }
+    work.verify_all(cpu);
+}
+
+#[cfg(test)]
+mod tests;

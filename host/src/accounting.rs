@@ -1,0 +1,97 @@
+//! What the guests really cost, measured from outside: by the kernel's books, not by ours.
+//!
+//! Used memory is the sum of `Pss_Anon` over the VMM processes (`smaps_rollup`: private guest pages, pools, tables, heap) plus the
+//! blocks that the frame store has allocated (`fstat`). Walking the page tables of one VMM takes the kernel some milliseconds,
+//! so the processes are not read at the same instant; a sample therefore holds the ledger: between its first and its last
+//! process no memory is granted from one guest to another, and none is counted twice.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+
+use crate::fleet::Fleet;
+
+/// Shortest time between two samples.
+const INTERVAL_MIN: Duration = Duration::from_millis(250);
+/// A sample may take at most this part of the time: 2 % of one CPU.
+const COST_DIVISOR: u32 = 50;
+
+/// Used memory, now and at most.
+#[derive(Debug, Default)]
+pub struct Meter {
+    used_bytes: AtomicU64,
+    peak_used_bytes: AtomicU64,
+    /// Held while processes are read, and while memory is granted.
+    pub ledger: Mutex<()>,
+}
+
+impl Meter {
+    /// At the last sample, bytes.
+    pub fn used_bytes(&self) -> u64 {
+        self.used_bytes.load(Ordering::Relaxed)
+    }
+
+    /// At the highest sample, bytes.
+    pub fn peak_used_bytes(&self) -> u64 {
+        self.peak_used_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Measures now; returns how long that took.
+    pub async fn sample(self: &Arc<Self>, fleet: &Arc<Fleet>) -> Duration {
+        let held = self.ledger.lock().await;
+        let reading = Arc::clone(fleet);
+        let measured = tokio::task::spawn_blocking(move || {
+            let begun = Instant::now();
+            (used_bytes(&reading), begun.elapsed())
+        });
+        // A reader that panicked leaves the last sample standing.
+        let Ok((used_bytes, took)) = measured.await else { return INTERVAL_MIN };
+        drop(held);
+        self.used_bytes.store(used_bytes, Ordering::Relaxed);
+        self.peak_used_bytes.fetch_max(used_bytes, Ordering::Relaxed);
+        tracing::trace!(used_bytes, ?took, "used memory");
+        took
+    }
+
+    /// Measures for ever, as often as is cheap.
+    pub async fn keep_sampling(self: Arc<Self>, fleet: Arc<Fleet>) {
+        loop {
+            let took = self.sample(&fleet).await;
+            tokio::time::sleep(INTERVAL_MIN.max(took * COST_DIVISOR)).await;
+        }
+    }
+}
+
+fn used_bytes(fleet: &Fleet) -> u64 {
+    let living = fleet.guests.iter().filter(|guest| !guest.has_ended());
+    let anonymous: u64 = living.map(|guest| anonymous_bytes(guest.pid).unwrap_or(0)).sum();
+    anonymous + fleet.frames_bytes()
+}
+
+/// Anonymous memory of a process, shared pages by their share; `None` once it is gone.
+fn anonymous_bytes(pid: u32) -> Option<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let kib = rollup.lines().find_map(|line| line.strip_prefix("Pss_Anon:"))?;
+    Some(kib.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn touched_memory_is_seen() {
+        let before = anonymous_bytes(std::process::id()).unwrap();
+        let touched = vec![1u8; 32 << 20];
+        let grown = anonymous_bytes(std::process::id()).unwrap() - before;
+        assert!(std::hint::black_box(&touched).len() == 32 << 20 && grown >= 31 << 20, "{grown}");
+    }
+
+    #[test]
+    fn a_process_that_is_gone_costs_nothing() {
+        assert_eq!(anonymous_bytes(u32::MAX), None);
+    }
+}

@@ -1,0 +1,325 @@
+//! The ledger: turns what guests reported into what `policy` wants to know, and its decisions into grants.
+//!
+//! The frame store is an account like the guests': each tick sets aside a *headroom* that it may grow by until the next. It
+//! doubles while the store uses at least half of it and halves while it does not, so that a busy start is not held back
+//! and a settled run keeps no memory idle for it.
+
+use std::time::Duration;
+
+use control::{GuestStatus, Levers};
+use policy::{Config, Host, Usage};
+use wire::PAGE_BYTES;
+
+use crate::config::RunConfig;
+use crate::error::Error;
+use crate::guest::{Grant, View};
+use crate::preflight::PlannedGuest;
+
+/// Share of the budget that stays unpromised: the table's account and the kernel's differ by at most 2 %, the table being
+/// below where a VMM's heap grows between two of its own measurements.
+const MARGIN_DIVISOR: u64 = 64;
+/// What a VMM costs before its first status says so, bytes: code, heap and stacks (3 MiB measured), ...
+const OVERHEAD_BASE_BYTES: u64 = 4 << 20;
+/// ... and per guest page: the page-state table's entry, the scanner's hash and flags.
+const OVERHEAD_BYTES_PER_PAGE: u64 = 16;
+/// Least headroom of a frame store, bytes: sixteen full messages of published pages.
+const HEADROOM_BYTES_MIN: u64 = 4 << 20;
+/// Most headroom, as a share of the budget: 24 MiB of 768, or 240 MiB published a second.
+const HEADROOM_DIVISOR: u64 = 32;
+/// Weight of the newest sample in the moving averages: what is older than a second counts for a tenth.
+const SMOOTHING: f64 = 0.2;
+
+/// Refuses guests whose guaranteed memory would not fit the budget.
+pub fn admit(config: &RunConfig, guests: &[PlannedGuest]) -> Result<(), Error> {
+    let (policy, guests) = (policy_config(config.levers), planned(config.levers, guests));
+    let mut host = Host { frames_headroom_bytes: least_headroom(config.levers), ..host(config.budget_bytes) };
+    let Err(mut refusal) = policy::admit(&policy, &host, &[], &guests) else { return Ok(()) };
+    if let policy::Refusal::OverBudget { needed_bytes, .. } = refusal {
+        // A larger budget has a larger margin; the refusal is to name one that really does.
+        let without_margin = needed_bytes - u128::from(host.host_overhead_bytes);
+        host.host_overhead_bytes = without_margin.div_ceil(u128::from(MARGIN_DIVISOR - 1)) as u64;
+        refusal = policy::admit(&policy, &host, &[], &guests).err().unwrap_or(refusal);
+    }
+    Err(Error::BudgetTooSmall { budget_bytes: config.budget_bytes, refusal: refusal.to_string() })
+}
+
+/// What admitted guests start with.
+pub fn initial(config: &RunConfig, guests: &[PlannedGuest]) -> Vec<Grant> {
+    let host = Host { frames_headroom_bytes: least_headroom(config.levers), ..host(config.budget_bytes) };
+    let decisions = policy::initial(&policy_config(config.levers), &host, &planned(config.levers, guests));
+    decisions.iter().map(grant).collect()
+}
+
+/// What is carried from one tick to the next.
+#[derive(Debug)]
+pub struct Ledger {
+    levers: Levers,
+    budget_bytes: u64,
+    vcpus: u32,
+    rates: Vec<Rates>,
+    frames_bytes: u64,
+    headroom_bytes: u64,
+}
+
+/// What one tick decides.
+#[derive(Debug)]
+pub struct Settlement {
+    /// For each guest, or nothing where there is none any more.
+    pub grants: Vec<Option<Grant>>,
+    /// What the frame store may grow to until the next tick, bytes.
+    pub store_bytes_max: u64,
+}
+
+/// Counters at the last tick, and moving averages of their growth.
+#[derive(Clone, Debug, Default)]
+struct Rates {
+    stall_ns_total: u64,
+    refaults_total: u64,
+    stall_ratio: f64,
+    refaults_per_second: f64,
+}
+
+impl Ledger {
+    /// The ledger of a run that has not begun.
+    pub fn new(config: &RunConfig, guests: usize) -> Ledger {
+        Ledger {
+            levers: config.levers,
+            budget_bytes: config.budget_bytes,
+            vcpus: config.vcpus,
+            rates: vec![Rates::default(); guests],
+            frames_bytes: 0,
+            headroom_bytes: least_headroom(config.levers),
+        }
+    }
+
+    /// Divides the budget anew, `elapsed` after the last time.
+    pub fn settle(&mut self, views: &[View], frames_bytes: u64, elapsed: Duration) -> Settlement {
+        self.adapt_headroom(frames_bytes);
+        for (rates, view) in self.rates.iter_mut().zip(views) {
+            rates.update(&view.status, elapsed, self.vcpus);
+        }
+        let config = policy_config(self.levers);
+        let host = Host { frames_bytes, frames_headroom_bytes: self.headroom_bytes, ..host(self.budget_bytes) };
+        let living = || views.iter().enumerate().filter(|(_, view)| !view.has_ended());
+        let guests: Vec<_> = living().map(|(number, view)| guest(&config, view, &self.rates[number])).collect();
+        let decisions = policy::allocate(&config, &host, &guests);
+
+        let in_force =
+            guests.iter().zip(&decisions).map(|(guest, new)| guest.usage.committed_bytes.max(new.allocation_bytes));
+        let free_bytes = self.budget_bytes.saturating_sub(host.host_overhead_bytes).saturating_sub(in_force.sum());
+        let store_bytes_max =
+            free_bytes.min(frames_bytes + self.headroom_bytes).min(policy::store_bytes_max(&config, &host, &guests));
+
+        let mut grants = vec![None; views.len()];
+        for ((number, view), decision) in living().zip(&decisions) {
+            let grant = grant(decision);
+            if grant != view.grant {
+                let Grant { allocation_bytes, balloon_bytes } = grant;
+                tracing::debug!(guest = view.name, allocation_bytes, balloon_bytes, reason = %decision.reason, "allocation");
+            }
+            grants[number] = Some(grant);
+        }
+        Settlement { grants, store_bytes_max }
+    }
+
+    fn adapt_headroom(&mut self, frames_bytes: u64) {
+        let grown_bytes = frames_bytes.saturating_sub(self.frames_bytes);
+        let wanted =
+            if grown_bytes >= self.headroom_bytes / 2 { self.headroom_bytes * 2 } else { self.headroom_bytes / 2 };
+        let least = least_headroom(self.levers);
+        self.headroom_bytes = wanted.clamp(least, (self.budget_bytes / HEADROOM_DIVISOR).max(least));
+        self.frames_bytes = frames_bytes;
+    }
+}
+
+impl Rates {
+    fn update(&mut self, status: &GuestStatus, elapsed: Duration, vcpus: u32) {
+        let seconds = elapsed.as_secs_f64().max(f64::EPSILON);
+        let (stall_ns, refaults) = (status.pager.stall_ns_total, status.pager.refaults_total);
+        let stall_ratio = stall_ns.saturating_sub(self.stall_ns_total) as f64 / 1e9 / seconds / f64::from(vcpus);
+        let refaults_per_second = refaults.saturating_sub(self.refaults_total) as f64 / seconds;
+        self.stall_ratio += SMOOTHING * (stall_ratio - self.stall_ratio);
+        self.refaults_per_second += SMOOTHING * (refaults_per_second - self.refaults_per_second);
+        (self.stall_ns_total, self.refaults_total) = (stall_ns, refaults);
+    }
+}
+
+fn policy_config(levers: Levers) -> Config {
+    let Levers { dedup, balloon, pager } = levers;
+    Config { dedup, balloon, pager }
+}
+
+fn host(budget_bytes: u64) -> Host {
+    Host { budget_bytes, host_overhead_bytes: budget_bytes / MARGIN_DIVISOR, ..Host::default() }
+}
+
+fn least_headroom(levers: Levers) -> u64 {
+    if levers.dedup { HEADROOM_BYTES_MIN } else { 0 }
+}
+
+fn overhead_bytes(memory_bytes: u64) -> u64 {
+    OVERHEAD_BASE_BYTES + memory_bytes / PAGE_BYTES as u64 * OVERHEAD_BYTES_PER_PAGE
+}
+
+fn planned(levers: Levers, guests: &[PlannedGuest]) -> Vec<policy::Guest> {
+    let config = policy_config(levers);
+    guests
+        .iter()
+        .map(|guest| policy::Guest::new(&config, guest.memory_bytes, overhead_bytes(guest.memory_bytes)))
+        .collect()
+}
+
+fn guest(config: &Config, view: &View, rates: &Rates) -> policy::Guest {
+    let (memory_bytes, pager) = (view.status.memory_bytes, &view.status.pager);
+    let page_bytes = PAGE_BYTES as u64;
+    let usage = Usage {
+        allocation_bytes: view.grant.allocation_bytes,
+        balloon_bytes: view.grant.balloon_bytes,
+        committed_bytes: pager.committed_bytes,
+        resident_bytes: pager.resident_bytes,
+        shared_bytes: pager.pages.shared * page_bytes,
+        zero_bytes: pager.zero_touched * page_bytes,
+        compressed_saved_bytes: (pager.pages.compressed * page_bytes).saturating_sub(pager.pool_bytes),
+        stall_ratio: rates.stall_ratio,
+        refaults_per_second: rates.refaults_per_second,
+    };
+    let overhead_bytes = if pager.overhead_bytes == 0 { overhead_bytes(memory_bytes) } else { pager.overhead_bytes };
+    policy::Guest { usage, ..policy::Guest::new(config, memory_bytes, overhead_bytes) }
+}
+
+fn grant(decision: &policy::Decision) -> Grant {
+    Grant { allocation_bytes: decision.allocation_bytes, balloon_bytes: decision.balloon_bytes }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use control::VcpuKind;
+    use wire::machine::Workload;
+
+    use super::*;
+    use crate::config::VmmCommand;
+    use crate::guest::{End, Phase};
+
+    const MIB: u64 = 1 << 20;
+    const TICK: Duration = Duration::from_millis(100);
+    const ALL: Levers = Levers { dedup: true, balloon: true, pager: true };
+    const NONE: Levers = Levers { dedup: false, balloon: false, pager: false };
+
+    fn config(budget_bytes: u64, levers: Levers) -> RunConfig {
+        RunConfig {
+            guests: None,
+            memory_bytes: None,
+            budget_bytes,
+            workload: Workload::Idle,
+            duration: Duration::from_secs(1),
+            vcpus: 1,
+            vcpu: VcpuKind::Kvm,
+            images: Vec::new(),
+            seed: 0,
+            levers,
+            metrics: ([127, 0, 0, 1], 0).into(),
+            report: None,
+            vmm: VmmCommand { program: "none".into(), arguments: Vec::new() },
+        }
+    }
+
+    fn eight() -> Vec<PlannedGuest> {
+        let guest = |number| PlannedGuest {
+            name: format!("guest{number}"),
+            memory_bytes: 256 * MIB,
+            image: None,
+            workload: Workload::Idle,
+            vma_budget: 1,
+        };
+        (0..8).map(guest).collect()
+    }
+
+    /// Guests that use all they were given.
+    fn views(grants: &[Grant]) -> Vec<View> {
+        let view = |(number, &grant): (usize, &Grant)| {
+            let mut status = GuestStatus { memory_bytes: 256 * MIB, ..GuestStatus::default() };
+            status.pager.committed_bytes = grant.allocation_bytes;
+            status.pager.resident_bytes = grant.allocation_bytes;
+            View { name: format!("guest{number}"), pid: 1, phase: Phase::Running, status, grant }
+        };
+        grants.iter().enumerate().map(view).collect()
+    }
+
+    fn granted(grants: &[Option<Grant>]) -> u64 {
+        grants.iter().flatten().map(|grant| grant.allocation_bytes).sum()
+    }
+
+    #[test]
+    fn a_refusal_names_a_budget_that_is_then_accepted() {
+        for levers in [ALL, NONE] {
+            let refusal = admit(&config(64 * MIB, levers), &eight()).unwrap_err().to_string();
+            let (_, named) = refusal.split_once("at least ").unwrap();
+            let named: u64 = named.split(' ').next().unwrap().parse().unwrap();
+            assert!(admit(&config(named * MIB, levers), &eight()).is_ok(), "{refusal}");
+            assert!(admit(&config((named - 1) * MIB, levers), &eight()).is_err(), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn what_is_granted_and_what_the_store_may_take_fit_the_budget() {
+        let config = config(768 * MIB, ALL);
+        let views = views(&initial(&config, &eight()));
+        let mut ledger = Ledger::new(&config, 8);
+        for frames_bytes in [0, 40 * MIB, 80 * MIB, 300 * MIB] {
+            let settlement = ledger.settle(&views, frames_bytes, TICK);
+            let in_force: u64 =
+                views.iter().map(|view| view.grant.allocation_bytes).sum::<u64>().max(granted(&settlement.grants));
+            assert!(in_force + settlement.store_bytes_max <= 768 * MIB, "with {frames_bytes} bytes of frames");
+        }
+    }
+
+    #[test]
+    fn a_store_that_grows_gets_more_headroom_until_it_is_settled() {
+        let config = config(768 * MIB, ALL);
+        let mut ledger = Ledger::new(&config, 0);
+        let mut headroom = |frames_bytes| {
+            ledger.settle(&[], frames_bytes, TICK);
+            ledger.headroom_bytes / MIB
+        };
+        assert_eq!([3, 8, 16, 30, 60].map(|mib| headroom(mib * MIB)), [8, 16, 24, 24, 24]);
+        assert_eq!([60, 60, 60].map(|mib| headroom(mib * MIB)), [12, 6, 4]);
+    }
+
+    #[test]
+    fn a_guest_that_is_gone_frees_its_memory_for_those_that_stall() {
+        let config = config(768 * MIB, ALL);
+        let mut views = views(&initial(&config, &eight()));
+        let before = views[1].grant.allocation_bytes;
+        views[0].phase = Phase::Ended(End::Lost("killed".into()));
+        let mut ledger = Ledger::new(&config, 8);
+        for tick in 1..100 {
+            for view in &mut views {
+                view.status.pager.stall_ns_total = tick * 50_000_000;
+            }
+            let settlement = ledger.settle(&views, 0, TICK);
+            assert_eq!(settlement.grants[0], None);
+            for (view, grant) in views.iter_mut().zip(settlement.grants) {
+                view.grant = grant.unwrap_or_default();
+                view.status.pager.committed_bytes = view.grant.allocation_bytes;
+                view.status.pager.resident_bytes = view.grant.allocation_bytes;
+            }
+        }
+        let grown = views[1].grant.allocation_bytes - before;
+        assert!(grown >= before / 8, "{grown} of {before} bytes");
+    }
+
+    #[test]
+    fn averages_follow_a_change_within_a_second() {
+        let mut rates = Rates::default();
+        let mut status = GuestStatus::default();
+        for _ in 0..10 {
+            status.pager.stall_ns_total += 50_000_000;
+            status.pager.refaults_total += 10;
+            rates.update(&status, TICK, 1);
+        }
+        assert!((0.44..=0.5).contains(&rates.stall_ratio), "{}", rates.stall_ratio);
+        assert!((88.0..=100.0).contains(&rates.refaults_per_second), "{}", rates.refaults_per_second);
+    }
+}

@@ -1,0 +1,54 @@
+//! What a run is asked to do. Values are as the user gave them; [`crate::preflight`] is what checks them.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use control::{Levers, VcpuKind};
+use wire::machine::Workload;
+
+/// `ballast run`, as asked for.
+#[derive(Clone, Debug)]
+pub struct RunConfig {
+    /// How many guests; without it [`GUESTS_DEFAULT`], or one per image.
+    pub guests: Option<u32>,
+    /// RAM of each guest, bytes; without it [`MEMORY_BYTES_DEFAULT`], or the size of its image.
+    pub memory_bytes: Option<u64>,
+    /// Host memory for everything the guests cost, bytes.
+    pub budget_bytes: u64,
+    /// What guests without an image do.
+    pub workload: Workload,
+    /// How long the guests run before they are told to verify all they hold and end.
+    pub duration: Duration,
+    /// vCPUs of each guest.
+    pub vcpus: u32,
+    /// What executes the guests.
+    pub vcpu: VcpuKind,
+    /// Raw memory images; guest `i` starts from image `i` modulo their number.
+    pub images: Vec<PathBuf>,
+    /// Seed of everything random in the guests.
+    pub seed: u64,
+    /// Which levers the guests' memory may be reclaimed with.
+    pub levers: Levers,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    pub metrics: SocketAddr,
+    /// Where the JSON report goes.
+    pub report: Option<PathBuf>,
+    /// How the VMM processes are started.
+    pub vmm: VmmCommand,
+}
+
+/// A program and its arguments that make a VMM of a process with the control socket and the frame store open.
+#[derive(Clone, Debug)]
+pub struct VmmCommand {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+}
+
+/// Guests when neither a number nor an image is given.
+pub const GUESTS_DEFAULT: u32 = 8;
+/// RAM of a guest when neither a size nor an image is given, bytes.
+pub const MEMORY_BYTES_DEFAULT: u64 = 256 << 20;

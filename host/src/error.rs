@@ -1,0 +1,101 @@
+//! Why a run could not start. Each message is one line that names the value and the way out.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::bytes::ByteCount;
+
+/// Why a run did not start, or could not be reported on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// a number outside its allowed range
+    #[error("{option} {value}: allowed are {allowed}")]
+    OutOfRange {
+        /// The option, as typed.
+        option: &'static str,
+        /// Its value.
+        value: String,
+        /// What would be accepted.
+        allowed: String,
+    },
+    /// an image that cannot be opened
+    #[error("--image {path:?}: {source}; give a readable file with a guest's RAM, from guest-physical address 0")]
+    ImageUnreadable {
+        /// The image.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// an image that cannot be a guest's RAM
+    #[error("--image {path:?} has {bytes} bytes: {wanted}")]
+    ImageSize {
+        /// The image.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// What its size must be.
+        wanted: String,
+    },
+    /// the guests' guaranteed memory does not fit
+    #[error("--budget {}: {refusal}", ByteCount(*.budget_bytes))]
+    BudgetTooSmall {
+        /// The budget.
+        budget_bytes: u64,
+        /// What would fit.
+        refusal: String,
+    },
+    /// somebody else listens there
+    #[error("--metrics {address}: {source}; choose another address, port 0 takes any free one")]
+    MetricsAddress {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// something of the machine is missing
+    #[error("{0}")]
+    Prerequisite(String),
+    /// the report's file cannot be written
+    #[error("--report {path:?}: {source}; give a file in a writable folder")]
+    Report {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// a VMM process could not be started
+    #[error("starting the VMM of {guest}: {source}")]
+    Spawn {
+        /// The guest.
+        guest: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// the frame store could not be made
+    #[error("frame store: {0}")]
+    FrameStore(#[from] dedup::Error),
+    /// something else of the system failed
+    #[error("{doing}: {source}")]
+    System {
+        /// What was being done.
+        doing: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// 2 where the command line is at fault, 1 where the machine is.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::OutOfRange { .. }
+            | Error::ImageUnreadable { .. }
+            | Error::ImageSize { .. }
+            | Error::BudgetTooSmall { .. }
+            | Error::MetricsAddress { .. }
+            | Error::Report { .. } => 2,
+            Error::Prerequisite(_) | Error::Spawn { .. } | Error::FrameStore(_) | Error::System { .. } => 1,
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The guests of a run, their processes, and who is told what.
+//!
+//! ```text
+//!   VMM process          tasks of its guest                            everybody
+//!     socket  --frames--> attend: Ready, Status, Finished ----------->  Guest (latest word)
+//!                                 Merge --> Domain --> answers ------>  outboxes
+//!     socket <--frames--- send_all <------ outbox <-------------------  grant, run, stop, answers
+//!     stderr  --lines---> listen ------------------------------------>  log, last words
+//!     exit    ----------> attend: reap, vmm_gone --------------------->  Guest::Ended, `changed`
+//! ```
+//!
+//! A VMM that breaks the protocol, goes silent or dies ends alone: its process is killed and reaped, its holds on frames are dropped,
+//! and only then does its memory count as free.
+//!
+//! VMMs ask the kernel to be killed when the *thread* that started them dies, so [`Fleet::launch`] must be called from a thread
+//! that lives as long as the host: the runtime's main thread or a worker, never a blocking-pool thread.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use command_fds::{CommandFdExt, FdMapping};
+use control::{
+    CONTROL_FD, GuestConfig, MergeAnswer, MergeRequest, PROTOCOL_VERSION, PUBLISHED_FD, STORE_FD, ToHost, ToVmm,
+};
+use dedup::{Descriptors, Domain, VmmId};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::sync::{mpsc, watch};
+
+use crate::config::{RunConfig, VmmCommand};
+use crate::error::Error;
+use crate::guest::{Grant, Guest, OUTBOX_MAX, View};
+use crate::link;
+use crate::preflight::PlannedGuest;
+
+/// How long a VMM that closed its socket may take to exit: it frees the guest's memory meanwhile.
+const EXIT_GRACE: Duration = Duration::from_secs(5);
+/// Longest line taken from a VMM's standard error in one piece, bytes.
+const LINE_BYTES_MAX: u64 = 1024;
+
+/// All guests of a run.
+#[derive(Debug)]
+pub struct Fleet {
+    /// In order of their numbers.
+    pub guests: Vec<Guest>,
+    /// The sharing domain they are all in.
+    pub domain: Domain,
+    changed: watch::Sender<()>,
+}
+
+/// What a VMM process was started with.
+struct Started {
+    guest: Guest,
+    child: Child,
+    reader: OwnedReadHalf,
+}
+
+impl Fleet {
+    /// Starts a VMM for each planned guest and has it build the guest. Nothing runs yet.
+    pub async fn launch(
+        config: &RunConfig,
+        planned: &[PlannedGuest],
+        domain: Domain,
+        grants: &[Grant],
+    ) -> Result<Arc<Fleet>, Error> {
+        let mut guests = Vec::with_capacity(planned.len());
+        let mut processes = Vec::with_capacity(planned.len());
+        for (number, (plan, &grant)) in planned.iter().zip(grants).enumerate() {
+            let started = start_vmm(&config.vmm, plan.clone(), grant, &domain);
+            let Started { guest, child, reader } =
+                started.map_err(|source| Error::Spawn { guest: plan.name.clone(), source })?;
+            domain.vmm_joined(VmmId(number as u32), (plan.memory_bytes / wire::PAGE_BYTES as u64) as u32)?;
+            guest.send(ToVmm::Start(Box::new(guest_config(config, number as u32, plan, grant, &domain))));
+            guests.push(guest);
+            processes.push((child, reader));
+        }
+        let fleet = Arc::new(Fleet { guests, domain, changed: watch::Sender::new(()) });
+        for (number, (child, reader)) in processes.into_iter().enumerate() {
+            tokio::spawn(Arc::clone(&fleet).attend(number, child, reader));
+        }
+        Ok(fleet)
+    }
+
+    /// Completes when all guests fulfil a condition that depends on their phases.
+    pub async fn until_all(&self, condition: impl Fn(&Guest) -> bool) {
+        let mut changes = self.changed.subscribe();
+        while !self.guests.iter().all(&condition) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// All guests as they are now.
+    pub fn views(&self) -> Vec<View> {
+        self.guests.iter().map(Guest::view).collect()
+    }
+
+    /// Memory of the frame store, bytes.
+    pub fn frames_bytes(&self) -> u64 {
+        // `fstat` on a descriptor of our own fails only where we have a bug; frames that cannot be counted count as used up.
+        self.domain.allocated_bytes().unwrap_or(u64::MAX / 2)
+    }
+
+    /// Brings answers of the domain to the VMMs they are for.
+    pub fn deliver(&self, answers: Vec<(VmmId, MergeAnswer)>) {
+        for (VmmId(number), answer) in answers {
+            if let Some(guest) = self.guests.get(number as usize) {
+                guest.send(ToVmm::Merge(answer));
+            }
+        }
+    }
+
+    /// Kills every VMM that is left.
+    pub fn kill_all(&self, reason: &str) {
+        for guest in self.guests.iter().filter(|guest| !guest.has_ended()) {
+            guest.kill(reason);
+        }
+    }
+
+    /// One guest's life, from its first message to its process's end.
+    async fn attend(self: Arc<Self>, number: usize, mut child: Child, mut reader: OwnedReadHalf) {
+        let guest = &self.guests[number];
+        let stderr = child.stderr.take();
+        let words = async {
+            if let Some(stderr) = stderr {
+                listen(guest, stderr).await
+            }
+        };
+        let life = async {
+            let orderly = async {
+                if let Err(broken) = self.converse(number, &mut reader).await {
+                    guest.kill(broken);
+                    std::future::pending::<()>().await;
+                }
+                let exit = tokio::time::timeout(EXIT_GRACE, child.wait()).await;
+                exit.inspect_err(|_| guest.kill(format!("did not exit within {} s", EXIT_GRACE.as_secs()))).ok()
+            };
+            let exit = tokio::select! {
+                exit = orderly => exit,
+                () = guest.kill_wanted() => None,
+            };
+            match exit {
+                Some(exit) => exit,
+                None => kill(&mut child).await,
+            }
+        };
+        let (exit, ()) = tokio::join!(life, words);
+        self.deliver(self.domain.vmm_gone(VmmId(number as u32)));
+        guest.on_reaped(exit);
+        self.changed.send_replace(());
+    }
+
+    /// Takes messages until the VMM closes its socket; an error says how it broke the protocol.
+    async fn converse(&self, number: usize, reader: &mut OwnedReadHalf) -> Result<(), String> {
+        let guest = &self.guests[number];
+        let mut body = Vec::new();
+        loop {
+            match link::receive(reader, &mut body).await {
+                Ok(Some(ToHost::Ready)) => {
+                    guest.on_ready();
+                    self.changed.send_replace(());
+                }
+                Ok(Some(ToHost::Status(status))) => guest.on_status(*status),
+                Ok(Some(ToHost::Merge(request))) => self.merge(number, request)?,
+                Ok(Some(ToHost::Finished { result, status })) => guest.on_finished(result, *status),
+                Ok(None) | Err(control::Error::Io(_)) => return Ok(()),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    fn merge(&self, number: usize, request: MergeRequest) -> Result<(), String> {
+        let answers = self.domain.handle(VmmId(number as u32), request);
+        self.deliver(answers.map_err(|error| error.to_string())?);
+        Ok(())
+    }
+}
+
+fn start_vmm(command: &VmmCommand, plan: PlannedGuest, grant: Grant, domain: &Domain) -> io::Result<Started> {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let Descriptors { store, published } = domain.descriptors().map_err(io::Error::other)?;
+    let inherited = [(CONTROL_FD, OwnedFd::from(theirs)), (STORE_FD, store), (PUBLISHED_FD, published)];
+    let mappings = inherited.map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd });
+    let child = Command::new(&command.program)
+        .args(&command.arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        // A Ctrl-C at the terminal is for the host alone; it ends the guests in order.
+        .process_group(0)
+        .kill_on_drop(true)
+        .fd_mappings(mappings.into())
+        .map_err(io::Error::other)?
+        .spawn()?;
+    let (reader, writer) = UnixStream::from_std(ours)?.into_split();
+    let (outbox, messages) = mpsc::channel(OUTBOX_MAX);
+    tokio::spawn(link::send_all(writer, messages));
+    let pid = child.id().unwrap_or_default();
+    Ok(Started { guest: Guest::new(plan, pid, outbox, grant), child, reader })
+}
+
+fn guest_config(config: &RunConfig, number: u32, plan: &PlannedGuest, grant: Grant, domain: &Domain) -> GuestConfig {
+    GuestConfig {
+        protocol_version: PROTOCOL_VERSION,
+        name: plan.name.clone(),
+        guest: number,
+        memory_bytes: plan.memory_bytes,
+        vcpus: config.vcpus,
+        vcpu: config.vcpu,
+        workload: plan.workload as u32,
+        seed: config.seed,
+        image: plan.image.clone(),
+        levers: config.levers,
+        store_frames: domain.store_frames(),
+        hash_secret: domain.hash_secret(),
+        allocation_bytes: grant.allocation_bytes,
+        balloon_bytes: grant.balloon_bytes,
+        floor_bytes: policy::default_floor(plan.memory_bytes),
+        vma_budget: plan.vma_budget,
+    }
+}
+
+async fn kill(child: &mut Child) -> io::Result<std::process::ExitStatus> {
+    child.start_kill()?;
+    child.wait().await
+}
+
+/// Passes a VMM's standard error on, line by line, until it is closed.
+async fn listen(guest: &Guest, stderr: ChildStderr) {
+    let mut stderr = BufReader::new(stderr);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match (&mut stderr).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => guest.on_words(String::from_utf8_lossy(&line).trim_end()),
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! One guest as the host knows it: where its VMM process stands, what it said last, and how it ended.
+//!
+//! ```text
+//!   Starting -- Ready --> Ready -- Run --> Running -- Stop --> Stopping -- Finished, exit 0 --> Ended(Verified)
+//!      |                    |                 |                    |
+//!      +--------------------+-----------------+--------------------+---- Finished(Err) ------> Ended(Failed)
+//!      +--------------------+-----------------+--------------------+---- death, silence, ----> Ended(Lost)
+//!                                                                        broken protocol
+//! ```
+//!
+//! `Ended` is reached only after the process has been reaped: from then on, and not before, its memory is free.
+
+use std::fmt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use control::{GuestStatus, ToVmm};
+use nix::sys::signal::Signal;
+use tokio::sync::{Notify, mpsc};
+
+use crate::preflight::PlannedGuest;
+
+/// Messages that may wait for one VMM: a hundred seconds of allocations and more merge answers than a scanner has questions under
+/// way. A VMM that leaves so many unread is broken.
+pub const OUTBOX_MAX: usize = 1024;
+/// Longest time without a status before a VMM counts as hung: 300 status intervals, for machines with many guests a CPU.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Where a guest stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Phase {
+    /// The VMM builds it.
+    Starting,
+    /// Built, not yet running.
+    Ready,
+    /// The vCPUs run.
+    Running,
+    /// It verifies what it holds.
+    Stopping,
+    /// The process is gone.
+    Ended(End),
+}
+
+/// How a guest ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum End {
+    /// It verified everything.
+    Verified,
+    /// It said itself that something was wrong.
+    Failed(String),
+    /// The VMM died or had to be killed.
+    Lost(String),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Verified => f.write_str("ok"),
+            End::Failed(why) => write!(f, "failed: {why}"),
+            End::Lost(why) => write!(f, "lost: {why}"),
+        }
+    }
+}
+
+impl Phase {
+    /// Every name there is.
+    pub const NAMES: [&'static str; 7] = ["starting", "ready", "running", "verifying", "ok", "failed", "lost"];
+
+    /// In a word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Phase::Starting => "starting",
+            Phase::Ready => "ready",
+            Phase::Running => "running",
+            Phase::Stopping => "verifying",
+            Phase::Ended(End::Verified) => "ok",
+            Phase::Ended(End::Failed(_)) => "failed",
+            Phase::Ended(End::Lost(_)) => "lost",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What a guest was given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Grant {
+    /// Host memory it may keep, bytes.
+    pub allocation_bytes: u64,
+    /// Memory it is asked to give up, bytes.
+    pub balloon_bytes: u64,
+}
+
+/// A guest at one moment.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Unique in the run.
+    pub name: String,
+    /// Process id of its VMM.
+    pub pid: u32,
+    /// Where it stands.
+    pub phase: Phase,
+    /// What it said last; all zero before its first status.
+    pub status: GuestStatus,
+    /// What it was given last.
+    pub grant: Grant,
+}
+
+impl View {
+    /// Whether its process is reaped, so that it costs nothing any more.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended(_))
+    }
+}
+
+/// A guest and the way to its VMM.
+#[derive(Debug)]
+pub struct Guest {
+    /// Name, size, image.
+    pub plan: PlannedGuest,
+    /// Process id of its VMM.
+    pub pid: u32,
+    outbox: mpsc::Sender<ToVmm>,
+    killed: Notify,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    view: View,
+    heard: Instant,
+    finished: Option<Result<(), String>>,
+    kill_reason: Option<String>,
+    last_words: Option<String>,
+}
+
+impl Guest {
+    /// A guest whose VMM was just started with this grant.
+    pub fn new(plan: PlannedGuest, pid: u32, outbox: mpsc::Sender<ToVmm>, grant: Grant) -> Guest {
+        let status = GuestStatus { memory_bytes: plan.memory_bytes, ..GuestStatus::default() };
+        let view = View { name: plan.name.clone(), pid, phase: Phase::Starting, status, grant };
+        let state = State { view, heard: Instant::now(), finished: None, kill_reason: None, last_words: None };
+        Guest { plan, pid, outbox, killed: Notify::new(), state: Mutex::new(state) }
+    }
+
+    /// The guest as it is now.
+    pub fn view(&self) -> View {
+        self.state().view.clone()
+    }
+
+    /// Whether its process is reaped.
+    pub fn has_ended(&self) -> bool {
+        self.state().view.has_ended()
+    }
+
+    /// Whether it has said that it is built, or never will.
+    pub fn has_started(&self) -> bool {
+        self.state().view.phase != Phase::Starting
+    }
+
+    /// Sends a message; a VMM that has stopped reading is killed.
+    pub fn send(&self, message: ToVmm) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.outbox.try_send(message) {
+            self.kill("no longer reads its control socket");
+        }
+    }
+
+    /// Starts the vCPUs.
+    pub fn run(&self) {
+        if self.advance(Phase::Ready, Phase::Running) {
+            // From here on, and not while other guests are still being built, silence is suspicious.
+            self.state().heard = Instant::now();
+            self.send(ToVmm::Run);
+        }
+    }
+
+    /// Has the guest verify everything and end; one that never ran is killed.
+    pub fn stop(&self) {
+        if self.advance(Phase::Running, Phase::Stopping) {
+            self.send(ToVmm::Stop);
+        } else if matches!(self.state().view.phase, Phase::Starting | Phase::Ready) {
+            self.kill("stopped before it ran");
+        }
+    }
+
+    /// Gives the guest an allocation and a balloon, if that changes anything.
+    pub fn grant(&self, grant: Grant) {
+        let before = std::mem::replace(&mut self.state().view.grant, grant);
+        if before != grant {
+            let Grant { allocation_bytes, balloon_bytes } = grant;
+            self.send(ToVmm::Allocate { allocation_bytes, balloon_bytes });
+        }
+    }
+
+    /// Ends the VMM at once. The first reason is the one remembered.
+    pub fn kill(&self, reason: impl Into<String>) {
+        self.state().kill_reason.get_or_insert(reason.into());
+        self.killed.notify_one();
+    }
+
+    /// Kills the VMM of a running guest that has said nothing for too long.
+    pub fn kill_if_silent(&self) {
+        let state = self.state();
+        let (running, silence) = (matches!(state.view.phase, Phase::Running | Phase::Stopping), state.heard.elapsed());
+        drop(state);
+        if running && silence > SILENCE_MAX {
+            self.kill(format!("said nothing for {} s", silence.as_secs()));
+        }
+    }
+
+    /// Completes when somebody wants the VMM killed.
+    pub(crate) async fn kill_wanted(&self) {
+        self.killed.notified().await;
+    }
+
+    /// The VMM built the guest.
+    pub(crate) fn on_ready(&self) {
+        self.advance(Phase::Starting, Phase::Ready);
+    }
+
+    /// The VMM reported.
+    pub(crate) fn on_status(&self, status: GuestStatus) {
+        let mut state = self.state();
+        state.heard = Instant::now();
+        state.view.status = status;
+    }
+
+    /// The guest ended by itself.
+    pub(crate) fn on_finished(&self, result: Result<(), String>, status: GuestStatus) {
+        self.on_status(status);
+        self.state().finished = Some(result);
+    }
+
+    /// The VMM wrote a line to its standard error.
+    pub(crate) fn on_words(&self, line: &str) {
+        tracing::warn!(target: "vmm", "{}: {line}", self.plan.name);
+        if !line.starts_with("note: ") {
+            self.state().last_words = Some(line.to_owned());
+        }
+    }
+
+    /// The process is reaped; what it was is now decided.
+    pub(crate) fn on_reaped(&self, exit: std::io::Result<ExitStatus>) {
+        let mut state = self.state();
+        let corrupt = state.view.status.workload.pages_corrupt_total;
+        let clean = exit.as_ref().is_ok_and(ExitStatus::success);
+        let end = match (state.finished.take(), state.kill_reason.take()) {
+            (Some(Err(why)), _) => End::Failed(why),
+            (Some(Ok(())), _) if corrupt > 0 => {
+                let gpa = state.view.status.workload.first_corrupt_gpa;
+                End::Failed(format!("{corrupt} corrupt pages, the first at guest-physical address {gpa:#x}"))
+            }
+            (Some(Ok(())), _) if clean => End::Verified,
+            (_, Some(reason)) => End::Lost(format!("{reason}; killed")),
+            (_, None) => End::Lost(match (describe_exit(exit), &state.last_words) {
+                (how, Some(words)) => format!("{how} ({words})"),
+                (how, None) => how,
+            }),
+        };
+        tracing::debug!(guest = self.plan.name, %end, "reaped");
+        state.view.phase = Phase::Ended(end);
+    }
+
+    fn advance(&self, from: Phase, to: Phase) -> bool {
+        let mut state = self.state();
+        let due = state.view.phase == from;
+        if due {
+            state.view.phase = to;
+        }
+        due
+    }
+
+    /// Every critical section leaves the state whole, so a panic elsewhere is no reason to give up on a guest.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn describe_exit(exit: std::io::Result<ExitStatus>) -> String {
+    let exit = match exit {
+        Ok(exit) => exit,
+        Err(error) => return format!("its process could not be waited for: {error}"),
+    };
+    match (exit.signal(), exit.code()) {
+        (Some(number), _) => match Signal::try_from(number) {
+            Ok(signal) => format!("killed by signal {number} ({signal})"),
+            Err(_) => format!("killed by signal {number}"),
+        },
+        (None, Some(0)) => "its process ended without a result".into(),
+        (None, code) => format!("its process exited with status {}", code.unwrap_or(-1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::machine::Workload;
+
+    fn guest() -> (Guest, mpsc::Receiver<ToVmm>) {
+        let (outbox, inbox) = mpsc::channel(2);
+        let plan = PlannedGuest {
+            name: "guest0".into(),
+            memory_bytes: 16 << 20,
+            image: None,
+            workload: Workload::Idle,
+            vma_budget: 1,
+        };
+        (Guest::new(plan, 1, outbox, Grant::default()), inbox)
+    }
+
+    fn end_of(guest: &Guest, exit: i32) -> String {
+        guest.on_reaped(Ok(ExitStatus::from_raw(exit)));
+        match guest.view().phase {
+            Phase::Ended(end) => end.to_string(),
+            phase => panic!("{phase} after the process was reaped"),
+        }
+    }
+
+    #[test]
+    fn only_a_finished_guest_with_a_clean_exit_is_ok() {
+        let (guest, _inbox) = guest();
+        guest.on_finished(Ok(()), GuestStatus::default());
+        assert_eq!(end_of(&guest, 0), "ok");
+    }
+
+    #[test]
+    fn an_exit_without_a_result_is_a_loss() {
+        assert_eq!(end_of(&guest().0, 0), "lost: its process ended without a result");
+    }
+
+    #[test]
+    fn a_killed_process_is_named_with_its_signal() {
+        assert_eq!(end_of(&guest().0, 9), "lost: killed by signal 9 (SIGKILL)");
+    }
+
+    #[test]
+    fn a_panic_is_named_with_its_message() {
+        let (guest, _inbox) = guest();
+        for line in ["thread 'vcpu0' panicked at vmm/src/kvm.rs:1:1:", "out of luck", "note: run with RUST_BACKTRACE=1"]
+        {
+            guest.on_words(line);
+        }
+        assert_eq!(end_of(&guest, 101 << 8), "lost: its process exited with status 101 (out of luck)");
+    }
+
+    #[test]
+    fn a_result_with_corrupt_pages_is_a_failure() {
+        let (guest, _inbox) = guest();
+        let mut status = GuestStatus::default();
+        status.workload.pages_corrupt_total = 1;
+        status.workload.first_corrupt_gpa = 0x5000;
+        guest.on_finished(Ok(()), status);
+        assert_eq!(end_of(&guest, 0), "failed: 1 corrupt pages, the first at guest-physical address 0x5000");
+    }
+
+    #[test]
+    fn a_result_is_not_believed_when_the_process_then_dies() {
+        let (guest, _inbox) = guest();
+        guest.on_finished(Ok(()), GuestStatus::default());
+        assert_eq!(end_of(&guest, 11), "lost: killed by signal 11 (SIGSEGV)");
+    }
+
+    #[test]
+    fn a_grant_is_sent_only_when_it_changes() {
+        let (guest, mut inbox) = guest();
+        let grant = Grant { allocation_bytes: 4096, balloon_bytes: 0 };
+        guest.grant(grant);
+        guest.grant(grant);
+        assert_eq!(inbox.try_recv(), Ok(ToVmm::Allocate { allocation_bytes: 4096, balloon_bytes: 0 }));
+        assert!(inbox.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_vmm_that_does_not_read_is_killed() {
+        let (guest, _inbox) = guest();
+        for _ in 0..3 {
+            guest.send(ToVmm::Pause);
+        }
+        assert_eq!(end_of(&guest, 9), "lost: no longer reads its control socket; killed");
+    }
+}

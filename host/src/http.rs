@@ -1,0 +1,92 @@
+//! `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever watches the service.
+//!
+//! Everything is made from the guests' latest words when it is asked for; no request ever waits for a guest.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use metrics::Snapshot;
+use tokio::net::TcpListener;
+
+use crate::accounting::Meter;
+use crate::fleet::Fleet;
+use crate::guest::{Guest, Phase};
+use crate::totals::Reclaimed;
+
+/// What requests are answered from.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// The guests.
+    pub fleet: Arc<Fleet>,
+    /// Used memory.
+    pub meter: Arc<Meter>,
+    /// The run's budget, bytes.
+    pub budget_bytes: u64,
+}
+
+/// Serves until it is dropped.
+pub async fn serve(listener: std::net::TcpListener, state: State) {
+    let listener = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
+    let served = match listener {
+        Ok(listener) => axum::serve(listener, router(state)).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = served {
+        tracing::error!(%error, "metrics are served no more");
+    }
+}
+
+fn router(state: State) -> Router {
+    Router::new()
+        .route("/metrics", get(self::metrics))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .with_state(state)
+}
+
+/// Ready once every guest is built.
+async fn ready(extract::State(state): extract::State<State>) -> impl IntoResponse {
+    if state.fleet.guests.iter().all(Guest::has_started) {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "guests are being built\n")
+    }
+}
+
+async fn metrics(extract::State(state): extract::State<State>) -> Response {
+    match metrics::encode(&state.snapshot()) {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+impl State {
+    fn snapshot(&self) -> Snapshot {
+        let views = self.fleet.views();
+        let frames_bytes = self.fleet.frames_bytes();
+        let guests = views.iter().filter(|view| !view.has_ended()).map(|view| metrics::Guest {
+            name: view.name.clone(),
+            allocation_bytes: view.grant.allocation_bytes,
+            status: view.status.clone(),
+        });
+        let guests: Vec<_> = guests.collect();
+        let in_phase = |name| (name, views.iter().filter(|view| view.phase.name() == name).count() as u64);
+        Snapshot {
+            version: env!("CARGO_PKG_VERSION"),
+            host: metrics::Host {
+                budget_bytes: self.budget_bytes,
+                used_bytes: self.meter.used_bytes(),
+                peak_used_bytes: self.meter.peak_used_bytes(),
+                promised_bytes: guests.iter().map(|guest| guest.status.memory_bytes).sum(),
+                frames_bytes,
+                reclaimed_bytes: Reclaimed::of(&views, frames_bytes).by_mechanism().to_vec(),
+                guests: Phase::NAMES.map(in_phase).to_vec(),
+            },
+            guests,
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Everything that can be wrong with a command line or a machine is found here, before any guest starts.
+//!
+//! [`check`] turns a [`RunConfig`], whose values may be anything, into a [`Plan`], whose values are known to be good. What it
+//! cannot see (an image that shrinks later, memory that others take) the VMMs find and report themselves.
+
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use wire::PAGE_BYTES;
+use wire::machine::{RAM_BYTES_MAX, VCPUS_MAX, Workload};
+
+use crate::bytes::ByteCount;
+use crate::config::{GUESTS_DEFAULT, MEMORY_BYTES_DEFAULT, RunConfig};
+use crate::error::Error;
+use crate::prerequisite;
+
+/// Most guests of one run: 64 times the vCPUs of a small host; each costs a process, three descriptors and a metrics series set.
+pub const GUESTS_MAX: u32 = 256;
+/// Least RAM of a guest, bytes: the guest's tables and one phase of each workload.
+pub const MEMORY_BYTES_MIN: u64 = 16 << 20;
+/// Shortest run: the policy's answer to a change takes a few status intervals.
+const DURATION_MIN: Duration = Duration::from_secs(1);
+/// Longest run; longer lives are a service's.
+const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A run that may start.
+#[derive(Debug)]
+pub struct Plan {
+    /// What was asked for.
+    pub config: RunConfig,
+    /// The guests, in order of their numbers.
+    pub guests: Vec<PlannedGuest>,
+    /// Bound, so that nobody else can take the address any more.
+    pub listener: TcpListener,
+}
+
+/// A guest that may start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedGuest {
+    /// Unique in the run.
+    pub name: String,
+    /// RAM, bytes.
+    pub memory_bytes: u64,
+    /// What RAM starts from.
+    pub image: Option<PathBuf>,
+    /// What it does.
+    pub workload: Workload,
+    /// Address-space areas its aliases may cost.
+    pub vma_budget: u32,
+}
+
+/// Checks everything; the first thing that is wrong is the error.
+pub fn check(config: RunConfig) -> Result<Plan, Error> {
+    let count =
+        config.guests.unwrap_or(if config.images.is_empty() { GUESTS_DEFAULT } else { config.images.len() as u32 });
+    in_range("--guests", count, 1..=GUESTS_MAX, "")?;
+    in_range("--vcpus", config.vcpus, 1..=VCPUS_MAX as u32, "")?;
+    if !(DURATION_MIN..=DURATION_MAX).contains(&config.duration) {
+        return Err(out_of_range("--duration", format!("{:?}", config.duration), "1s to 168h"));
+    }
+    if let Some(bytes) = config.memory_bytes {
+        in_range("--memory", ByteCount(bytes), ByteCount(MEMORY_BYTES_MIN)..=ByteCount(RAM_BYTES_MAX), "")?;
+        if !bytes.is_multiple_of(PAGE_BYTES as u64) {
+            return Err(out_of_range("--memory", format!("{bytes} B"), "multiples of the page size, 4096 bytes"));
+        }
+    }
+    let guests = plan_guests(&config, count)?;
+    let machine = prerequisite::memory_bytes().map_err(Error::Prerequisite)?;
+    in_range(
+        "--budget",
+        ByteCount(config.budget_bytes),
+        ByteCount(1)..=ByteCount(machine),
+        " (this machine's memory)",
+    )?;
+    crate::allocation::admit(&config, &guests)?;
+    prerequisite::require(config.vcpu).map_err(Error::Prerequisite)?;
+    let address = config.metrics;
+    let listener = TcpListener::bind(address).map_err(|source| Error::MetricsAddress { address, source })?;
+    if let Some(path) = &config.report {
+        let opened = OpenOptions::new().create(true).append(true).open(path);
+        opened.map_err(|source| Error::Report { path: path.clone(), source })?;
+    }
+    Ok(Plan { config, guests, listener })
+}
+
+fn plan_guests(config: &RunConfig, count: u32) -> Result<Vec<PlannedGuest>, Error> {
+    let sizes =
+        config.images.iter().map(|path| image_bytes(path, config.memory_bytes)).collect::<Result<Vec<_>, _>>()?;
+    let plan = |number: u32| {
+        let image = (number as usize).checked_rem(sizes.len());
+        let memory_bytes = image.map_or(config.memory_bytes.unwrap_or(MEMORY_BYTES_DEFAULT), |image| sizes[image]);
+        Ok(PlannedGuest {
+            name: format!("guest{number}"),
+            memory_bytes,
+            image: image.map(|image| config.images[image].clone()),
+            workload: if image.is_some() { Workload::Image } else { config.workload },
+            vma_budget: prerequisite::vma_budget(memory_bytes / PAGE_BYTES as u64).map_err(Error::Prerequisite)?,
+        })
+    };
+    (0..count).map(plan).collect()
+}
+
+/// The size of an image that can be a guest's RAM.
+fn image_bytes(path: &Path, memory_bytes: Option<u64>) -> Result<u64, Error> {
+    let unreadable = |source| Error::ImageUnreadable { path: path.to_path_buf(), source };
+    let metadata = File::open(path).and_then(|file| file.metadata()).map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(unreadable(ErrorKind::InvalidInput.into()));
+    }
+    let bytes = metadata.len();
+    let wrong = |wanted: String| Err(Error::ImageSize { path: path.to_path_buf(), bytes, wanted });
+    match memory_bytes {
+        Some(memory) if memory != bytes => {
+            wrong(format!("--memory says {memory}; is it truncated? leave --memory out to take the image's size"))
+        }
+        _ if !bytes.is_multiple_of(PAGE_BYTES as u64) => {
+            wrong("no multiple of the page size, 4096; it is truncated: make it again".into())
+        }
+        _ if !(MEMORY_BYTES_MIN..=RAM_BYTES_MAX).contains(&bytes) => {
+            wrong(format!("a guest has {} to {}; make it again", ByteCount(MEMORY_BYTES_MIN), ByteCount(RAM_BYTES_MAX)))
+        }
+        _ => Ok(bytes),
+    }
+}
+
+fn in_range<T: PartialOrd + std::fmt::Display>(
+    option: &'static str,
+    value: T,
+    range: RangeInclusive<T>,
+    note: &str,
+) -> Result<(), Error> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(out_of_range(option, value.to_string(), &format!("{} to {}{note}", range.start(), range.end())))
+}
+
+fn out_of_range(option: &'static str, value: String, allowed: &str) -> Error {
+    Error::OutOfRange { option, value, allowed: allowed.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use control::{Levers, VcpuKind};
+
+    use super::*;
+    use crate::config::VmmCommand;
+
+    fn config(images: &[PathBuf]) -> RunConfig {
+        RunConfig {
+            guests: None,
+            memory_bytes: None,
+            budget_bytes: 1 << 30,
+            workload: Workload::Mixed,
+            duration: Duration::from_secs(1),
+            vcpus: 1,
+            vcpu: VcpuKind::Hosted,
+            images: images.to_vec(),
+            seed: 0,
+            levers: Levers { dedup: true, balloon: true, pager: true },
+            metrics: ([127, 0, 0, 1], 0).into(),
+            report: None,
+            vmm: VmmCommand { program: "none".into(), arguments: Vec::new() },
+        }
+    }
+
+    #[test]
+    fn by_default_there_are_eight_guests_with_the_workload_that_was_asked_for() {
+        let guests = plan_guests(&config(&[]), 8).unwrap();
+        assert!(guests.iter().all(|guest| guest.memory_bytes == 256 << 20 && guest.workload == Workload::Mixed));
+        assert_eq!((guests[0].name.as_str(), guests[7].name.as_str()), ("guest0", "guest7"));
+    }
+
+    #[test]
+    fn guests_take_the_images_in_turn_with_their_sizes() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = |mib: u64| {
+            let path = folder.path().join(format!("{mib}.mem"));
+            File::create(&path).unwrap().set_len(mib << 20).unwrap();
+            path
+        };
+        let images = [image(16), image(32)];
+        let guests = plan_guests(&config(&images), 3).unwrap();
+        assert_eq!([0, 1, 2].map(|number: usize| guests[number].memory_bytes >> 20), [16, 32, 16]);
+        assert_eq!(guests[2].image.as_ref(), Some(&images[0]));
+        assert!(guests.iter().all(|guest| guest.workload == Workload::Image));
+    }
+
+    #[test]
+    fn the_address_is_bound_when_the_plan_is_made() {
+        let plan = check(config(&[])).unwrap();
+        let address = plan.listener.local_addr().unwrap();
+        let second = check(RunConfig { metrics: address, ..config(&[]) });
+        assert!(matches!(second, Err(Error::MetricsAddress { .. })));
+    }
+}

@@ -1,0 +1,152 @@
+//! A run from beginning to end, embedded: host and guests live and die together.
+//!
+//! ```text
+//!   preflight -> launch -> all built -> all run -> duration over -> Stop -> all verified -> Outcome
+//!                   |          |           |       all gone          |
+//!                   +----------+-----------+------ 1st signal -------+---- 2nd signal, or grace over: kill -> Outcome
+//! ```
+//!
+//! A guest that is lost on the way ends nothing but itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dedup::Domain;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use wire::PAGE_BYTES;
+
+use crate::accounting::Meter;
+use crate::allocation::{self, Ledger};
+use crate::config::RunConfig;
+use crate::control_loop;
+use crate::display::{self, Display};
+use crate::error::Error;
+use crate::fleet::Fleet;
+use crate::guest::Guest;
+use crate::http;
+use crate::preflight;
+use crate::report::Outcome;
+use crate::totals::Reclaimed;
+
+/// How long building guests may take: reading images of many GiB from a slow disk.
+const START_GRACE: Duration = Duration::from_secs(120);
+/// How long guests may take to verify all they hold: every page of 32 guests of 256 MiB coming back through a 100 µs fault, twice.
+const STOP_GRACE: Duration = Duration::from_secs(420);
+/// The same after Ctrl-C: somebody waits.
+const INTERRUPT_GRACE: Duration = Duration::from_secs(5);
+/// How long killed processes may take to be reaped; a terabyte is freed in a minute.
+const KILL_GRACE: Duration = Duration::from_secs(60);
+
+/// Runs guests as asked for, showing how it goes; an error means that nothing was started.
+pub fn run(config: RunConfig) -> Result<Outcome, Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|source| Error::System { doing: "starting the runtime", source })?;
+    // The main thread starts the VMMs: they die with the thread that did; see `fleet`.
+    runtime.block_on(run_guests(preflight::check(config)?))
+}
+
+async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
+    let mut signals = Signals::new()?;
+    let (config, planned) = (&plan.config, &plan.guests);
+    let largest_bytes = planned.iter().map(|guest| guest.memory_bytes).max().unwrap_or(0);
+    let domain = Domain::new((largest_bytes / PAGE_BYTES as u64) as u32, random_secret()?)?;
+    let grants = allocation::initial(config, planned);
+    let fleet = Fleet::launch(config, planned, domain, &grants).await?;
+
+    let meter = Arc::new(Meter::default());
+    let ledger = Ledger::new(config, planned.len());
+    let display = Display::new(config, Arc::clone(&fleet), Arc::clone(&meter));
+    // Dropped, and with it stopped, when this function is left.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(control_loop::control(Arc::clone(&fleet), Arc::clone(&meter), ledger));
+    tasks.spawn(Arc::clone(&meter).keep_sampling(Arc::clone(&fleet)));
+    tasks.spawn(display.keep_showing());
+    let state = http::State { fleet: Arc::clone(&fleet), meter: Arc::clone(&meter), budget_bytes: config.budget_bytes };
+    tasks.spawn(http::serve(plan.listener, state));
+
+    let interrupted = tokio::select! {
+        () = live(&fleet, config.duration) => false,
+        () = signals.next() => true,
+    };
+    meter.sample(&fleet).await;
+    let before = fleet.views();
+    let reclaimed = Reclaimed::of(&before, fleet.domain.figures().frames_in_use * PAGE_BYTES as u64);
+    end(&fleet, &mut signals, interrupted).await;
+    tasks.shutdown().await;
+    display::erase();
+
+    Ok(Outcome {
+        budget_bytes: config.budget_bytes,
+        promised_bytes: planned.iter().map(|guest| guest.memory_bytes).sum(),
+        peak_used_bytes: meter.peak_used_bytes(),
+        vcpu: config.vcpu,
+        reclaimed,
+        before,
+        after: fleet.views(),
+        interrupted,
+    })
+}
+
+/// Until the time is over, or no guest is left to spend it.
+async fn live(fleet: &Fleet, duration: Duration) {
+    if timeout(START_GRACE, fleet.until_all(Guest::has_started)).await.is_err() {
+        for guest in fleet.guests.iter().filter(|guest| !guest.has_started()) {
+            guest.kill(format!("not built within {} s", START_GRACE.as_secs()));
+        }
+    }
+    fleet.guests.iter().for_each(Guest::run);
+    // The time being over is the ordinary end.
+    let _ = timeout(duration, fleet.until_all(Guest::has_ended)).await;
+}
+
+/// Has all guests verify what they hold and end; kills those that take too long. Afterwards no process is left.
+async fn end(fleet: &Fleet, signals: &mut Signals, interrupted: bool) {
+    fleet.guests.iter().for_each(Guest::stop);
+    let graces: &[Duration] = if interrupted { &[INTERRUPT_GRACE] } else { &[STOP_GRACE, INTERRUPT_GRACE] };
+    let mut why = "interrupted before it had verified its memory".to_owned();
+    for grace in graces {
+        tokio::select! {
+            () = fleet.until_all(Guest::has_ended) => return,
+            () = signals.next() => {}
+            () = sleep(*grace) => {
+                why = format!("did not verify its memory within {} s", grace.as_secs());
+                break;
+            }
+        }
+    }
+    fleet.kill_all(&why);
+    if timeout(KILL_GRACE, fleet.until_all(Guest::has_ended)).await.is_err() {
+        tracing::error!("killed VMM processes are still there after {} s", KILL_GRACE.as_secs());
+    }
+}
+
+/// SIGINT and SIGTERM: both end the run in order, a second one at once.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals, Error> {
+        let listen = |kind| signal(kind).map_err(|source| Error::System { doing: "listening for signals", source });
+        Ok(Signals { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// What keys the run's content hashes: nobody inside a guest can know it.
+fn random_secret() -> Result<u64, Error> {
+    use std::io::Read;
+    let mut bytes = [0; 8];
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut bytes));
+    read.map_err(|source| Error::System { doing: "reading /dev/urandom", source })?;
+    Ok(u64::from_le_bytes(bytes))
+}

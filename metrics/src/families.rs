@@ -1,0 +1,132 @@
+//! The tables: a family is a name, a help text, at most one label of its own, and for each of that label's values a figure.
+
+use crate::{Guest, Host};
+
+const PAGE_BYTES: f64 = 4096.0;
+const NS: f64 = 1e-9;
+
+/// How a family's values behave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Goes up and down.
+    Gauge,
+    /// Grows as long as the guest lives.
+    Counter,
+}
+use Kind::{Counter, Gauge};
+
+/// One family of the metrics of a `T`.
+pub(crate) struct Family<T: 'static> {
+    pub kind: Kind,
+    pub name: &'static str,
+    pub help: &'static str,
+    pub values: Values<T>,
+}
+
+type Figure<T> = fn(&T) -> f64;
+
+/// Where a family's values come from.
+pub(crate) enum Values<T: 'static> {
+    /// One.
+    One(Figure<T>),
+    /// One for each value of this label.
+    By(&'static str, &'static [(&'static str, Figure<T>)]),
+    /// As many as the figures have, by this label.
+    Listed(&'static str, fn(&T) -> &[(&'static str, u64)]),
+}
+use Values::{By, Listed, One};
+
+const fn family<T>(kind: Kind, name: &'static str, help: &'static str, values: Values<T>) -> Family<T> {
+    Family { kind, name, help, values }
+}
+
+/// The host's.
+#[rustfmt::skip] // A table reads as one.
+pub(crate) static HOST: [Family<Host>; 7] = [
+    family(Gauge, "ballast_host_budget_bytes", "Host memory that guests, frames and upkeep may take.", One(|host| host.budget_bytes as f64)),
+    family(Gauge, "ballast_host_used_bytes", "Host memory they take, measured from outside.", One(|host| host.used_bytes as f64)),
+    family(Gauge, "ballast_host_used_peak_bytes", "Most host memory they took.", One(|host| host.peak_used_bytes as f64)),
+    family(Gauge, "ballast_host_promised_bytes", "RAM of the guests that exist.", One(|host| host.promised_bytes as f64)),
+    family(Gauge, "ballast_host_frames_bytes", "Part of the memory in use that is shared frames.", One(|host| host.frames_bytes as f64)),
+    family(Gauge, "ballast_host_reclaimed_bytes", "Touched guest memory that costs no host memory, by what made it so.",
+        Listed("mechanism", |host| &host.reclaimed_bytes)),
+    family(Gauge, "ballast_host_guests", "Guests by state, those that are gone included.", Listed("state", |host| &host.guests)),
+];
+
+/// A guest's, all with the label `guest`.
+#[rustfmt::skip] // A table reads as one.
+pub(crate) static GUEST: [Family<Guest>; 28] = [
+    family(Gauge, "ballast_guest_memory_bytes", "Guest RAM by what backs it; the states sum to the RAM.", By("state", &[
+        ("private", |guest| guest.status.pager.pages.private as f64 * PAGE_BYTES),
+        ("shared", |guest| guest.status.pager.pages.shared as f64 * PAGE_BYTES),
+        ("zero", |guest| guest.status.pager.pages.zero as f64 * PAGE_BYTES),
+        ("ballooned", |guest| guest.status.pager.pages.ballooned as f64 * PAGE_BYTES),
+        ("compressed", |guest| guest.status.pager.pages.compressed as f64 * PAGE_BYTES),
+        ("swapped", |guest| guest.status.pager.pages.swapped as f64 * PAGE_BYTES),
+    ])),
+    family(Gauge, "ballast_guest_allocation_bytes", "Host memory the guest may keep.", One(|guest| guest.allocation_bytes as f64)),
+    family(Gauge, "ballast_guest_resident_bytes", "Host memory of the guest alone: private pages, pool and overhead.",
+        One(|guest| guest.status.pager.resident_bytes as f64)),
+    family(Gauge, "ballast_guest_committed_bytes", "Host memory the guest may be using until the next check.",
+        One(|guest| guest.status.pager.committed_bytes as f64)),
+    family(Gauge, "ballast_guest_pool_bytes", "Part of the resident memory that is the compressed pool.",
+        One(|guest| guest.status.pager.pool_bytes as f64)),
+    family(Gauge, "ballast_guest_overhead_bytes", "Part of the resident memory that is neither guest pages nor pool.",
+        One(|guest| guest.status.pager.overhead_bytes as f64)),
+    family(Counter, "ballast_guest_faults_total", "Page faults served in user space.", By("kind", &[
+        ("missing", |guest| guest.status.pager.faults_missing_total as f64),
+        ("minor", |guest| guest.status.pager.faults_minor_total as f64),
+        ("write_protect", |guest| guest.status.pager.faults_write_protect_total as f64),
+    ])),
+    family(Counter, "ballast_guest_faults_without_credit_total", "Page faults that had to wait for memory.",
+        One(|guest| guest.status.pager.faults_without_credit_total as f64)),
+    family(Counter, "ballast_guest_stall_seconds_total", "Time vCPUs were blocked in page faults.",
+        One(|guest| guest.status.pager.stall_ns_total as f64 * NS)),
+    family(Counter, "ballast_guest_evictions_total", "Pages evicted.", One(|guest| guest.status.pager.evictions_total as f64)),
+    family(Counter, "ballast_guest_promotions_total", "Evicted pages brought back by a fault.",
+        One(|guest| guest.status.pager.promotions_total as f64)),
+    family(Counter, "ballast_guest_refaults_total", "Evicted pages brought back soon after their eviction.",
+        One(|guest| guest.status.pager.refaults_total as f64)),
+    family(Counter, "ballast_guest_incompressible_total", "Pages that eviction found incompressible.",
+        One(|guest| guest.status.pager.incompressible_total as f64)),
+    family(Counter, "ballast_guest_pager_cpu_seconds_total", "CPU time of the pager's threads.", By("kind", &[
+        ("fault", |guest| guest.status.pager.fault_cpu_ns as f64 * NS),
+        ("evict", |guest| guest.status.pager.evict_cpu_ns as f64 * NS),
+    ])),
+    family(Counter, "ballast_guest_merges_total", "Pages merged.", By("kind", &[
+        ("same_address", |guest| guest.status.dedup.merged_same_address_total as f64),
+        ("alias", |guest| guest.status.dedup.merged_alias_total as f64),
+        ("zero", |guest| guest.status.dedup.merged_zero_total as f64),
+    ])),
+    family(Counter, "ballast_guest_breaks_total", "Shared pages that were written to.",
+        One(|guest| guest.status.pager.breaks_total as f64)),
+    family(Counter, "ballast_guest_merge_mismatches_total", "Merges given up because the contents differed.",
+        One(|guest| guest.status.dedup.mismatches_total as f64)),
+    family(Counter, "ballast_guest_scanned_pages_total", "Pages hashed by the scanner.",
+        One(|guest| guest.status.dedup.hashed_total as f64)),
+    family(Counter, "ballast_guest_scanner_cpu_seconds_total", "CPU time of the scanner.",
+        One(|guest| guest.status.dedup.cpu_ns as f64 * NS)),
+    family(Gauge, "ballast_guest_unmerged_pages", "Private pages the last pass left unmerged, by why.", By("kind", &[
+        ("volatile", |guest| guest.status.dedup.unmerged_volatile as f64),
+        ("unique", |guest| guest.status.dedup.unmerged_unique as f64),
+        ("vma_budget", |guest| guest.status.dedup.unmerged_vma_budget as f64),
+    ])),
+    family(Gauge, "ballast_guest_alias_vmas", "Address-space areas that aliases cost.", One(|guest| guest.status.dedup.vmas as f64)),
+    family(Gauge, "ballast_guest_balloon_requested_bytes", "Memory the guest is asked to give up.",
+        One(|guest| guest.status.balloon.requested_bytes as f64)),
+    family(Gauge, "ballast_guest_balloon_actual_bytes", "Memory the guest has given up.",
+        One(|guest| guest.status.balloon.actual_bytes as f64)),
+    family(Counter, "ballast_guest_balloon_pages_total", "Pages that went through the balloon device.", By("kind", &[
+        ("inflated", |guest| guest.status.balloon.inflated_pages_total as f64),
+        ("deflated", |guest| guest.status.balloon.deflated_pages_total as f64),
+        ("reported", |guest| guest.status.balloon.reported_pages_total as f64),
+    ])),
+    family(Counter, "ballast_guest_balloon_rejected_total", "Malformed balloon requests of the guest.",
+        One(|guest| guest.status.balloon.rejected_total as f64)),
+    family(Counter, "ballast_guest_operations_total", "Operations of the workload.",
+        One(|guest| guest.status.workload.operations_total as f64)),
+    family(Counter, "ballast_guest_pages_verified_total", "Pages the guest read whole and found right.",
+        One(|guest| guest.status.workload.pages_verified_total as f64)),
+    family(Counter, "ballast_guest_pages_corrupt_total", "Pages the guest found wrong.",
+        One(|guest| guest.status.workload.pages_corrupt_total as f64)),
+];

@@ -1,0 +1,103 @@
+//! From figures to exposition text: the only place that knows the `prometheus` crate.
+
+use control::status::{LATENCY_BUCKETS, PagerStatus, latency_bound_ns};
+use prometheus::TextEncoder;
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+
+use crate::families::{Family, GUEST, HOST, Kind, Values};
+use crate::{Error, Guest, Snapshot};
+
+/// Every second bound of the status' histogram: powers of two from 1 µs to 1 s, 21 series a guest.
+const BUCKET_STRIDE: usize = 2;
+
+/// The snapshot as Prometheus text, format 0.0.4.
+pub fn encode(snapshot: &Snapshot) -> Result<String, Error> {
+    let info = metric(Kind::Gauge, 1.0, vec![label("version", snapshot.version)]);
+    let mut families = vec![described("ballast_build_info", "Version of this program.", MetricType::GAUGE, vec![info])];
+    for family in &HOST {
+        families.push(collected(family, series(family, &snapshot.host, None)));
+    }
+    for family in &GUEST {
+        let of_guest = |guest: &Guest| series(family, guest, Some(&guest.name));
+        families.push(collected(family, snapshot.guests.iter().flat_map(of_guest).collect()));
+    }
+    let latencies = snapshot.guests.iter().map(|guest| latency(&guest.name, &guest.status.pager)).collect();
+    let help = "Service time of page faults served in user space.";
+    families.push(described("ballast_guest_fault_seconds", help, MetricType::HISTOGRAM, latencies));
+    families.retain(|family| !family.get_metric().is_empty());
+    Ok(TextEncoder::new().encode_to_string(&families)?)
+}
+
+fn series<T>(family: &Family<T>, figures: &T, guest: Option<&str>) -> Vec<Metric> {
+    let guest: Vec<LabelPair> = guest.into_iter().map(|name| label("guest", name)).collect();
+    let labelled = |name, value| guest.iter().cloned().chain([label(name, value)]).collect();
+    match family.values {
+        Values::One(figure) => vec![metric(family.kind, figure(figures), guest)],
+        Values::By(name, values) => {
+            values.iter().map(|(value, figure)| metric(family.kind, figure(figures), labelled(name, value))).collect()
+        }
+        Values::Listed(name, list) => list(figures)
+            .iter()
+            .map(|&(value, figure)| metric(family.kind, figure as f64, labelled(name, value)))
+            .collect(),
+    }
+}
+
+fn collected<T>(family: &Family<T>, series: Vec<Metric>) -> MetricFamily {
+    let kind = match family.kind {
+        Kind::Gauge => MetricType::GAUGE,
+        Kind::Counter => MetricType::COUNTER,
+    };
+    described(family.name, family.help, kind, series)
+}
+
+fn described(name: &str, help: &str, kind: MetricType, series: Vec<Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family.set_metric(series);
+    family
+}
+
+fn metric(kind: Kind, value: f64, labels: Vec<LabelPair>) -> Metric {
+    let mut metric = Metric::from_label(labels);
+    match kind {
+        Kind::Gauge => {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+        Kind::Counter => {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        }
+    }
+    metric
+}
+
+fn label(name: &str, value: &str) -> LabelPair {
+    let mut pair = LabelPair::default();
+    pair.set_name(name.to_owned());
+    pair.set_value(value.to_owned());
+    pair
+}
+
+/// The guest's fault latency as a cumulative histogram; the bucket without a bound is the encoder's.
+fn latency(guest: &str, pager: &PagerStatus) -> Metric {
+    let counted = |buckets: usize| pager.fault_latency.iter().take(buckets).sum::<u64>();
+    let buckets = (0..LATENCY_BUCKETS - 1).step_by(BUCKET_STRIDE).map(|last| {
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(latency_bound_ns(last) as f64 / 1e9);
+        bucket.set_cumulative_count(counted(last + 1));
+        bucket
+    });
+    let mut histogram = Histogram::default();
+    histogram.set_bucket(buckets.collect());
+    histogram.set_sample_count(counted(LATENCY_BUCKETS));
+    histogram.set_sample_sum(pager.fault_ns_total as f64 / 1e9);
+    let mut metric = Metric::from_label(vec![label("guest", guest)]);
+    metric.set_histogram(histogram);
+    metric
+}

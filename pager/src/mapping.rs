@@ -1,0 +1,63 @@
+//! What the transitions need of the address space that guest RAM is mapped in.
+//!
+//! One implementation talks to the kernel ([`crate::sys::Ram`]); another, in the tests, is a model of one that the
+//! model checker can interleave. The kernel's rules that both keep:
+//!
+//! * A page is *absent*, or mapped to an anonymous page of its own, the zero page, or the frame its placement names.
+//! * Touching an absent page, or writing to a protected one, blocks the thread until it is woken; then it tries again.
+//! * Mapping a page that is mapped already changes nothing (EEXIST): somebody was faster.
+
+use std::io;
+
+use crate::units::{Frame, Gfn, PageBytes, Run};
+
+/// How a page was found to be mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mapped {
+    /// Not at all.
+    Absent,
+    /// To an anonymous page of its own.
+    Anonymous,
+    /// To the zero page.
+    ZeroPage,
+    /// To a frame.
+    Frame,
+}
+
+/// The address space of one guest's RAM. All of it works on pages whose lock the caller holds, except [`Mapping::wake`],
+/// [`Mapping::published`] and [`Mapping::anonymous`].
+pub trait Mapping: Send + Sync {
+    /// Gives an absent page an anonymous page with this content, and wakes who waits for it.
+    fn copy(&self, gfn: Gfn, bytes: &PageBytes) -> io::Result<()>;
+    /// [`Mapping::copy`] of a frame's content.
+    fn copy_frame(&self, gfn: Gfn, frame: Frame) -> io::Result<()>;
+    /// Maps absent pages to the zero page, to be copied by the kernel on write.
+    fn zero(&self, run: Run) -> io::Result<()>;
+    /// Maps absent pages to the frames their placement names, write-protected.
+    fn map_placed(&self, run: Run) -> io::Result<()>;
+    /// Changes the placement of pages to `frame` and on. They become absent, or what an access in between made of them:
+    /// their frame, or an anonymous copy of it.
+    fn place(&self, run: Run, frame: Frame) -> io::Result<()>;
+    /// The frame that the page's address range is a mapping of.
+    fn placement(&self, gfn: Gfn) -> Frame;
+    /// Address-space areas that placements away from home cost now.
+    fn vmas(&self) -> u32;
+    /// Makes writes to mapped pages block.
+    fn protect(&self, run: Run) -> io::Result<()>;
+    /// Undoes [`Mapping::protect`], and forgets protection of absent pages.
+    fn unprotect(&self, run: Run) -> io::Result<()>;
+    /// Makes pages absent; what they held is gone.
+    fn discard(&self, run: Run) -> io::Result<()>;
+    /// Lets threads that wait for these pages try again.
+    fn wake(&self, run: Run);
+    /// How the page is mapped.
+    fn mapped(&self, gfn: Gfn) -> io::Result<Mapped>;
+    /// Calls `found` with each run of pages of `run` that are mapped to anonymous pages.
+    fn anonymous(&self, run: Run, found: &mut dyn FnMut(Run)) -> io::Result<()>;
+    /// Copies out a page that is mapped.
+    fn read(&self, gfn: Gfn, into: &mut PageBytes);
+    /// Whether a mapped page's content equals a published frame's.
+    fn equal(&self, gfn: Gfn, frame: Frame) -> bool;
+    /// Whether the host has announced this frame; false for one that does not exist.
+    fn published(&self, frame: Frame) -> bool;
+}

@@ -1,0 +1,388 @@
+//! One guest's memory at work: the pages, the thread that serves faults, and the thread that evicts.
+//!
+//! ```text
+//!   vCPU, device, scanner threads
+//!        | touch an absent or protected page, block
+//!        v
+//!   userfaultfd --> fault thread --(no credit)--> waiting room --> evictor thread --> clock hand
+//!                       |                                              |
+//!                       +-- Pages::fault (never waits)                 +-- Pages::fault again, once there are credits
+//! ```
+//!
+//! The fault thread never dereferences guest memory, never allocates, and never waits for memory: a fault that finds no credit goes to
+//! the waiting room. The evictor keeps [`WATERMARK_PAGES`] credits in hand, so that this is rare.
+
+use std::{
+    io,
+    os::fd::AsFd,
+    ptr::NonNull,
+    sync::{Arc, Condvar, Mutex, PoisonError, atomic::AtomicBool},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use control::status::PagerStatus;
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::eventfd::{EfdFlags, EventFd},
+};
+
+use crate::{
+    credit::Credits,
+    evict::Clock,
+    frames::References,
+    pool::{Pool, SLAB_BYTES},
+    stats::Counters,
+    sync::{AtomicI64, Ordering, lock},
+    sys::{FaultEvent, FaultKind, MmapArena, Ram, StoreView, Uffd, thread_cpu_time},
+    table::PageTable,
+    transition::{Error, Pages, Served},
+    units::{Gfn, PAGE_BYTES, PageBytes},
+};
+
+/// Credits the evictor keeps in hand: what a burst of faults takes while one batch is evicted.
+const WATERMARK_PAGES: i64 = 192;
+/// Below this many it begins to work.
+const LOW_PAGES: i64 = 96;
+/// How often the evictor looks at the credits unasked.
+const EVICTOR_INTERVAL: Duration = Duration::from_millis(20);
+/// How often it looks while faults wait for credits that eviction does not yield.
+const STARVING_INTERVAL: Duration = Duration::from_millis(2);
+/// A fault that has waited this long for a credit ends the guest: nothing can be evicted, and nobody else gave way.
+const STARVATION_LIMIT: Duration = Duration::from_secs(15);
+/// Faults that can wait for credits: more threads than a VMM has.
+const WAITING_MAX: usize = 128;
+
+/// What guest memory is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Pages of RAM.
+    pub pages: u32,
+    /// Allocation to begin with, bytes.
+    pub allocation_bytes: u64,
+    /// What of it is neither guest pages nor pool, bytes; measured again while the guest runs.
+    pub overhead_bytes: u64,
+    /// Whether pages may be evicted.
+    pub evict: bool,
+    /// Address-space areas that aliases may cost.
+    pub vma_budget: u32,
+}
+
+/// Why a guest's memory cannot go on. The guest must be stopped; it has not seen a wrong byte.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// a page could not be moved
+    #[error(transparent)]
+    Page(#[from] Error),
+    /// userfaultfd or the mapping failed
+    #[error("guest memory: {0}")]
+    Kernel(#[from] io::Error),
+    /// out of memory
+    #[error(
+        "out of memory: a fault found no page for {waited:?}: the allocation of {allocation_bytes} B is full and none of the \
+         guest's {private} private pages can be evicted ({incompressible} tries found pages incompressible)"
+    )]
+    Starved {
+        /// How long the fault waited.
+        waited: Duration,
+        /// The allocation, bytes.
+        allocation_bytes: u64,
+        /// Private pages.
+        private: u64,
+        /// Failed tries to compress.
+        incompressible: u64,
+    },
+}
+
+#[derive(Clone, Copy)]
+struct Waiting {
+    event: FaultEvent,
+    gfn: Gfn,
+    since: Instant,
+}
+
+/// A guest's memory.
+pub struct GuestMemory {
+    pages: Pages<Ram>,
+    evict: bool,
+    start: Instant,
+    stopping: AtomicBool,
+    stop: EventFd,
+    waiting: Mutex<Vec<Waiting>>,
+    evictor: Condvar,
+    vcpu_tids: Mutex<Vec<i32>>,
+    last_private: AtomicI64,
+    on_failure: Box<dyn Fn(Failure) + Send + Sync>,
+}
+
+/// Threads of a [`GuestMemory`]; dropping it ends them.
+pub struct Threads {
+    memory: Arc<GuestMemory>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl GuestMemory {
+    /// Maps a guest's RAM over `store` and serves its faults. `on_failure` is called, once or more, from one of the threads.
+    pub fn new(
+        config: Config,
+        store: StoreView,
+        on_failure: Box<dyn Fn(Failure) + Send + Sync>,
+    ) -> Result<(Arc<GuestMemory>, Threads), Failure> {
+        let frames = store.count();
+        // The pool may not outgrow RAM: pages are only stored when they shrink.
+        let arena_bytes = (config.pages as usize * PAGE_BYTES).next_multiple_of(SLAB_BYTES);
+        let arena_bytes = arena_bytes.try_into().map_err(io::Error::other)?;
+        let memory = Arc::new(GuestMemory {
+            pages: Pages {
+                table: PageTable::new(config.pages),
+                credits: Credits::new(config.allocation_bytes, config.overhead_bytes),
+                references: References::new(frames),
+                pool: crate::sync::Mutex::new(Pool::new(Box::new(MmapArena::new(arena_bytes).map_err(io::Error::from)?))),
+                mapping: Ram::new(config.pages, store)?,
+                counters: Counters::default(),
+                vma_budget: config.vma_budget,
+            },
+            evict: config.evict,
+            start: Instant::now(),
+            stopping: AtomicBool::new(false),
+            stop: EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(io::Error::from)?,
+            waiting: Mutex::new(Vec::with_capacity(WAITING_MAX)),
+            evictor: Condvar::new(),
+            vcpu_tids: Mutex::new(Vec::new()),
+            last_private: AtomicI64::new(0),
+            on_failure,
+        });
+        let mut threads = Threads { memory: memory.clone(), threads: Vec::new() };
+        for (name, body) in [("fault", GuestMemory::serve_faults as fn(&_) -> _), ("evictor", GuestMemory::run_evictor)] {
+            let memory = memory.clone();
+            let run = move || {
+                if let Err(failure) = body(&memory) {
+                    (memory.on_failure)(failure);
+                }
+            };
+            threads.threads.push(thread::Builder::new().name(name.into()).spawn(run)?);
+        }
+        Ok((memory, threads))
+    }
+
+    /// The transitions, for devices and the scanner.
+    pub fn pages(&self) -> &Pages<Ram> {
+        &self.pages
+    }
+
+    /// Where RAM is mapped.
+    pub fn base(&self) -> NonNull<u8> {
+        self.pages.mapping.base()
+    }
+
+    /// Threads whose time blocked in faults is the guest's stall.
+    pub fn set_vcpu_tids(&self, tids: Vec<i32>) {
+        *self.vcpu_tids.lock().unwrap_or_else(PoisonError::into_inner) = tids;
+    }
+
+    /// Changes the allocation, bytes. In force at once; a guest above it is evicted down to it.
+    pub fn set_allocation(&self, allocation_bytes: u64) {
+        self.pages.credits.resize(allocation_bytes, self.pages.credits.overhead_bytes());
+        self.evictor.notify_one();
+    }
+
+    /// Boot loading: first content of an untouched page; waits for memory as long as it takes, but not for ever.
+    pub fn populate(&self, gfn: Gfn, bytes: &PageBytes) -> Result<(), Failure> {
+        let since = Instant::now();
+        while !self.pages.populate(gfn, bytes)? {
+            if since.elapsed() > STARVATION_LIMIT {
+                return Err(self.starved(since));
+            }
+            self.evictor.notify_one();
+            thread::sleep(Duration::from_micros(200));
+        }
+        Ok(())
+    }
+
+    fn starved(&self, since: Instant) -> Failure {
+        Failure::Starved {
+            waited: since.elapsed(),
+            allocation_bytes: self.pages.credits.allocation_bytes(),
+            private: self.pages.table.counts().private,
+            incompressible: self.pages.counters.incompressible.load(Ordering::Relaxed),
+        }
+    }
+
+    fn serve_faults(&self) -> Result<(), Failure> {
+        let uffd = self.pages.mapping.uffd();
+        let mut events = Uffd::buffer();
+        let mut buffer: PageBytes = [0; PAGE_BYTES];
+        let mut fds = [PollFd::new(uffd.as_fd(), PollFlags::POLLIN), PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)];
+        while !self.stopping.load(Ordering::Acquire) {
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(errno) => return Err(io::Error::from(errno).into()),
+            }
+            let mut result = Ok(());
+            uffd.read(&mut events, &mut |event| {
+                if result.is_ok() {
+                    result = self.serve(event, &mut buffer);
+                }
+            })?;
+            result?;
+            let cpu = thread_cpu_time().as_nanos() as u64;
+            self.pages.counters.fault_cpu_ns.store(cpu, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn serve(&self, event: FaultEvent, buffer: &mut PageBytes) -> Result<(), Failure> {
+        let counters = &self.pages.counters;
+        let kind = match event.kind {
+            FaultKind::Missing => &counters.faults_missing,
+            FaultKind::Minor => &counters.faults_minor,
+            FaultKind::WriteProtect => &counters.faults_write_protect,
+        };
+        kind.fetch_add(1, Ordering::Relaxed);
+        let Some(gfn) = self.pages.mapping.gfn(event.address) else { return Ok(()) };
+        let waiting = Waiting { event, gfn, since: Instant::now() };
+        if !self.try_serve(waiting, buffer)? {
+            counters.faults_without_credit.fetch_add(1, Ordering::Relaxed);
+            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(waiting);
+            self.evictor.notify_one();
+        } else if self.pages.credits.available() < LOW_PAGES {
+            self.evictor.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Serves a fault unless there is no credit for it.
+    fn try_serve(&self, waiting: Waiting, buffer: &mut PageBytes) -> Result<bool, Failure> {
+        let served = self.pages.fault(waiting.gfn, waiting.event.write, buffer)?;
+        if served == Served::NoCredit {
+            return Ok(false);
+        }
+        let tids = self.vcpu_tids.lock().unwrap_or_else(PoisonError::into_inner);
+        let stalled = tids.contains(&waiting.event.tid);
+        drop(tids);
+        self.pages.counters.fault_served(waiting.since.elapsed(), stalled);
+        Ok(true)
+    }
+
+    fn run_evictor(&self) -> Result<(), Failure> {
+        let mut clock = Clock::default();
+        let mut buffer: PageBytes = [0; PAGE_BYTES];
+        while !self.stopping.load(Ordering::Acquire) {
+            self.pages.counters.tick(self.start);
+            let progress = self.make_room(&mut clock)?;
+            let starving = !self.serve_waiting(&mut buffer)?;
+            let cpu = thread_cpu_time().as_nanos() as u64;
+            self.pages.counters.evict_cpu_ns.store(cpu, Ordering::Relaxed);
+            if starving && progress {
+                continue;
+            }
+            let interval = if starving { STARVING_INTERVAL } else { EVICTOR_INTERVAL };
+            let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            if starving || waiting.is_empty() && self.pages.credits.available() >= LOW_PAGES {
+                drop(self.evictor.wait_timeout(waiting, interval));
+            }
+        }
+        Ok(())
+    }
+
+    /// Evicts until the watermark is reached or nothing more goes; whether anything was gained.
+    fn make_room(&self, clock: &mut Clock) -> Result<bool, Failure> {
+        if self.pages.credits.available() >= LOW_PAGES {
+            return Ok(true);
+        }
+        let mut gained = self.pages.close_open()? > 0;
+        while self.evict && self.pages.credits.available() < WATERMARK_PAGES && !self.stopping.load(Ordering::Acquire) {
+            let outcome = clock.evict(&self.pages)?;
+            gained |= outcome.evicted > 0;
+            if outcome.evicted == 0 && clock.exhausted(&self.pages) {
+                break;
+            }
+            if self.pages.credits.available() > 0 && !self.nobody_waits() {
+                break;
+            }
+        }
+        Ok(gained)
+    }
+
+    fn nobody_waits(&self) -> bool {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Serves faults that wait, oldest first, while credits last; whether all were.
+    fn serve_waiting(&self, buffer: &mut PageBytes) -> Result<bool, Failure> {
+        loop {
+            let oldest = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).first().copied();
+            let Some(waiting) = oldest else { return Ok(true) };
+            if !self.try_serve(waiting, buffer)? {
+                if waiting.since.elapsed() > STARVATION_LIMIT {
+                    return Err(self.starved(waiting.since));
+                }
+                return Ok(false);
+            }
+            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(0);
+        }
+    }
+
+    /// Brings the account up to date with the kernel's, and reports. `process_anonymous_bytes` is all anonymous memory of this
+    /// process as the kernel counts it: what the table does not know of is overhead.
+    pub fn status(&self, process_anonymous_bytes: u64) -> Result<PagerStatus, Failure> {
+        self.pages.note_written()?;
+        let (table, counters) = (&self.pages.table, &self.pages.counters);
+        let pages = table.counts();
+        let pool_bytes = lock(&self.pages.pool).bytes();
+        let accounted = pages.private * PAGE_BYTES as u64 + pool_bytes;
+        self.set_overhead(process_anonymous_bytes.saturating_sub(accounted), pages.private as i64);
+        let credits = &self.pages.credits;
+        let load = |counter: &crate::sync::AtomicU64| counter.load(Ordering::Relaxed);
+        Ok(PagerStatus {
+            allocation_bytes: credits.allocation_bytes(),
+            committed_bytes: credits.committed_bytes(),
+            resident_bytes: accounted + credits.overhead_bytes(),
+            pool_bytes,
+            overhead_bytes: credits.overhead_bytes(),
+            pages,
+            zero_touched: table.zero_touched(),
+            ballooned_touched: table.ballooned_touched(),
+            faults_missing_total: load(&counters.faults_missing),
+            faults_minor_total: load(&counters.faults_minor),
+            faults_write_protect_total: load(&counters.faults_write_protect),
+            fault_latency: counters.latency(),
+            fault_ns_total: load(&counters.fault_ns),
+            fault_ns_max: load(&counters.fault_ns_max),
+            stall_ns_total: load(&counters.stall_ns),
+            faults_without_credit_total: load(&counters.faults_without_credit),
+            evictions_total: load(&counters.evictions),
+            promotions_total: load(&counters.promotions),
+            refaults_total: load(&counters.refaults),
+            incompressible_total: load(&counters.incompressible),
+            breaks_total: load(&counters.breaks),
+            evict_cpu_ns: load(&counters.evict_cpu_ns),
+            fault_cpu_ns: load(&counters.fault_cpu_ns),
+        })
+    }
+
+    /// Takes a measured overhead over, unless pages were moving while it was measured.
+    fn set_overhead(&self, measured_bytes: u64, private: i64) {
+        /// Pages that may have moved between the two readings without spoiling the difference (256 KiB).
+        const STEADY_PAGES: u64 = 64;
+        /// Differences not worth a change.
+        const NOISE_BYTES: u64 = 128 << 10;
+        let moved = (private - self.last_private.swap(private, Ordering::Relaxed)).unsigned_abs();
+        let credits = &self.pages.credits;
+        if moved <= STEADY_PAGES && measured_bytes.abs_diff(credits.overhead_bytes()) > NOISE_BYTES {
+            credits.resize(credits.allocation_bytes(), measured_bytes + NOISE_BYTES / 2);
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.memory.stopping.store(true, Ordering::Release);
+        // Fails only when the counter would overflow, and then the thread is awake.
+        let _ = self.memory.stop.write(1);
+        self.memory.evictor.notify_all();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! `PAGEMAP_SCAN` (Linux 6.7, `Documentation/admin-guide/mm/pagemap.rst`): how ranges of this process are mapped.
+
+use std::{fs::File, io, os::fd::AsRawFd};
+
+/// The page is mapped from a file, or absent and its address belongs to one.
+const PAGE_IS_FILE: u64 = 1 << 2;
+/// The page is present.
+const PAGE_IS_PRESENT: u64 = 1 << 3;
+/// The page is in the host's own swap.
+const PAGE_IS_SWAPPED: u64 = 1 << 4;
+/// The page is the zero page.
+const PAGE_IS_PFNZERO: u64 = 1 << 5;
+
+#[repr(C)]
+#[derive(Default)]
+struct PmScanArg {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    vec: u64,
+    vec_len: u64,
+    max_pages: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_anyof_mask: u64,
+    return_mask: u64,
+}
+
+/// Neighbouring pages of one category.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct PageRegion {
+    pub start: u64,
+    pub end: u64,
+    pub categories: u64,
+}
+
+const _: () = assert!(size_of::<PmScanArg>() == 96 && size_of::<PageRegion>() == 24);
+
+nix::ioctl_readwrite!(pagemap_scan, b'f', 16, PmScanArg);
+
+/// Regions one call returns at most; more cost more calls, not more memory.
+const REGIONS: usize = 256;
+
+/// Whether a region is anonymous memory of this process, here or swapped out by the host.
+pub fn is_anonymous(categories: u64) -> bool {
+    categories & PAGE_IS_PFNZERO == 0
+        && (categories & (PAGE_IS_PRESENT | PAGE_IS_FILE) == PAGE_IS_PRESENT || categories & PAGE_IS_SWAPPED != 0)
+}
+
+/// Whether a region is the zero page.
+pub fn is_zero_page(categories: u64) -> bool {
+    categories & PAGE_IS_PFNZERO != 0
+}
+
+/// Whether a region is there at all.
+pub fn is_present(categories: u64) -> bool {
+    categories & (PAGE_IS_PRESENT | PAGE_IS_SWAPPED) != 0
+}
+
+/// `/proc/self/pagemap`.
+pub struct Pagemap(File);
+
+impl Pagemap {
+    /// Opens it for this process.
+    pub fn open() -> io::Result<Pagemap> {
+        File::open("/proc/self/pagemap").map(Pagemap)
+    }
+
+    /// Calls `found` with every region in `start..end` that is present or swapped, in ascending order.
+    pub fn scan(&self, start: u64, end: u64, found: &mut dyn FnMut(PageRegion)) -> io::Result<()> {
+        let mut regions = [PageRegion::default(); REGIONS];
+        let mut at = start;
+        while at < end {
+            let mut arg = PmScanArg {
+                size: size_of::<PmScanArg>() as u64,
+                start: at,
+                end,
+                vec: regions.as_mut_ptr() as u64,
+                vec_len: REGIONS as u64,
+                category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+                return_mask: PAGE_IS_FILE | PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_PFNZERO,
+                ..PmScanArg::default()
+            };
+            // SAFETY: `arg` is the structure the ioctl takes, its `vec` holds `vec_len` regions for the kernel to write.
+            let count = unsafe { pagemap_scan(self.0.as_raw_fd(), &raw mut arg) }.map_err(super::io_error)?;
+            regions[..count as usize].iter().copied().for_each(&mut *found);
+            at = arg.walk_end.max(at + 1);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,233 @@
+//! Guest RAM: one `MAP_PRIVATE` mapping of the frame store, every fault in it ours.
+//!
+//! ```text
+//!   address space   |  page 0  |  page 1  |  page 2  |  page 3  |
+//!   placement       |  frame 0 |  frame 1 |  frame 9 |  frame 3 |       page 2 is an alias: an area of its own
+//!   what is mapped  |  anon    |  frame 1 |  frame 9 |  (none)  |
+//! ```
+
+use std::{
+    ffi::c_void,
+    io,
+    num::NonZeroUsize,
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
+
+use super::{
+    StoreView, Uffd,
+    pagemap::{Pagemap, is_anonymous, is_present, is_zero_page},
+};
+use crate::{
+    mapping::{Mapped, Mapping},
+    units::{Frame, Gfn, PAGE_BYTES, PageBytes, Run},
+};
+
+/// The mapping, and which frame each page's address range is a mapping of.
+pub struct Ram {
+    base: NonNull<c_void>,
+    bytes: NonZeroUsize,
+    uffd: Uffd,
+    store: StoreView,
+    pagemap: Pagemap,
+    placement: Box<[AtomicU32]>,
+    /// Places where the placement of neighbours is not that of neighbours: each begins an address-space area.
+    seams: AtomicU32,
+}
+
+// SAFETY: the mapping belongs to this value; everything done to it goes through the kernel or, for reads, through pointers to
+// pages whose lock the caller holds (see `Mapping`).
+unsafe impl Send for Ram {}
+// SAFETY: as above.
+unsafe impl Sync for Ram {}
+
+impl Ram {
+    /// Maps `pages` pages of guest RAM at their home offsets in the store.
+    pub fn new(pages: u32, store: StoreView) -> io::Result<Ram> {
+        let too_large = || io::Error::other(format!("{pages} pages of RAM over a store of {} frames", store.count()));
+        let bytes = NonZeroUsize::new(pages as usize * PAGE_BYTES).filter(|_| pages <= store.count()).ok_or_else(too_large)?;
+        let uffd = Uffd::new()?;
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
+        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
+        let base = unsafe { mmap(None, bytes, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags, store.fd(), 0) };
+        let base = base.map_err(super::io_error)?;
+        let ram = Ram {
+            base,
+            bytes,
+            uffd,
+            store,
+            pagemap: Pagemap::open()?,
+            placement: (0..pages).map(AtomicU32::new).collect(),
+            seams: AtomicU32::new(0),
+        };
+        ram.uffd.register(base.as_ptr() as u64, bytes.get())?;
+        Ok(ram)
+    }
+
+    /// Where guest RAM is mapped.
+    pub fn base(&self) -> NonNull<u8> {
+        self.base.cast()
+    }
+
+    /// Where its faults arrive.
+    pub fn uffd(&self) -> &Uffd {
+        &self.uffd
+    }
+
+    /// The page an address belongs to, if it is one of RAM's.
+    pub fn gfn(&self, address: u64) -> Option<Gfn> {
+        let offset = address.checked_sub(self.base.as_ptr() as u64)?;
+        (offset < self.bytes.get() as u64).then_some(Gfn((offset / PAGE_BYTES as u64) as u32))
+    }
+
+    fn address(&self, gfn: Gfn) -> u64 {
+        debug_assert!(gfn.index() < self.placement.len());
+        self.base.as_ptr() as u64 + gfn.index() as u64 * PAGE_BYTES as u64
+    }
+
+    fn page(&self, gfn: Gfn) -> *const PageBytes {
+        self.address(gfn) as *const PageBytes
+    }
+
+    /// Whether an address-space area begins at `gfn`, after the first one.
+    fn seam(&self, gfn: u32) -> bool {
+        let at = |gfn: u32| self.placement[gfn as usize].load(Ordering::Relaxed);
+        gfn > 0 && (gfn as usize) < self.placement.len() && at(gfn) != at(gfn - 1).wrapping_add(1)
+    }
+
+    fn each_region(&self, run: Run, found: &mut dyn FnMut(Run, u64)) -> io::Result<()> {
+        let start = self.address(run.first);
+        self.pagemap.scan(start, start + run.bytes() as u64, &mut |region| {
+            let first = ((region.start - self.base.as_ptr() as u64) / PAGE_BYTES as u64) as u32;
+            let count = ((region.end - region.start) / PAGE_BYTES as u64) as u32;
+            found(Run { first: Gfn(first), count }, region.categories);
+        })
+    }
+}
+
+impl Drop for Ram {
+    fn drop(&mut self) {
+        // SAFETY: guests and devices that knew the address are gone when the last owner drops it.
+        let _ = unsafe { munmap(self.base, self.bytes.get()) };
+    }
+}
+
+impl Mapping for Ram {
+    fn copy(&self, gfn: Gfn, bytes: &PageBytes) -> io::Result<()> {
+        self.uffd.copy(self.address(gfn), bytes.as_ptr() as u64, PAGE_BYTES)
+    }
+
+    fn copy_frame(&self, gfn: Gfn, frame: Frame) -> io::Result<()> {
+        self.uffd.copy(self.address(gfn), self.store.frame(frame) as u64, PAGE_BYTES)
+    }
+
+    fn zero(&self, run: Run) -> io::Result<()> {
+        // A page discarded while it was protected has left a mark (a uffd-wp pte marker) that ZEROPAGE takes for a mapping.
+        self.uffd.unprotect(self.address(run.first), run.bytes())?;
+        self.in_one_area(run, |part| self.uffd.zero(self.address(part.first), part.bytes()))
+    }
+
+    fn map_placed(&self, run: Run) -> io::Result<()> {
+        self.in_one_area(run, |part| self.uffd.map_protected(self.address(part.first), part.bytes()))
+    }
+
+    fn place(&self, run: Run, frame: Frame) -> io::Result<()> {
+        let edges = || u32::from(self.seam(run.first.0)) + u32::from(self.seam(run.first.0 + run.count));
+        let inside = (1..run.count).filter(|i| self.seam(run.first.0 + i)).count() as u32;
+        let before = edges() + inside;
+        let Some(bytes) = NonZeroUsize::new(run.bytes()) else { return Ok(()) };
+        let address = NonZeroUsize::new(self.address(run.first) as usize);
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE | MapFlags::MAP_FIXED;
+        let offset = i64::from(frame.0) * PAGE_BYTES as i64;
+        // SAFETY: the range lies inside our own mapping of RAM, whose pages here the caller has locked.
+        unsafe { mmap(address, bytes, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags, self.store.fd(), offset) }
+            .map_err(super::io_error)?;
+        self.uffd.register(self.address(run.first), run.bytes())?;
+        for i in 0..run.count {
+            self.placement[run.first.index() + i as usize].store(frame.0 + i, Ordering::Relaxed);
+        }
+        self.seams.fetch_add(edges().wrapping_sub(before), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn placement(&self, gfn: Gfn) -> Frame {
+        Frame(self.placement[gfn.index()].load(Ordering::Relaxed))
+    }
+
+    fn vmas(&self) -> u32 {
+        self.seams.load(Ordering::Relaxed)
+    }
+
+    fn protect(&self, run: Run) -> io::Result<()> {
+        self.uffd.protect(self.address(run.first), run.bytes())
+    }
+
+    fn unprotect(&self, run: Run) -> io::Result<()> {
+        self.uffd.unprotect(self.address(run.first), run.bytes())
+    }
+
+    fn discard(&self, run: Run) -> io::Result<()> {
+        let Some(address) = NonNull::new(self.address(run.first) as *mut c_void) else { return Ok(()) };
+        // SAFETY: the range lies inside our own mapping of RAM, and nobody holds a reference into it.
+        unsafe { madvise(address, run.bytes(), MmapAdvise::MADV_DONTNEED) }.map_err(super::io_error)
+    }
+
+    fn wake(&self, run: Run) {
+        self.uffd.wake(self.address(run.first), run.bytes());
+    }
+
+    fn mapped(&self, gfn: Gfn) -> io::Result<Mapped> {
+        let mut mapped = Mapped::Absent;
+        self.each_region(gfn.run(), &mut |_, categories| {
+            mapped = match categories {
+                c if is_zero_page(c) => Mapped::ZeroPage,
+                c if is_anonymous(c) => Mapped::Anonymous,
+                c if is_present(c) => Mapped::Frame,
+                _ => Mapped::Absent,
+            }
+        })?;
+        Ok(mapped)
+    }
+
+    fn anonymous(&self, run: Run, found: &mut dyn FnMut(Run)) -> io::Result<()> {
+        self.each_region(run, &mut |run, categories| {
+            if is_anonymous(categories) {
+                found(run);
+            }
+        })
+    }
+
+    fn read(&self, gfn: Gfn, into: &mut PageBytes) {
+        // SAFETY: mapped for the life of `self`. The guest may be writing unless the page is protected; the caller then
+        // gets a mixture of bytes, of which nothing but a hint is made. The copy is the kernel's and compiler's `memcpy`,
+        // never a reference.
+        unsafe { ptr::copy_nonoverlapping(self.page(gfn), into, 1) };
+    }
+
+    fn equal(&self, gfn: Gfn, frame: Frame) -> bool {
+        // SAFETY: both sides are mapped and `PAGE_BYTES` long; the page is protected and locked, the frame published and
+        // counted, so neither changes meanwhile.
+        unsafe { libc::memcmp(self.page(gfn).cast(), self.store.frame(frame).cast(), PAGE_BYTES) == 0 }
+    }
+
+    fn published(&self, frame: Frame) -> bool {
+        self.store.published(frame)
+    }
+}
+
+impl Ram {
+    /// Calls `action` with the longest parts of `run` that lie in one address-space area: COPY, ZEROPAGE and CONTINUE
+    /// refuse ranges that do not.
+    fn in_one_area(&self, run: Run, action: impl Fn(Run) -> io::Result<()>) -> io::Result<()> {
+        let mut first = 0;
+        for i in 1..=run.count {
+            if i == run.count || self.seam(run.first.0 + i) {
+                action(Run { first: run.first.plus(first), count: i - first })?;
+                first = i;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,609 @@
+//! Every way a page can change state. Nothing else touches the mapping.
+//!
+//! ```text
+//!                fault                     share                    fault (write): break
+//!   Zero --------------------> Private --------------> Shared ----------------------------> Private
+//!    ^  \__ zero_around: Zero, open     \-- drop_zero --> Zero
+//!    |                          |
+//!    | deflate, report_free     | evict                    fault
+//!    |                          +---------> Compressed ------------> Private
+//!   Ballooned <--- inflate --- any state
+//! ```
+//!
+//! The order inside each transition is what makes it safe against the guest's threads, which know nothing of locks:
+//!
+//! 1. *lock* the entry, so that a fault on the page waits;
+//! 2. *protect* the page, so that a write to it faults, and so waits;
+//! 3. read it (compare, compress): nobody can change it now;
+//! 4. *discard* it, map what takes its place;
+//! 5. *unlock* with the new state, give back credits, and wake whoever waited.
+//!
+//! An error of the kernel in the middle of this is not repaired: it ends the guest, whose memory nobody reads any more.
+//!
+//! **Invariant:** a credit is taken before step 4 of whatever makes a page private.
+//! **Invariant:** no transition waits for a lock while it holds one, a fault never waits at all.
+
+use std::io;
+
+use crate::{
+    credit::Credits,
+    entry::{Entry, State},
+    frames::References,
+    mapping::{Mapped, Mapping},
+    pool::{COMPRESSED_BYTES_MAX, Pool, SLAB_PAGES},
+    stats::Counters,
+    sync::{Mutex, Ordering, lock},
+    table::PageTable,
+    units::{Frame, Gfn, PAGE_BYTES, PageBytes, Run, runs},
+};
+
+/// Pages that one protect, discard or map call covers at most: 2 MiB, a page table's worth.
+pub const RUN_MAX: u32 = 512;
+/// Pages mapped to the zero page around a first touch; 64 KiB costs 1.5 µs and saves up to 15 faults.
+pub const ZERO_AROUND: u32 = 16;
+/// Refaults: a page promoted within this many eras of its eviction.
+const REFAULT_ERAS: u64 = 1;
+/// Slots with this bit set are no slots but a repeated 32-bit pattern.
+const FILLED: u64 = 1 << 39;
+
+/// Why a page could not be moved.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// the kernel refused
+    #[error("{action} page {:#x} of the guest: {source}", gfn.0)]
+    Kernel {
+        /// What we were doing.
+        action: &'static str,
+        /// To which page.
+        gfn: Gfn,
+        /// The kernel's word.
+        source: io::Error,
+    },
+    /// a compressed page does not decompress
+    #[error("compressed copy of page {:#x} in slot {slot:#x} is damaged", gfn.0)]
+    Damaged {
+        /// Which page.
+        gfn: Gfn,
+        /// Where its copy is.
+        slot: u64,
+    },
+}
+
+/// What became of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// The page is there; whoever waited for it has been woken.
+    Done,
+    /// Somebody is moving the page and will wake who waits for it.
+    Moving,
+    /// There is no credit; the fault must be served again.
+    NoCredit,
+}
+
+/// What became of a run to be shared. The counts sum to the run's length.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shared {
+    /// Pages that now share their frames.
+    pub shared: u32,
+    /// Pages whose content is not the frame's.
+    pub different: u32,
+    /// Pages that were not private, or in motion.
+    pub not_private: u32,
+    /// Pages left alone because their placement would exceed the budget of address-space areas.
+    pub refused: u32,
+}
+
+/// What became of pages to be evicted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Evicted {
+    /// Pages compressed, found filled with one pattern, or found zero.
+    pub evicted: u32,
+    /// Pages that stay because they do not compress.
+    pub incompressible: u32,
+}
+
+/// A guest's pages: the table, and all it speaks of.
+pub struct Pages<M> {
+    pub(crate) table: PageTable,
+    pub(crate) credits: Credits,
+    pub(crate) references: References,
+    pub(crate) pool: Mutex<Pool>,
+    pub(crate) mapping: M,
+    pub(crate) counters: Counters,
+    pub(crate) vma_budget: u32,
+}
+
+impl<M: Mapping> Pages<M> {
+    /// The page's state at this moment.
+    pub fn state(&self, gfn: Gfn) -> State {
+        self.table.peek(gfn).state()
+    }
+
+    /// Pages of RAM.
+    pub fn count(&self) -> u32 {
+        self.table.len()
+    }
+
+    /// Which frames the guest holds.
+    pub fn references(&self) -> &References {
+        &self.references
+    }
+
+    /// Address-space areas that aliases cost now.
+    pub fn vmas(&self) -> u32 {
+        self.mapping.vmas()
+    }
+
+    /// Whether the host has announced the frame.
+    pub fn published(&self, frame: Frame) -> bool {
+        self.mapping.published(frame)
+    }
+
+    /// Serves one fault on `gfn`. Never waits for a lock or for memory.
+    pub fn fault(&self, gfn: Gfn, write: bool, buffer: &mut PageBytes) -> Result<Served, Error> {
+        let Some(entry) = self.table.lock_or_wait(gfn) else { return Ok(Served::Moving) };
+        let failed = |action| move |source| Error::Kernel { action, gfn, source };
+        let result = match entry.state() {
+            // Served by somebody else between the fault and now, or protected for a transition that came to nothing.
+            State::Private => self.mapping.unprotect(gfn.run()).map(|()| Some(entry)).map_err(failed("unprotecting")),
+            State::Shared if !write => {
+                self.mapping.map_placed(gfn.run()).map(|()| Some(entry)).map_err(failed("mapping the frame of"))
+            }
+            State::Shared => self.break_share(gfn, entry).map_err(failed("breaking the share of")),
+            State::Zero | State::Ballooned => self.fill_zero(gfn, entry, write).map_err(failed("zeroing")),
+            State::Compressed | State::Swapped => self.promote(gfn, entry, buffer),
+        };
+        match result {
+            Ok(Some(new)) => {
+                // COPY and ZEROPAGE wake by themselves; CONTINUE, and a page that was there already, do not always.
+                _ = self.table.unlock(gfn, entry, new);
+                self.mapping.wake(gfn.run());
+                Ok(Served::Done)
+            }
+            Ok(None) => {
+                self.unlock(gfn, entry, entry);
+                Ok(Served::NoCredit)
+            }
+            Err(error) => {
+                self.unlock(gfn, entry, entry);
+                Err(error)
+            }
+        }
+    }
+
+    /// A write to a shared page: it gets a copy of its own.
+    fn break_share(&self, gfn: Gfn, entry: Entry) -> io::Result<Option<Entry>> {
+        if !self.credits.take(1) {
+            return Ok(None);
+        }
+        let frame = entry.frame();
+        self.mapping.discard(gfn.run())?;
+        self.mapping.copy_frame(gfn, frame)?;
+        self.references.remove(frame);
+        self.counters.breaks.fetch_add(1, Ordering::Relaxed);
+        Ok(Some(Entry::private_hot()))
+    }
+
+    /// A first touch: the zero page for it, and for untouched neighbours while credits last.
+    fn fill_zero(&self, gfn: Gfn, entry: Entry, write: bool) -> io::Result<Option<Entry>> {
+        if entry.open() {
+            // Mapped already; a reader of an open page cannot fault, so this one came before the mapping did.
+            return Ok(Some(entry));
+        }
+        if !self.credits.take(1) {
+            return Ok(None);
+        }
+        self.mapping.zero(gfn.run())?;
+        if entry.state() == State::Zero && !entry.touched() {
+            self.zero_around(gfn)?;
+        }
+        Ok(Some(if write { Entry::private_hot() } else { Entry::zero_open() }))
+    }
+
+    fn zero_around(&self, gfn: Gfn) -> io::Result<()> {
+        let first = gfn.plus(1);
+        let most = (ZERO_AROUND - 1).min(self.table.len() - first.0);
+        let fresh = (0..most).take_while(|&i| self.table.peek(first.plus(i)) == Entry::UNTOUCHED).count();
+        let credits = self.credits.take_up_to(fresh as i64);
+        let lock = |gfn| self.lock_if(gfn, |entry| entry == Entry::UNTOUCHED).is_some();
+        let count = (0..credits as u32).take_while(|&i| lock(first.plus(i))).count() as u32;
+        self.credits.give(credits - i64::from(count));
+        let run = Run { first, count };
+        if count > 0 {
+            self.mapping.zero(run)?;
+        }
+        run.gfns().for_each(|gfn| self.unlock(gfn, Entry::UNTOUCHED, Entry::zero_open()));
+        Ok(())
+    }
+
+    /// A touch of an evicted page: its content comes back.
+    fn promote(&self, gfn: Gfn, entry: Entry, buffer: &mut PageBytes) -> Result<Option<Entry>, Error> {
+        if !self.credits.take(1) {
+            return Ok(None);
+        }
+        let result = self.content(gfn, entry, buffer).and_then(|()| {
+            self.mapping.copy(gfn, buffer).map_err(|source| Error::Kernel { action: "bringing back", gfn, source })
+        });
+        if let Err(error) = result {
+            self.credits.give(1);
+            return Err(error);
+        }
+        self.free_slot(entry);
+        self.counters.promotions.fetch_add(1, Ordering::Relaxed);
+        if self.counters.era().wrapping_sub(entry.era()) & 0b11 <= REFAULT_ERAS {
+            self.counters.refaults.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(Some(Entry::private_hot()))
+    }
+
+    /// The content of a page in a tier.
+    fn content(&self, gfn: Gfn, entry: Entry, buffer: &mut PageBytes) -> Result<(), Error> {
+        let slot = entry.slot();
+        if slot & FILLED != 0 {
+            let pattern = (slot as u32).to_ne_bytes();
+            buffer.chunks_exact_mut(4).for_each(|word| word.copy_from_slice(&pattern));
+            return Ok(());
+        }
+        match lz4_flex::block::decompress_into(lock(&self.pool).get(slot), buffer) {
+            Ok(PAGE_BYTES) => Ok(()),
+            _ => Err(Error::Damaged { gfn, slot }),
+        }
+    }
+
+    /// Boot loading: gives an untouched page its first content. False when there is no credit.
+    pub fn populate(&self, gfn: Gfn, bytes: &PageBytes) -> Result<bool, Error> {
+        let entry = self.table.lock(gfn);
+        debug_assert_eq!(entry, Entry::UNTOUCHED);
+        let paid = self.credits.take(1);
+        let result = if paid { self.mapping.copy(gfn, bytes) } else { Ok(()) };
+        let new = if paid && result.is_ok() { Entry::private() } else { entry };
+        self.unlock(gfn, entry, new);
+        match result {
+            Ok(()) => Ok(paid),
+            Err(source) => {
+                self.credits.give(1);
+                Err(Error::Kernel { action: "loading", gfn, source })
+            }
+        }
+    }
+
+    /// Shares private pages with equal frames: page `first + i` with frame `frame + i`.
+    pub fn share(&self, first: Gfn, frame: Frame, count: u32) -> Result<Shared, Error> {
+        let count = count.min(self.table.len().saturating_sub(first.0)).min(self.references.len().saturating_sub(frame.0));
+        let mut outcome = Shared::default();
+        let private = self.lock_private(Run { first, count });
+        outcome.not_private = count - private.len() as u32;
+        for run in runs(private.iter().map(|&(gfn, _)| gfn)).flat_map(pieces) {
+            self.share_locked(run, frame.plus(run.first.0 - first.0), &mut outcome)?;
+        }
+        Ok(outcome)
+    }
+
+    /// [`Pages::share`] for a run whose pages are private and locked; unlocks them.
+    fn share_locked(&self, run: Run, frame: Frame, outcome: &mut Shared) -> Result<(), Error> {
+        let frame_of = |gfn: Gfn| frame.plus(gfn.0 - run.first.0);
+        let private = |gfn: Gfn| self.unlock(gfn, Entry::private(), Entry::private());
+        if let Err(source) = self.mapping.protect(run) {
+            run.gfns().for_each(private);
+            return Err(Error::Kernel { action: "protecting", gfn: run.first, source });
+        }
+        let (mut equal, mut different) = (Vec::with_capacity(run.count as usize), Vec::new());
+        for gfn in run.gfns() {
+            // Counted first, looked up second: see `frames`.
+            self.references.add(frame_of(gfn));
+            if self.mapping.published(frame_of(gfn)) && self.mapping.equal(gfn, frame_of(gfn)) {
+                equal.push(gfn);
+            } else {
+                self.references.remove(frame_of(gfn));
+                different.push(gfn);
+            }
+        }
+        outcome.different += different.len() as u32;
+        let mut error = None;
+        for run in runs(different) {
+            error = error.or(self.mapping.unprotect(run).err());
+            run.gfns().for_each(private);
+        }
+        for run in runs(equal) {
+            error = error.or(self.adopt(run, frame_of(run.first), outcome).err());
+        }
+        error.map_or(Ok(()), |source| Err(Error::Kernel { action: "sharing", gfn: run.first, source }))
+    }
+
+    /// Puts frames in the place of protected, locked, equal pages whose references are counted; unlocks them.
+    fn adopt(&self, run: Run, frame: Frame, outcome: &mut Shared) -> io::Result<()> {
+        let frame_of = |gfn: Gfn| frame.plus(gfn.0 - run.first.0);
+        let placed = run.gfns().all(|gfn| self.mapping.placement(gfn) == frame_of(gfn));
+        if !placed && self.mapping.vmas() + 2 > self.vma_budget {
+            outcome.refused += run.count;
+            run.gfns().for_each(|gfn| self.references.remove(frame_of(gfn)));
+            let result = self.mapping.unprotect(run);
+            run.gfns().for_each(|gfn| self.unlock(gfn, Entry::private(), Entry::private()));
+            return result;
+        }
+        let moved = if placed { self.mapping.discard(run) } else { self.mapping.place(run, frame) };
+        let mapped = moved.and_then(|()| self.mapping.map_placed(run));
+        // An access between the placing and its registration may have mapped a page before us, unprotected: to its frame, or,
+        // if it wrote, to a copy. Protected, neither can change; then look.
+        let looked = if placed { mapped } else { mapped.and_then(|()| self.mapping.protect(run)) };
+        let mut error = looked.err();
+        for gfn in run.gfns() {
+            let copied = !placed && matches!(self.mapping.mapped(gfn), Ok(Mapped::Anonymous));
+            if copied {
+                self.references.remove(frame_of(gfn));
+                error = error.or(self.mapping.unprotect(gfn.run()).err());
+                outcome.different += 1;
+                self.unlock(gfn, Entry::private(), Entry::private_hot());
+            } else {
+                outcome.shared += 1;
+                self.unlock(gfn, Entry::private(), Entry::shared(frame_of(gfn)));
+            }
+        }
+        error.map_or(Ok(()), Err)
+    }
+
+    /// Drops private pages that are all zero. How many were.
+    pub fn drop_zero(&self, run: Run) -> Result<u32, Error> {
+        let mut dropped = 0;
+        let mut buffer = [0; PAGE_BYTES];
+        for run in runs(self.lock_private(run).into_iter().map(|(gfn, _)| gfn)).flat_map(pieces) {
+            let mut error = self.mapping.protect(run).err();
+            let (zero, other): (Vec<_>, Vec<_>) = run.gfns().partition(|&gfn| {
+                self.mapping.read(gfn, &mut buffer);
+                error.is_none() && is_zero(&buffer)
+            });
+            for run in runs(other) {
+                error = self.mapping.unprotect(run).err().or(error);
+                run.gfns().for_each(|gfn| self.unlock(gfn, Entry::private(), Entry::private()));
+            }
+            for run in runs(zero) {
+                dropped += run.count;
+                error = self.mapping.discard(run).err().or(error);
+                run.gfns().for_each(|gfn| self.unlock(gfn, Entry::private(), Entry::zero_touched()));
+            }
+            if let Some(source) = error {
+                return Err(Error::Kernel { action: "dropping", gfn: run.first, source });
+            }
+        }
+        Ok(dropped)
+    }
+
+    /// Compresses private pages, all of `gfns` that are private and not in motion.
+    pub fn evict(&self, gfns: &[Gfn]) -> Result<Evicted, Error> {
+        let mut outcome = Evicted::default();
+        let locked: Vec<_> = gfns.iter().filter_map(|&gfn| self.lock_one_private(gfn)).collect();
+        for run in runs(locked.into_iter().map(|(gfn, _)| gfn)).flat_map(pieces) {
+            self.evict_locked(run, &mut outcome)?;
+        }
+        Ok(outcome)
+    }
+
+    fn evict_locked(&self, run: Run, outcome: &mut Evicted) -> Result<(), Error> {
+        if let Err(source) = self.mapping.protect(run) {
+            run.gfns().for_each(|gfn| self.unlock(gfn, Entry::private(), Entry::private()));
+            return Err(Error::Kernel { action: "protecting", gfn: run.first, source });
+        }
+        let mut stored = Vec::with_capacity(run.count as usize);
+        let mut error = None;
+        for gfn in run.gfns() {
+            match self.store(gfn) {
+                Some(entry) => stored.push((gfn, entry)),
+                None => {
+                    outcome.incompressible += 1;
+                    error = error.or(self.mapping.unprotect(gfn.run()).err());
+                    self.unlock(gfn, Entry::private(), Entry::private().into_incompressible());
+                }
+            }
+        }
+        for run in runs(stored.iter().map(|&(gfn, _)| gfn)) {
+            error = error.or(self.mapping.discard(run).err());
+        }
+        outcome.evicted += stored.len() as u32;
+        for (gfn, entry) in stored {
+            self.unlock(gfn, Entry::private(), entry);
+        }
+        error.map_or(Ok(()), |source| Err(Error::Kernel { action: "evicting", gfn: run.first, source }))
+    }
+
+    /// Puts a protected page's content into the cheapest tier that takes it.
+    fn store(&self, gfn: Gfn) -> Option<Entry> {
+        let mut page = [0; PAGE_BYTES];
+        self.mapping.read(gfn, &mut page);
+        let era = self.counters.era();
+        if let Some(pattern) = filled_with(&page) {
+            let entry = if pattern == 0 { Entry::zero_touched() } else { Entry::compressed(FILLED | u64::from(pattern), era) };
+            return Some(entry);
+        }
+        let mut compressed = [0; lz4_flex::block::get_maximum_output_size(PAGE_BYTES)];
+        let length = lz4_flex::block::compress_into(&page, &mut compressed).ok()?;
+        if length > COMPRESSED_BYTES_MAX {
+            return None;
+        }
+        let mut pool = lock(&self.pool);
+        if pool.needs_slab(length) {
+            self.credits.force(SLAB_PAGES);
+        }
+        let before = pool.bytes();
+        let slot = pool.store(&compressed[..length]).ok();
+        if slot.is_none() && pool.bytes() == before {
+            self.credits.give(SLAB_PAGES);
+        }
+        slot.map(|slot| Entry::compressed(slot, era))
+    }
+
+    /// The guest gave up these pages: nothing backs them any more.
+    pub fn inflate(&self, run: Run) -> Result<(), Error> {
+        self.give_up(run, Entry::into_ballooned)
+    }
+
+    /// The guest reported these pages free: nothing backs them, and it may touch them again without a word.
+    pub fn report_free(&self, run: Run) -> Result<(), Error> {
+        self.give_up(run, Entry::into_zero)
+    }
+
+    fn give_up(&self, run: Run, into: fn(Entry) -> Entry) -> Result<(), Error> {
+        for run in pieces(self.clip(run)) {
+            let entries: Vec<_> = run.gfns().map(|gfn| (gfn, self.table.lock(gfn))).collect();
+            let backed = entries.iter().filter(|(_, entry)| entry.state() != State::Ballooned && *entry != Entry::UNTOUCHED);
+            let mut error = None;
+            for run in runs(backed.map(|&(gfn, _)| gfn)) {
+                error = error.or(self.mapping.discard(run).err());
+            }
+            if let Some(source) = error {
+                entries.into_iter().for_each(|(gfn, entry)| self.unlock(gfn, entry, entry));
+                return Err(Error::Kernel { action: "giving up", gfn: run.first, source });
+            }
+            for (gfn, entry) in entries {
+                match entry.state() {
+                    State::Shared => self.references.remove(entry.frame()),
+                    State::Compressed => self.free_slot(entry),
+                    State::Zero | State::Private | State::Ballooned | State::Swapped => {}
+                }
+                self.unlock(gfn, entry, into(entry));
+            }
+        }
+        Ok(())
+    }
+
+    /// The guest wants these pages back; those that are not ballooned stay as they are.
+    pub fn deflate(&self, run: Run) {
+        for gfn in self.clip(run).gfns() {
+            let entry = self.table.lock(gfn);
+            let new = if entry.state() == State::Ballooned { entry.into_zero() } else { entry };
+            self.unlock(gfn, entry, new);
+        }
+    }
+
+    /// Brings the table up to date with what the kernel copied without us, and takes back the credits of open pages that are
+    /// still the zero page. How many credits came back.
+    pub fn close_open(&self) -> Result<i64, Error> {
+        let mut back = 0;
+        if self.table.open() == 0 {
+            return Ok(0);
+        }
+        let open: Vec<_> = (0..self.table.len()).map(Gfn).filter(|&gfn| self.table.peek(gfn).open()).collect();
+        for run in runs(open).flat_map(pieces) {
+            for run in runs(run.gfns().filter(|&gfn| self.lock_if(gfn, Entry::open).is_some())) {
+                let kernel = |source| Error::Kernel { action: "closing", gfn: run.first, source };
+                let mut written = Vec::new();
+                let looked = self.mapping.protect(run).and_then(|()| {
+                    self.mapping.anonymous(run, &mut |run| written.extend(run.gfns()))
+                });
+                for run in runs(run.gfns().filter(|gfn| looked.is_ok() && written.binary_search(gfn).is_err())) {
+                    let dropped = self.mapping.discard(run);
+                    let new = if dropped.is_ok() { Entry::UNTOUCHED } else { Entry::zero_open() };
+                    run.gfns().for_each(|gfn| self.unlock(gfn, Entry::zero_open(), new));
+                    back += i64::from(run.count);
+                    dropped.map_err(kernel)?;
+                }
+                for run in runs(written.iter().copied()) {
+                    self.mapping.unprotect(run).map_err(kernel)?;
+                    run.gfns().for_each(|gfn| self.unlock(gfn, Entry::zero_open(), Entry::private()));
+                }
+                looked.map_err(kernel)?;
+            }
+        }
+        Ok(back)
+    }
+
+    /// Notes which open pages the guest has written to since: they are private.
+    pub fn note_written(&self) -> Result<(), Error> {
+        if self.table.open() == 0 {
+            return Ok(());
+        }
+        let whole = Run { first: Gfn(0), count: self.table.len() };
+        let mut note = |run: Run| {
+            for gfn in run.gfns() {
+                // What was seen stays true: only we, under the lock, make an anonymous page anything else.
+                if self.table.peek(gfn).open() && let Some(entry) = self.lock_if(gfn, Entry::open) {
+                    self.unlock(gfn, entry, Entry::private());
+                }
+            }
+        };
+        self.mapping.anonymous(whole, &mut note).map_err(|source| Error::Kernel { action: "looking at", gfn: Gfn(0), source })
+    }
+
+    /// Copies out each private page of the run that is not in motion, for `visit`.
+    pub fn visit_private(&self, run: Run, visit: &mut dyn FnMut(Gfn, &PageBytes)) {
+        let mut buffer = [0; PAGE_BYTES];
+        for gfn in self.clip(run).gfns() {
+            let Some((_, entry)) = self.lock_one_private(gfn) else { continue };
+            self.mapping.read(gfn, &mut buffer);
+            self.unlock(gfn, Entry::private(), entry);
+            visit(gfn, &buffer);
+        }
+    }
+
+    /// The clock hand passes a private page: it is hot no more, and `retry` says whether to try again to compress it.
+    pub(crate) fn cool(&self, gfn: Gfn, retry: bool) {
+        if let Some((_, entry)) = self.lock_one_private(gfn) {
+            let new = if retry { entry.cooled().compressible_again() } else { entry.cooled() };
+            self.unlock(gfn, entry, new);
+        }
+    }
+
+    fn clip(&self, run: Run) -> Run {
+        let first = run.first.0.min(self.table.len());
+        Run { first: Gfn(first), count: run.count.min(self.table.len() - first) }
+    }
+
+    /// Locks the page if it is private, without waiting.
+    fn lock_one_private(&self, gfn: Gfn) -> Option<(Gfn, Entry)> {
+        self.lock_if(gfn, |entry| entry.state() == State::Private).map(|entry| (gfn, entry))
+    }
+
+    fn lock_if(&self, gfn: Gfn, wanted: impl Fn(Entry) -> bool) -> Option<Entry> {
+        if !wanted(self.table.peek(gfn)) {
+            return None;
+        }
+        let entry = self.table.try_lock(gfn)?;
+        if wanted(entry) {
+            return Some(entry);
+        }
+        self.unlock(gfn, entry, entry);
+        None
+    }
+
+    fn lock_private(&self, run: Run) -> Vec<(Gfn, Entry)> {
+        self.clip(run).gfns().filter_map(|gfn| self.lock_one_private(gfn)).collect()
+    }
+
+    fn free_slot(&self, entry: Entry) {
+        if entry.slot() & FILLED == 0 {
+            let emptied = lock(&self.pool).free(entry.slot());
+            self.credits.give(emptied * SLAB_PAGES);
+        }
+    }
+
+    /// Ends a transition: the new entry, the credits it no longer carries, and a wake for whoever waited.
+    ///
+    /// `old` may leave out flags that do not bear on counts (hot, incompressible).
+    fn unlock(&self, gfn: Gfn, old: Entry, new: Entry) {
+        let released = old.credits() - new.credits();
+        if released > 0 {
+            self.credits.give(released);
+        }
+        if self.table.unlock(gfn, old, new) {
+            self.mapping.wake(gfn.run());
+        }
+    }
+}
+
+/// The run in pieces of at most [`RUN_MAX`].
+fn pieces(run: Run) -> impl Iterator<Item = Run> {
+    (0..run.count).step_by(RUN_MAX as usize).map(move |skip| {
+        let rest = run.skip(skip);
+        Run { count: rest.count.min(RUN_MAX), ..rest }
+    })
+}
+
+fn is_zero(page: &PageBytes) -> bool {
+    page.chunks_exact(64).all(|line| line.iter().fold(0, |sum, byte| sum | byte) == 0)
+}
+
+/// The 32-bit pattern that fills the page, if one does.
+fn filled_with(page: &PageBytes) -> Option<u32> {
+    let first = &page[..4];
+    let pattern = u32::from_ne_bytes([first[0], first[1], first[2], first[3]]);
+    page.chunks_exact(4).all(|word| word == first).then_some(pattern)
+}

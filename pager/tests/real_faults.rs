@@ -1,0 +1,255 @@
+//! The transitions on the real kernel: threads that check every byte they read use guest memory, while others share,
+//! evict, inflate and drop it under them. Needs the right to serve faults (root); says so where there is none.
+
+use std::{
+    fs::File,
+    io::Write,
+    os::{fd::OwnedFd, unix::fs::FileExt},
+    ptr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use pager::{Config, Frame, Gfn, GuestMemory, PAGE_BYTES, PageBytes, Run, State, StoreView, Threads};
+
+const PAGES: u32 = 2048;
+const FRAMES: u32 = 2 * PAGES;
+/// An allocation with which the evictor has nothing to do.
+const AMPLE: u64 = PAGES as u64 + 512;
+
+/// The host's side of a store, as small as it can be.
+struct Store {
+    frames: File,
+    published: File,
+}
+
+impl Store {
+    fn new() -> (Store, StoreView) {
+        let memfd = |name: &str, bytes: u64| {
+            let file = File::from(memfd_create(name, MFdFlags::MFD_CLOEXEC).unwrap());
+            file.set_len(bytes).unwrap();
+            file
+        };
+        let store = Store {
+            frames: memfd("frames", u64::from(FRAMES) * PAGE_BYTES as u64),
+            published: memfd("bits", u64::from(FRAMES) / 8),
+        };
+        let read_only = |file: &File| {
+            use std::os::fd::AsRawFd;
+            OwnedFd::from(File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap())
+        };
+        let view = StoreView::new(read_only(&store.frames), &read_only(&store.published), FRAMES).unwrap();
+        (store, view)
+    }
+
+    fn publish(&self, frame: u32, bytes: &PageBytes) {
+        self.frames.write_all_at(bytes, u64::from(frame) * PAGE_BYTES as u64).unwrap();
+        let mut byte = [0];
+        self.published.read_exact_at(&mut byte, u64::from(frame / 8)).unwrap();
+        self.published.write_all_at(&[byte[0] | 1 << (frame % 8)], u64::from(frame / 8)).unwrap();
+    }
+}
+
+/// A failed guest's threads would wait for ever for their pages, and the test for them.
+fn fail(failure: pager::Failure) {
+    let _ = writeln!(std::io::stderr(), "{failure}");
+    std::process::abort();
+}
+
+fn guest(allocation_pages: u64) -> Option<(Store, Arc<GuestMemory>, Threads)> {
+    if let Err(error) = pager::probe() {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {error}");
+        return None;
+    }
+    let (store, view) = Store::new();
+    let config = Config {
+        pages: PAGES,
+        allocation_bytes: allocation_pages * PAGE_BYTES as u64,
+        overhead_bytes: 0,
+        evict: true,
+        vma_budget: 1000,
+    };
+    let (memory, threads) = GuestMemory::new(config, view, Box::new(fail)).unwrap();
+    Some((store, memory, threads))
+}
+
+/// A page of version `version`: half of it does not compress.
+fn content(page: u32, version: u64) -> PageBytes {
+    let mut bytes = [0; PAGE_BYTES];
+    let mut word = (u64::from(page) << 32 | version).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    for chunk in bytes[..PAGE_BYTES / 2].chunks_exact_mut(8) {
+        word ^= word << 13;
+        word ^= word >> 7;
+        word ^= word << 17;
+        chunk.copy_from_slice(&word.to_le_bytes());
+    }
+    bytes
+}
+
+/// An access as a guest makes it: it may block in a fault.
+fn read(memory: &GuestMemory, page: u32) -> PageBytes {
+    let mut bytes = [0; PAGE_BYTES];
+    // SAFETY: inside RAM, and no other thread of these tests writes this page meanwhile.
+    unsafe {
+        ptr::copy_nonoverlapping(memory.base().as_ptr().add(page as usize * PAGE_BYTES), bytes.as_mut_ptr(), PAGE_BYTES)
+    };
+    bytes
+}
+
+fn write(memory: &GuestMemory, page: u32, bytes: &PageBytes) {
+    // SAFETY: as in `read`.
+    unsafe {
+        ptr::copy_nonoverlapping(bytes.as_ptr(), memory.base().as_ptr().add(page as usize * PAGE_BYTES), PAGE_BYTES)
+    };
+}
+
+/// Pages by state, after the table has been told what the kernel copied by itself.
+fn states(memory: &GuestMemory) -> control::status::PageCounts {
+    memory.status(0).unwrap().pages
+}
+
+#[test]
+fn fresh_memory_reads_as_zero_and_keeps_what_is_written() {
+    let Some((_store, memory, _threads)) = guest(AMPLE) else { return };
+    assert_eq!(read(&memory, 7), [0; PAGE_BYTES]);
+    (0..PAGES).for_each(|page| write(&memory, page, &content(page, 1)));
+    assert!((0..PAGES).all(|page| read(&memory, page) == content(page, 1)));
+    assert_eq!(states(&memory).private, u64::from(PAGES));
+}
+
+#[test]
+fn a_guest_larger_than_its_allocation_keeps_every_byte_and_stays_within_it() {
+    let Some((_store, memory, _threads)) = guest(u64::from(PAGES) * 3 / 4) else { return };
+    for round in 1..4 {
+        for page in 0..PAGES {
+            write(&memory, page, &content(page, round));
+            if page % 64 == 0 {
+                let status = memory.status(0).unwrap();
+                assert!(status.resident_bytes <= status.allocation_bytes, "{status:?}");
+            }
+        }
+        assert!((0..PAGES).all(|page| read(&memory, page) == content(page, round)));
+    }
+    let status = memory.status(0).unwrap();
+    assert!(status.pages.compressed > 0 && status.evictions_total > 0 && status.promotions_total > 0);
+}
+
+#[test]
+fn equal_pages_share_a_frame_at_home_and_elsewhere_until_they_are_written() {
+    let Some((store, memory, _threads)) = guest(AMPLE) else { return };
+    (0..64).for_each(|page| write(&memory, page, &content(page % 32, 9)));
+    (0..32).for_each(|frame| store.publish(frame, &content(frame, 9)));
+    states(&memory);
+    let home = memory.pages().share(Gfn(0), Frame(0), 32).unwrap();
+    let alias = memory.pages().share(Gfn(32), Frame(0), 32).unwrap();
+    assert_eq!((home.shared, alias.shared), (32, 32));
+    assert_eq!((states(&memory).shared, memory.pages().vmas()), (64, 2));
+    assert!((0..64).all(|page| read(&memory, page) == content(page % 32, 9)));
+    write(&memory, 40, &content(40, 10));
+    assert_eq!(read(&memory, 8), content(8, 9));
+    assert_eq!(read(&memory, 40), content(40, 10));
+    assert_eq!(states(&memory).shared, 63);
+    assert_eq!(memory.pages().state(Gfn(40)), State::Private);
+}
+
+#[test]
+fn a_page_that_differs_by_one_byte_or_is_unpublished_is_not_shared() {
+    let Some((store, memory, _threads)) = guest(AMPLE) else { return };
+    let mut other = content(3, 1);
+    other[4095] ^= 1;
+    write(&memory, 3, &content(3, 1));
+    write(&memory, 4, &content(4, 1));
+    store.publish(3, &other);
+    states(&memory);
+    let outcome = memory.pages().share(Gfn(3), Frame(3), 2).unwrap();
+    assert_eq!((outcome.shared, outcome.different), (0, 2));
+    assert_eq!((read(&memory, 3), read(&memory, 4)), (content(3, 1), content(4, 1)));
+    assert!(!memory.pages().references().holds(Frame(3)));
+}
+
+#[test]
+fn ballooned_and_zeroed_pages_cost_nothing_and_read_as_zero() {
+    let Some((store, memory, _threads)) = guest(AMPLE) else { return };
+    (0..96).for_each(|page| write(&memory, page, &content(page, 1)));
+    store.publish(0, &content(0, 1));
+    states(&memory);
+    assert_eq!(memory.pages().share(Gfn(0), Frame(0), 1).unwrap().shared, 1);
+    memory.pages().inflate(Run { first: Gfn(0), count: 32 }).unwrap();
+    (32..64).for_each(|page| write(&memory, page, &[0; PAGE_BYTES]));
+    states(&memory);
+    assert_eq!(memory.pages().drop_zero(Run { first: Gfn(0), count: PAGES }).unwrap(), 32);
+    let status = memory.status(0).unwrap();
+    assert_eq!((status.pages.private, status.ballooned_touched, status.zero_touched), (32, 32, 32));
+    memory.pages().deflate(Run { first: Gfn(0), count: 16 });
+    assert!((0..64).all(|page| read(&memory, page) == [0; PAGE_BYTES]));
+    (0..64).for_each(|page| write(&memory, page, &content(page, 5)));
+    assert!((0..64).all(|page| read(&memory, page) == content(page, 5)));
+    assert!(!memory.pages().references().holds(Frame(0)));
+}
+
+/// Guest threads write and check versions; meanwhile frames are published from what they write, merged at home and as
+/// aliases, evicted for a short allocation, dropped, closed. No byte may be wrong.
+#[test]
+fn no_byte_is_lost_while_everything_moves() {
+    let Some((store, memory, _threads)) = guest(u64::from(PAGES) * 3 / 4) else { return };
+    let stop = Arc::new(AtomicBool::new(false));
+    let checked = Arc::new(AtomicU64::new(0));
+    let guests: Vec<_> = (0..2u32)
+        .map(|guest| {
+            let (memory, stop, checked) = (memory.clone(), stop.clone(), checked.clone());
+            thread::spawn(move || {
+                let mine = (guest * PAGES / 2)..((guest + 1) * PAGES / 2);
+                let mut versions = vec![0u64; PAGES as usize / 2];
+                let mut random = u64::from(guest) + 1;
+                while !stop.load(Ordering::Relaxed) {
+                    random ^= random << 13;
+                    random ^= random >> 7;
+                    random ^= random << 17;
+                    let page = mine.start + (random % u64::from(PAGES / 2)) as u32;
+                    let version = &mut versions[(page - mine.start) as usize];
+                    // Few contents, so that many pages are equal.
+                    let expected = |version: u64| {
+                        if version % 16 == 0 { [0; PAGE_BYTES] } else { content(page % 256, version % 4) }
+                    };
+                    assert_eq!(read(&memory, page), expected(*version), "page {page} version {version}");
+                    if random >> 40 & 3 == 0 {
+                        *version += 1;
+                        write(&memory, page, &expected(*version));
+                    }
+                    checked.fetch_add(1, Ordering::Relaxed);
+                }
+                for page in mine.clone() {
+                    let version = versions[(page - mine.start) as usize];
+                    let expected = if version % 16 == 0 { [0; PAGE_BYTES] } else { content(page % 256, version % 4) };
+                    assert_eq!(read(&memory, page), expected, "at the end, page {page}");
+                }
+            })
+        })
+        .collect();
+    // Frame 256 v + p holds content(p, v).
+    (0..4).for_each(|version| {
+        (0..256).for_each(|page| store.publish(256 * version + page, &content(page, u64::from(version))))
+    });
+    let end = Instant::now() + Duration::from_secs(3);
+    let mut shared = 0;
+    while Instant::now() < end {
+        for first in (0..PAGES).step_by(256) {
+            for version in 0..4 {
+                shared += memory.pages().share(Gfn(first), Frame(256 * version), 256).unwrap().shared;
+            }
+            memory.pages().drop_zero(Run { first: Gfn(first), count: 256 }).unwrap();
+        }
+        let status = memory.status(0).unwrap();
+        assert!(status.resident_bytes <= status.allocation_bytes);
+    }
+    stop.store(true, Ordering::Relaxed);
+    guests.into_iter().for_each(|guest| guest.join().unwrap());
+    let status = memory.status(0).unwrap();
+    assert!(shared > 1000 && status.breaks_total > 1000, "{shared} shared, {status:?}");
+    assert!(checked.load(Ordering::Relaxed) > 10_000);
+}

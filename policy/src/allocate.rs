@@ -1,0 +1,196 @@
+//! The division of the budget, as a ladder.
+//!
+//! Each rung is an allocation for every guest, none below the rung before it. The budget (less frames and upkeep) affords some
+//! rung, and what is over is divided by weight on the way to the next:
+//!
+//! ```text
+//!             a guest that stalls   one that leaves slack   a calm one in use
+//!   allowed   limit                 limit                   limit              what nobody needs is shared out all the same
+//!   held      one step up           as it is                as it is           nobody stalls: nothing moves
+//!   idle      one step up           what it uses            as it is           slack is given away first,
+//!   yielded   one step up           what it uses            one step down      then calm guests yield, highest price last
+//!   pressed   as it is, or down     what it uses            one step down      down: stalling guests divide among themselves
+//!   reserved  minimum               minimum                 minimum            what admission has promised
+//! ```
+//!
+//! Two corrections follow. Nobody grows by an unnoticeable amount (a dead band). And growth waits for memory that is free *now*: a guest counts
+//! with what it may still be using until it has really shrunk.
+
+use std::fmt;
+
+use crate::balloon;
+use crate::fill::{climb, sum};
+use crate::guest::{Config, Guest, Host, Usage};
+
+/// An allocation moves by this part of the guest's memory a tick (100 ms): 10 % in 640 ms. Compressing that much takes a VMM a few
+/// milliseconds.
+const STEP_DIVISOR: u64 = 64;
+/// An allocation does not grow by less than this part of the guest's memory.
+const DEAD_BAND_DIVISOR: u64 = 512;
+
+/// What one guest gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Host memory it may keep.
+    pub allocation_bytes: u64,
+    /// Memory it is asked to give up.
+    pub balloon_bytes: u64,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why an allocation is what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It stays as it was.
+    Settled,
+    /// It grows: the guest stalls and uses up what it has.
+    Stalls,
+    /// It grows: nobody needs the memory more.
+    Surplus,
+    /// It stays for now: memory is coming, but its present holder has not let go of it yet.
+    Waits,
+    /// It stays, though the guest stalls: the guest is at its limit.
+    AtLimit,
+    /// It stays, though the guest stalls: nobody has anything left to give.
+    Exhausted,
+    /// It shrinks: the guest does not use it.
+    Slack,
+    /// It shrinks: others stall, this guest does not.
+    Yields,
+    /// It shrinks: another stalling guest's shares pay more.
+    Outbid,
+    /// It shrinks: the budget has become less than the sum of allocations.
+    Squeezed,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::Settled => "settled",
+            Reason::Stalls => "grows: it stalls",
+            Reason::Surplus => "grows: nobody needs the memory more",
+            Reason::Waits => "waits for memory that another guest is giving up",
+            Reason::AtLimit => "stalls at its limit",
+            Reason::Exhausted => "stalls, and nobody has memory to give",
+            Reason::Slack => "shrinks: it does not use its allocation",
+            Reason::Yields => "shrinks: others stall and it does not",
+            Reason::Outbid => "shrinks: a stalling guest with more shares or need takes it",
+            Reason::Squeezed => "shrinks: the budget has become tighter",
+        })
+    }
+}
+
+/// One guest on the ladder.
+struct Place {
+    minimum: u64,
+    low: u64,
+    held: u64,
+    high: u64,
+    limit: u64,
+    slack: bool,
+    stalls: bool,
+    dead_band: u64,
+}
+
+impl Place {
+    fn new(config: &Config, guest: &Guest) -> Self {
+        let usage = &guest.usage;
+        // Without a pager nothing could enforce less than was given; and nothing need: the balloon has made private and shared pages
+        // together fit, however they divide.
+        let kept = if config.pager { 0 } else { usage.allocation_bytes };
+        let minimum = guest.minimum_bytes(config).max(kept);
+        let limit = guest.limit_bytes.min(guest.memory_bytes.saturating_add(guest.overhead_bytes)).max(minimum);
+        let held = usage.allocation_bytes.clamp(minimum, limit);
+        let (step, useful) = (guest.memory_bytes / STEP_DIVISOR, guest.useful_bytes());
+        // One that waits, but has not used up what it has, waits for something else than memory: for first touches, say.
+        let slack = held >= useful;
+        let stalls = guest.waits() && !slack;
+        let stepped = held.saturating_sub(step);
+        let low = match (slack, guest.waits()) {
+            (true, true) => useful,
+            (true, false) => stepped.min(useful),
+            (false, _) => stepped,
+        };
+        let low = low.max(minimum);
+        let high = if stalls { held.saturating_add(step).min(useful).min(limit) } else { held };
+        Self { minimum, low, held, high, limit, slack, stalls, dead_band: guest.memory_bytes / DEAD_BAND_DIVISOR }
+    }
+}
+
+/// First allocations, as if nothing were known of the guests but what they were promised: by shares between reservation and limit.
+pub fn initial(config: &Config, host: &Host, guests: &[Guest]) -> Vec<Decision> {
+    let fresh: Vec<Guest> = guests.iter().map(|guest| Guest { usage: Usage::default(), ..*guest }).collect();
+    allocate(config, host, &fresh)
+}
+
+/// Allocations for the next tick, one for each guest, in their order.
+pub fn allocate(config: &Config, host: &Host, guests: &[Guest]) -> Vec<Decision> {
+    let total = host.budget_bytes.saturating_sub(host.set_aside_bytes());
+    let weights: Vec<u64> = guests.iter().map(Guest::weight).collect();
+    let places: Vec<Place> = guests.iter().map(|guest| Place::new(config, guest)).collect();
+    let squeezed = sum(&rung(&places, |place| place.held)) > u128::from(total);
+
+    let mut goals = climb(total, &ladder(total, &places), &weights);
+    for (goal, place) in goals.iter_mut().zip(&places) {
+        if (place.held..place.held.saturating_add(place.dead_band)).contains(goal) {
+            *goal = place.held;
+        }
+    }
+    let allocations = grant(total, guests, &places, &goals, &weights);
+
+    let outcomes = guests.iter().zip(&places).zip(goals.iter().zip(allocations));
+    outcomes
+        .map(|((guest, place), (&goal, allocation_bytes))| Decision {
+            allocation_bytes,
+            balloon_bytes: balloon::request_bytes(config, guest, allocation_bytes),
+            reason: reason(place, goal, allocation_bytes, squeezed),
+        })
+        .collect()
+}
+
+/// The rungs of the module's table, lowest first.
+fn ladder(total: u64, places: &[Place]) -> [Vec<u64>; 6] {
+    // Stalling guests take from each other only when the others have nothing (noticeable) left to give them.
+    let without_stalling_guests_loss = rung(places, |place| if place.stalls { place.held } else { place.low });
+    let unnoticed: u64 = places.iter().filter(|place| place.stalls).map(|place| place.dead_band).sum();
+    let others_can_give = sum(&without_stalling_guests_loss) + u128::from(unnoticed) < u128::from(total);
+    let pressed = if others_can_give { without_stalling_guests_loss } else { rung(places, |place| place.low) };
+    [
+        rung(places, |place| place.minimum),
+        pressed,
+        rung(places, |place| if place.stalls { place.high } else { place.low }),
+        rung(places, |place| if place.slack { place.low } else { place.high }),
+        rung(places, |place| place.high),
+        rung(places, |place| place.limit),
+    ]
+}
+
+/// What of the goals can be had now: in force is what a guest keeps or may still be using, and growth gets what that leaves.
+fn grant(total: u64, guests: &[Guest], places: &[Place], goals: &[u64], weights: &[u64]) -> Vec<u64> {
+    let kept = goals.iter().zip(places).map(|(&goal, place)| goal.min(place.held));
+    let in_force: Vec<u64> = kept.zip(guests).map(|(kept, guest)| kept.max(guest.usage.committed_bytes)).collect();
+    let wanted = goals.iter().zip(&in_force).map(|(&goal, &in_force)| goal.max(in_force)).collect();
+    let granted = climb(total, &[in_force, wanted], weights);
+    granted.iter().zip(goals).map(|(&granted, &goal)| granted.min(goal)).collect()
+}
+
+fn rung(places: &[Place], height: impl Fn(&Place) -> u64) -> Vec<u64> {
+    places.iter().map(height).collect()
+}
+
+fn reason(place: &Place, goal: u64, allocation: u64, squeezed: bool) -> Reason {
+    use std::cmp::Ordering::{Equal, Greater, Less};
+    match allocation.cmp(&place.held) {
+        Greater if place.stalls => Reason::Stalls,
+        Greater => Reason::Surplus,
+        Less if place.slack => Reason::Slack,
+        Less if squeezed => Reason::Squeezed,
+        Less if place.stalls => Reason::Outbid,
+        Less => Reason::Yields,
+        Equal if goal > allocation => Reason::Waits,
+        Equal if place.stalls && place.held == place.limit => Reason::AtLimit,
+        Equal if place.stalls => Reason::Exhausted,
+        Equal => Reason::Settled,
+    }
+}

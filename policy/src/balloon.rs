@@ -1,0 +1,76 @@
+//! How much of its memory a guest is asked to give up: what would not fit its allocation if it used all the rest.
+//!
+//! `usable = allocation − overhead + saved`, where *saved* is guest memory that costs (almost) nothing now because it is shared, zero
+//! or compressed; the balloon asks for the rest. A guest that uses up its allocation and has touched all of its memory is asked for
+//! exactly what it has given already, so nothing drifts. Without a pager nothing enforces the allocation but the balloon itself, and
+//! savings may go at any time: then nothing is counted as saved.
+
+use crate::guest::{Config, Guest};
+
+/// A request within this part of the guest's memory of the last one is not worth the guest's work: 1 %.
+const DEAD_BAND_DIVISOR: u64 = 100;
+/// A request sinks by at most this part of the guest's memory a tick, twice what an allocation can grow by: savings that
+/// come and go (shares that break again) do not let in what must be pushed out a moment later.
+const DEFLATE_DIVISOR: u64 = 32;
+
+/// Most the balloon may be asked for.
+pub(crate) fn capacity_bytes(config: &Config, guest: &Guest) -> u64 {
+    if config.balloon { guest.memory_bytes.saturating_sub(guest.floor_bytes) } else { 0 }
+}
+
+/// What the balloon is asked for under this allocation.
+pub(crate) fn request_bytes(config: &Config, guest: &Guest, allocation_bytes: u64) -> u64 {
+    let usage = &guest.usage;
+    let saved = [usage.shared_bytes, usage.zero_bytes, usage.compressed_saved_bytes];
+    let saved = if config.pager { saved.into_iter().fold(0, u64::saturating_add) } else { 0 };
+    let usable = allocation_bytes.saturating_sub(guest.overhead_bytes).saturating_add(saved);
+    let capacity = capacity_bytes(config, guest);
+    let wanted = guest.memory_bytes.saturating_sub(usable).min(capacity);
+    let last = usage.balloon_bytes.min(capacity);
+    if config.pager && wanted.abs_diff(last) <= guest.memory_bytes / DEAD_BAND_DIVISOR {
+        return last;
+    }
+    wanted.max(last.saturating_sub(guest.memory_bytes / DEFLATE_DIVISOR))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+    const ON: Config = Config { dedup: true, balloon: true, pager: true };
+
+    fn guest() -> Guest {
+        Guest::new(&ON, 256 * MIB, 4 * MIB)
+    }
+
+    #[test]
+    fn the_balloon_asks_for_what_does_not_fit() {
+        assert_eq!(request_bytes(&ON, &guest(), 100 * MIB), 160 * MIB);
+    }
+
+    #[test]
+    fn savings_let_the_balloon_sink_in_bounded_steps() {
+        let mut guest = guest();
+        guest.usage.balloon_bytes = 160 * MIB;
+        guest.usage.shared_bytes = 100 * MIB;
+        assert_eq!(request_bytes(&ON, &guest, 100 * MIB), 152 * MIB);
+        guest.usage.balloon_bytes = 62 * MIB;
+        assert_eq!(request_bytes(&ON, &guest, 100 * MIB), 62 * MIB, "within the dead band");
+    }
+
+    #[test]
+    fn without_a_pager_savings_are_not_relied_on_and_no_byte_is_forgiven() {
+        let config = Config { pager: false, ..ON };
+        let mut guest = guest();
+        guest.usage.shared_bytes = 100 * MIB;
+        guest.usage.balloon_bytes = 160 * MIB - 1;
+        assert_eq!(request_bytes(&config, &guest, 100 * MIB), 160 * MIB);
+    }
+
+    #[test]
+    fn the_floor_is_never_asked_for_and_without_a_balloon_nothing_is() {
+        assert_eq!(request_bytes(&ON, &guest(), 0), 240 * MIB);
+        assert_eq!(request_bytes(&Config { balloon: false, ..ON }, &guest(), 0), 0);
+    }
+}

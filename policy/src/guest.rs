@@ -1,0 +1,164 @@
+//! What policy knows: the promises made to a guest, what was measured of it, and the host's side of the ledger.
+
+use crate::balloon;
+
+/// Shares of a guest that nobody gave any.
+pub const SHARES_DEFAULT: u32 = 1000;
+/// Least memory worth promising: what a small guest needs to boot and answer its balloon.
+const RESERVATION_BYTES_MIN: u64 = 16 << 20;
+/// Least memory a guest keeps from its balloon.
+const FLOOR_BYTES_MIN: u64 = 8 << 20;
+/// Share of a stalled second that one refault costs, s: a fault through user space and a decompression, on a nested host.
+const REFAULT_SECONDS: f64 = 100e-6;
+/// A guest that waits less than this share of its time is calm; as good as one can measure in 100 ms.
+const PRESSURE_DEAD_BAND: f64 = 0.005;
+/// Need is counted in sixteenths, in integers, so that allocations are exact.
+const NEED_UNIT: u64 = 16;
+/// Pressure counts up to this many dead bands (a third of the time): all worse is equally bad.
+const NEED_MAX: f64 = 64.0;
+
+/// The levers there are on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Equal pages are shared.
+    pub dedup: bool,
+    /// Guests have a balloon.
+    pub balloon: bool,
+    /// Pages are evicted: allocations can be enforced.
+    pub pager: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { dedup: true, balloon: true, pager: true }
+    }
+}
+
+/// The host's side of the ledger, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// All that guests, frames and upkeep may take.
+    pub budget_bytes: u64,
+    /// Frame stores, in use.
+    pub frames_bytes: u64,
+    /// What the frame stores may grow by until the next tick.
+    pub frames_headroom_bytes: u64,
+    /// Upkeep that belongs to no guest.
+    pub host_overhead_bytes: u64,
+}
+
+impl Host {
+    /// Taken before any guest gets anything.
+    pub(crate) fn set_aside_bytes(&self) -> u64 {
+        self.frames_bytes.saturating_add(self.frames_headroom_bytes).saturating_add(self.host_overhead_bytes)
+    }
+}
+
+/// What a guest was promised, and what was measured of it. `reservation`, `limit` and allocation all include the overhead.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Guest {
+    /// RAM as the guest sees it.
+    pub memory_bytes: u64,
+    /// Its allocation is never below this.
+    pub reservation_bytes: u64,
+    /// Its allocation is never above this.
+    pub limit_bytes: u64,
+    /// Weight against the others.
+    pub shares: u32,
+    /// Fixed cost of its VMM: host memory that is no guest page.
+    pub overhead_bytes: u64,
+    /// Memory it is never asked for by balloon.
+    pub floor_bytes: u64,
+    /// Measured since; default before the start.
+    pub usage: Usage,
+}
+
+/// What was measured of a running guest. Bytes are of now, rates are the caller's moving averages.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Usage {
+    /// In force since the last tick; 0 when there was none.
+    pub allocation_bytes: u64,
+    /// Asked of the balloon at the last tick.
+    pub balloon_bytes: u64,
+    /// Upper bound of what it uses now, by its VMM's word.
+    pub committed_bytes: u64,
+    /// What it uses now.
+    pub resident_bytes: u64,
+    /// Guest memory that is backed by shared frames.
+    pub shared_bytes: u64,
+    /// Guest memory that it had touched and that is zero now. Untouched memory does not belong here: it may be touched at any
+    /// moment, so it is no saving.
+    pub zero_bytes: u64,
+    /// Guest memory in the compressed pool, less the pool.
+    pub compressed_saved_bytes: u64,
+    /// Share of its time its vCPUs were blocked.
+    pub stall_ratio: f64,
+    /// Pages that came back soon after their eviction.
+    pub refaults_per_second: f64,
+}
+
+impl Guest {
+    /// A guest with the promises of its kind: an eighth of its memory reserved, all of it allowed. Where nothing can be taken from
+    /// a guest that does not want to give (neither pager nor balloon), all of it is reserved: sharing alone may diverge.
+    pub fn new(config: &Config, memory_bytes: u64, overhead_bytes: u64) -> Self {
+        let limit_bytes = memory_bytes.saturating_add(overhead_bytes);
+        let reservation_bytes = if config.pager || config.balloon {
+            default_reservation(memory_bytes).saturating_add(overhead_bytes)
+        } else {
+            limit_bytes
+        };
+        let floor_bytes = default_floor(memory_bytes);
+        let usage = Usage::default();
+        Self {
+            memory_bytes,
+            reservation_bytes,
+            limit_bytes,
+            shares: SHARES_DEFAULT,
+            overhead_bytes,
+            floor_bytes,
+            usage,
+        }
+    }
+
+    /// What the guest must be left with: its reservation, and without a pager at least what the balloon cannot take.
+    pub(crate) fn minimum_bytes(&self, config: &Config) -> u64 {
+        if config.pager {
+            return self.reservation_bytes;
+        }
+        let taken = balloon::capacity_bytes(config, self);
+        let untakeable = self.memory_bytes.saturating_sub(taken).saturating_add(self.overhead_bytes);
+        self.reservation_bytes.max(untakeable)
+    }
+
+    /// Share of its time that the guest waits for memory. Measurements that make no sense count as none.
+    fn pressure(&self) -> f64 {
+        let pressure = self.usage.stall_ratio.max(0.0) + self.usage.refaults_per_second.max(0.0) * REFAULT_SECONDS;
+        if pressure.is_finite() { pressure } else { 0.0 }
+    }
+
+    /// It waits often enough to be noticed.
+    pub(crate) fn waits(&self) -> bool {
+        self.pressure() > PRESSURE_DEAD_BAND
+    }
+
+    /// The allocation of which it would leave an eighth unused. More would be slack.
+    pub(crate) fn useful_bytes(&self) -> u64 {
+        self.usage.resident_bytes.saturating_add(self.usage.resident_bytes / 7)
+    }
+
+    /// What it bids for memory with: shares × need. At least 1, so that no division of memory is undefined.
+    pub(crate) fn weight(&self) -> u64 {
+        let need = (self.pressure() / PRESSURE_DEAD_BAND).min(NEED_MAX) * NEED_UNIT as f64;
+        u64::from(self.shares.max(1)) * (NEED_UNIT + need as u64)
+    }
+}
+
+/// Reservation of a guest of this size when nobody chose one: an eighth, but not less than a guest can live on.
+pub fn default_reservation(memory_bytes: u64) -> u64 {
+    (memory_bytes / 8).max(RESERVATION_BYTES_MIN).min(memory_bytes)
+}
+
+/// What a guest of this size keeps from its balloon when nobody chose otherwise: half its default reservation.
+pub fn default_floor(memory_bytes: u64) -> u64 {
+    (memory_bytes / 16).max(FLOOR_BYTES_MIN).min(memory_bytes)
+}

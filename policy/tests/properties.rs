@@ -1,0 +1,260 @@
+//! What policy promises, for any host and any guests: bounds, the budget, fairness, and rest.
+
+use policy::{Config, Decision, Guest, Host, Reason, Refusal, Usage, admit, allocate, initial};
+use proptest::prelude::*;
+
+const MIB: u64 = 1 << 20;
+const ON: Config = Config { dedup: true, balloon: true, pager: true };
+
+/// Guests of all sizes and moods, with promises that make sense one by one.
+fn guest() -> impl Strategy<Value = Guest> {
+    let promises = (16u64..1024, 0.0f64..=1.0, 0.0f64..=1.0, 1u32..4000, 0u64..8 * MIB);
+    let usage = (0.0f64..=1.0, 0.0f64..=1.2, 0.0f64..=1.0, prop_oneof![Just(0.0), 0.0f64..1.0], 0.0f64..2000.0);
+    (promises, usage).prop_map(
+        |((mib, reserved, limited, shares, overhead), (held, committed, resident, stall, refaults))| {
+            let mut guest = Guest::new(&ON, mib * MIB, overhead);
+            guest.reservation_bytes = overhead + (reserved * 0.5 * guest.memory_bytes as f64) as u64;
+            let room = guest.limit_bytes - guest.reservation_bytes;
+            guest.limit_bytes = guest.reservation_bytes + (limited * room as f64) as u64;
+            guest.shares = shares;
+            let allocation_bytes =
+                guest.reservation_bytes + (held * (guest.limit_bytes - guest.reservation_bytes) as f64) as u64;
+            guest.usage = Usage {
+                allocation_bytes,
+                committed_bytes: (committed * allocation_bytes as f64) as u64,
+                resident_bytes: (resident * allocation_bytes as f64) as u64,
+                stall_ratio: stall,
+                refaults_per_second: refaults,
+                ..Usage::default()
+            };
+            guest
+        },
+    )
+}
+
+fn guests() -> impl Strategy<Value = Vec<Guest>> {
+    proptest::collection::vec(guest(), 1..9)
+}
+
+/// A host whose budget holds the reservations and `spare` of what lies between them and the limits.
+fn host(guests: &[Guest], spare: f64) -> Host {
+    let reserved: u64 = guests.iter().map(|guest| guest.reservation_bytes).sum();
+    let limits: u64 = guests.iter().map(|guest| guest.limit_bytes).sum();
+    let (frames_bytes, frames_headroom_bytes, host_overhead_bytes) = (32 * MIB, 8 * MIB, 3 * MIB);
+    let budget_bytes = 43 * MIB + reserved + (spare * (limits - reserved) as f64) as u64;
+    Host { budget_bytes, frames_bytes, frames_headroom_bytes, host_overhead_bytes }
+}
+
+fn available(host: &Host) -> u64 {
+    host.budget_bytes - host.frames_bytes - host.frames_headroom_bytes - host.host_overhead_bytes
+}
+
+fn in_force(guests: &[Guest], decisions: &[Decision]) -> u64 {
+    guests
+        .iter()
+        .zip(decisions)
+        .map(|(guest, decision)| decision.allocation_bytes.max(guest.usage.committed_bytes))
+        .sum()
+}
+
+/// The guests a tick later: decisions in force, and nobody above what was decided.
+fn obey(guests: &mut [Guest], decisions: &[Decision]) {
+    for (guest, decision) in guests.iter_mut().zip(decisions) {
+        guest.usage.allocation_bytes = decision.allocation_bytes;
+        guest.usage.balloon_bytes = decision.balloon_bytes;
+        guest.usage.committed_bytes = guest.usage.committed_bytes.min(decision.allocation_bytes);
+        guest.usage.resident_bytes = guest.usage.resident_bytes.min(decision.allocation_bytes);
+    }
+}
+
+/// Ticks that any reallocation is over in: a step is 1/64 of a guest, and the guests of a test are at most 8.
+const TICKS: usize = 3000;
+
+proptest! {
+    #[test]
+    fn what_is_in_force_is_never_raised_above_the_budget(guests in guests(), spare in 0.0f64..1.0) {
+        let host = host(&guests, spare);
+        let before: u64 = guests.iter().map(|guest| guest.usage.allocation_bytes.max(guest.usage.committed_bytes)).sum();
+        let after = in_force(&guests, &allocate(&ON, &host, &guests));
+        prop_assert!(after <= available(&host).max(before), "{after} in force, {} available, {before} before", available(&host));
+    }
+
+    #[test]
+    fn allocations_sum_to_at_most_the_budget_whatever_they_were(guests in guests(), spare in 0.0f64..1.0) {
+        let mut guests = guests;
+        let host = host(&guests, spare);
+        for guest in &mut guests {
+            guest.usage.committed_bytes = 0;
+        }
+        let sum: u64 = allocate(&ON, &host, &guests).iter().map(|decision| decision.allocation_bytes).sum();
+        prop_assert!(sum <= available(&host));
+        let sum: u64 = initial(&ON, &host, &guests).iter().map(|decision| decision.allocation_bytes).sum();
+        prop_assert!(sum <= available(&host));
+        prop_assert!(available(&host) - sum <= guests.len() as u64 * 3 * MIB, "initial leaves {} unused", available(&host) - sum);
+    }
+
+    #[test]
+    fn everybody_stays_between_reservation_and_limit(guests in guests(), budget in 0u64..4096 * MIB, pager: bool, balloon: bool) {
+        let config = Config { pager, balloon, ..ON };
+        let host = Host { budget_bytes: budget, ..Host::default() };
+        for (guest, decision) in guests.iter().zip(allocate(&config, &host, &guests)) {
+            prop_assert!(decision.allocation_bytes >= guest.reservation_bytes);
+            prop_assert!(decision.allocation_bytes <= guest.limit_bytes || !pager);
+            let takeable = if balloon { guest.memory_bytes - guest.floor_bytes } else { 0 };
+            prop_assert!(decision.balloon_bytes <= takeable);
+        }
+    }
+
+    #[test]
+    fn more_shares_never_get_less(guests in guests(), spare in 0.0f64..1.0, who: prop::sample::Index, more in 1u32..4000) {
+        let (who, host) = (who.index(guests.len()), host(&guests, spare));
+        let mut richer = guests.clone();
+        richer[who].shares += more;
+        for decide in [initial, allocate] {
+            let (before, after) = (decide(&ON, &host, &guests)[who], decide(&ON, &host, &richer)[who]);
+            prop_assert!(after.allocation_bytes >= before.allocation_bytes, "{before:?} became {after:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_pager_nobody_ever_loses_what_was_given(guests in guests(), spare in 0.0f64..1.0) {
+        let config = Config { pager: false, ..ON };
+        let host = host(&guests, spare);
+        for (guest, decision) in guests.iter().zip(allocate(&config, &host, &guests)) {
+            prop_assert!(decision.allocation_bytes >= guest.usage.allocation_bytes);
+        }
+    }
+
+    #[test]
+    fn admission_refuses_exactly_what_does_not_fit(running in guests(), new in guests(), budget in 0u64..8192 * MIB) {
+        let host = Host { budget_bytes: budget, frames_headroom_bytes: 8 * MIB, ..Host::default() };
+        let needed: u64 = 8 * MIB + running.iter().chain(&new).map(|guest| guest.reservation_bytes).sum::<u64>();
+        match admit(&ON, &host, &running, &new) {
+            Ok(()) => prop_assert!(needed <= budget),
+            Err(Refusal::OverBudget { needed_bytes, fitting, .. }) => {
+                prop_assert!(needed > budget && needed_bytes == u128::from(needed) && fitting < new.len());
+                let enough = Host { budget_bytes: needed, ..host };
+                prop_assert_eq!(admit(&ON, &enough, &running, &new), Ok(()));
+                prop_assert!(fitting == 0 || admit(&ON, &host, &running, &new[..fitting]).is_ok());
+            }
+            Err(other) => prop_assert!(false, "{other}"),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn while_nothing_changes_decisions_come_to_rest(guests in guests(), spare in 0.0f64..1.0) {
+        let (host, mut guests) = (host(&guests, spare), guests);
+        // A guest that gives away slack uses less and less of nothing: hold what it uses apart from what it may use.
+        for guest in &mut guests {
+            guest.usage.committed_bytes = guest.usage.resident_bytes;
+        }
+        let mut still = 0;
+        for _ in 0..TICKS {
+            let decisions = allocate(&ON, &host, &guests);
+            let rests = guests.iter().zip(&decisions).all(|(guest, decision)| {
+                (guest.usage.allocation_bytes, guest.usage.balloon_bytes) == (decision.allocation_bytes, decision.balloon_bytes)
+            });
+            still = if rests { still + 1 } else { 0 };
+            obey(&mut guests, &decisions);
+        }
+        prop_assert!(still > 10, "still moving: {:?}", allocate(&ON, &host, &guests));
+    }
+
+    #[test]
+    fn a_stalling_guest_grows_until_the_others_have_nothing_to_give(guests in guests(), spare in 0.0f64..1.0, stall in 0.01f64..1.0) {
+        let (host, mut guests) = (host(&guests, spare), guests);
+        let first = initial(&ON, &host, &guests);
+        for (index, (guest, decision)) in guests.iter_mut().zip(&first).enumerate() {
+            let stall_ratio = if index == 0 { stall } else { 0.0 };
+            guest.usage = Usage { allocation_bytes: decision.allocation_bytes, stall_ratio, ..Usage::default() };
+        }
+        for _ in 0..TICKS {
+            // All use all they may.
+            for guest in &mut guests {
+                guest.usage.resident_bytes = guest.usage.allocation_bytes;
+                guest.usage.committed_bytes = guest.usage.allocation_bytes;
+            }
+            let decisions = allocate(&ON, &host, &guests);
+            prop_assert!(decisions[0].allocation_bytes >= guests[0].usage.allocation_bytes, "it shrank");
+            prop_assert!(in_force(&guests, &decisions) <= available(&host));
+            obey(&mut guests, &decisions);
+        }
+        let unnoticed = |guest: &Guest| guest.memory_bytes / 256 + guests.len() as u64;
+        let at_limit = guests[0].limit_bytes - guests[0].usage.allocation_bytes <= unnoticed(&guests[0]);
+        let others_at_reservation =
+            guests[1..].iter().all(|guest| guest.usage.allocation_bytes - guest.reservation_bytes <= unnoticed(guest).max(unnoticed(&guests[0])));
+        prop_assert!(at_limit || others_at_reservation, "{guests:?}");
+    }
+}
+
+#[test]
+fn two_guests_that_stall_alike_end_with_memory_by_their_shares() {
+    let host = Host { budget_bytes: 300 * MIB, ..Host::default() };
+    let mut guests = [Guest::new(&ON, 256 * MIB, 0); 2];
+    guests[1].shares = 2000;
+    guests[0].usage = Usage { allocation_bytes: 200 * MIB, ..Usage::default() };
+    guests[1].usage = Usage { allocation_bytes: 100 * MIB, ..Usage::default() };
+    for _ in 0..100 {
+        for guest in &mut guests {
+            guest.usage.stall_ratio = 0.2;
+            guest.usage.resident_bytes = guest.usage.allocation_bytes;
+            guest.usage.committed_bytes = guest.usage.allocation_bytes;
+        }
+        let decisions = allocate(&ON, &host, &guests);
+        obey(&mut guests, &decisions);
+    }
+    assert!(guests[0].usage.allocation_bytes.abs_diff(100 * MIB) <= MIB, "{guests:?}");
+    assert!(guests[1].usage.allocation_bytes.abs_diff(200 * MIB) <= MIB, "{guests:?}");
+}
+
+#[test]
+fn growth_waits_until_the_other_guest_has_really_shrunk() {
+    let host = Host { budget_bytes: 300 * MIB, ..Host::default() };
+    let mut guests = [Guest::new(&ON, 256 * MIB, 0); 2];
+    for guest in &mut guests {
+        let all = 150 * MIB;
+        guest.usage = Usage { allocation_bytes: all, committed_bytes: all, resident_bytes: all, ..Usage::default() };
+    }
+    guests[0].usage.stall_ratio = 0.5;
+
+    let first = allocate(&ON, &host, &guests);
+    assert_eq!((first[0].allocation_bytes, first[0].reason), (150 * MIB, Reason::Waits));
+    assert_eq!((first[1].allocation_bytes, first[1].reason), (146 * MIB, Reason::Yields));
+
+    obey(&mut guests, &first);
+    let second = allocate(&ON, &host, &guests);
+    assert_eq!((second[0].allocation_bytes, second[0].reason), (154 * MIB, Reason::Stalls));
+}
+
+#[test]
+fn a_guest_that_uses_little_gives_before_one_that_uses_all() {
+    let host = Host { budget_bytes: 300 * MIB, ..Host::default() };
+    let mut guests = [Guest::new(&ON, 256 * MIB, 0); 3];
+    for guest in &mut guests {
+        let all = 100 * MIB;
+        guest.usage = Usage { allocation_bytes: all, committed_bytes: all, resident_bytes: all, ..Usage::default() };
+    }
+    guests[0].usage.stall_ratio = 0.5;
+    guests[1].usage.committed_bytes = 40 * MIB;
+    guests[1].usage.resident_bytes = 40 * MIB;
+    let decisions = allocate(&ON, &host, &guests);
+    assert_eq!(
+        decisions.iter().map(|decision| decision.reason).collect::<Vec<_>>(),
+        [Reason::Stalls, Reason::Slack, Reason::Settled]
+    );
+    assert!(in_force(&guests, &decisions) <= 300 * MIB);
+}
+
+#[test]
+fn measurements_that_make_no_sense_count_as_calm() {
+    let host = Host { budget_bytes: 100 * MIB, ..Host::default() };
+    let mut guests = [Guest::new(&ON, 256 * MIB, 0); 2];
+    let sane = allocate(&ON, &host, &guests);
+    guests[0].usage.stall_ratio = f64::NAN;
+    guests[1].usage.refaults_per_second = f64::INFINITY;
+    assert_eq!(allocate(&ON, &host, &guests), sane);
+}

@@ -1,0 +1,174 @@
+//! The command line's grammar. What a value *means* is checked by `host`, before any guest starts.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use control::{Levers, VcpuKind};
+use host::{ByteCount, RunConfig, VmmCommand};
+use wire::machine::Workload;
+
+/// Runs KVM guests that were promised more memory than there is, and keeps the promise.
+#[derive(Debug, Parser)]
+#[command(name = "ballast", version, disable_help_subcommand = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run guests within a budget until the time is over, and check that nothing was lost.
+    #[command(after_help = EXAMPLES)]
+    Run(Run),
+    /// Say what this machine offers and what is missing.
+    Doctor {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// One guest's process; started by the host with its descriptors open.
+    #[command(hide = true)]
+    Vmm,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ballast run                                        8 guests of 256 MiB in 768 MiB, for 20 s
+  ballast run --guests 32 --budget 2GiB --duration 60s
+  ballast run --image a.mem --image b.mem            guests whose RAM starts from these files
+  ballast run --workload zipf --dedup off --report run.json";
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// How many guests [default: 8, or one per image]
+    #[arg(long, value_name = "N")]
+    guests: Option<u32>,
+    /// RAM of each guest [default: 256MiB, or the size of its image]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    memory: Option<ByteCount>,
+    /// Host memory that all guests together may cost
+    #[arg(long, value_name = "SIZE", default_value = "768MiB", allow_hyphen_values = true)]
+    budget: ByteCount,
+    /// What the guests do: idle, identical, zipf, churn, stream, gups, hog, mixed
+    #[arg(long, value_name = "NAME", default_value = "mixed", value_parser = workload)]
+    workload: Workload,
+    /// How long they do it: 20s, 5m, 1h
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration)]
+    duration: Duration,
+    /// vCPUs of each guest
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    vcpus: u32,
+    /// What executes them: KVM, or host threads where there is no /dev/kvm
+    #[arg(long, value_enum, default_value = "kvm")]
+    vcpu: Vcpu,
+    /// Raw memory image that a guest's RAM starts from and is compared with at the end; repeatable
+    #[arg(long = "image", value_name = "FILE")]
+    images: Vec<PathBuf>,
+    /// Seed of everything random in the guests
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Share equal pages
+    #[arg(long, value_enum, default_value = "on")]
+    dedup: Switch,
+    /// Ask guests for memory
+    #[arg(long, value_enum, default_value = "on")]
+    balloon: Switch,
+    /// Compress pages that are not in use
+    #[arg(long, value_enum, default_value = "on")]
+    pager: Switch,
+    /// Where /metrics is served
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9464")]
+    metrics: SocketAddr,
+    /// Write the figures of the run to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Vcpu {
+    Kvm,
+    Hosted,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+impl Run {
+    /// The run that was asked for; its VMMs are processes of this same program.
+    pub fn into_config(self) -> Result<RunConfig, host::Error> {
+        let program = std::env::current_exe()
+            .map_err(|source| host::Error::System { doing: "finding this program's file", source })?;
+        let on = |switch| switch == Switch::On;
+        Ok(RunConfig {
+            guests: self.guests,
+            memory_bytes: self.memory.map(|ByteCount(bytes)| bytes),
+            budget_bytes: self.budget.0,
+            workload: self.workload,
+            duration: self.duration,
+            vcpus: self.vcpus,
+            vcpu: match self.vcpu {
+                Vcpu::Kvm => VcpuKind::Kvm,
+                Vcpu::Hosted => VcpuKind::Hosted,
+            },
+            images: self.images,
+            seed: self.seed,
+            levers: Levers { dedup: on(self.dedup), balloon: on(self.balloon), pager: on(self.pager) },
+            metrics: self.metrics,
+            report: self.report,
+            vmm: VmmCommand { program, arguments: vec!["vmm".into()] },
+        })
+    }
+}
+
+fn workload(name: &str) -> Result<Workload, String> {
+    let found = Workload::NAMES.iter().find(|(known, _)| *known == name);
+    found.map(|&(_, workload)| workload).ok_or_else(|| {
+        let names = Workload::NAMES.map(|(known, _)| known);
+        format!("there are {}", names.join(", "))
+    })
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let unit_ms = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => 0,
+    };
+    let ms = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit_ms)).filter(|_| unit_ms > 0);
+    ms.map(Duration::from_millis).ok_or_else(|| "give a whole number with its unit: 20s, 5m, 1h".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for text in ["", "20", "s", "1.5s", "-1s", "99999999999999999h", "1d"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_workload_is_answered_with_the_known_ones() {
+        let refusal = workload("nope").unwrap_err();
+        assert!(Workload::NAMES.iter().all(|(name, _)| refusal.contains(name)), "{refusal}");
+    }
+}

@@ -1,0 +1,87 @@
+//! The machine around the vCPUs, the same for KVM and hosted ones: firmware, devices, doorbell, interrupt line and gate.
+//!
+//! ```text
+//!   KVM exit  ----\                          /--> doorbell: park, exit
+//!                  > Board::read / write ---+---> bus: devices
+//!   hosted guest -/                          \--> (queue notifications of KVM guests never come here: ioeventfd)
+//!
+//!   device thread --> InterruptLine::set --> Control::interrupt, parked vCPUs wake
+//! ```
+
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use wire::machine::{DOORBELL_BASE, MMIO_END};
+
+use crate::{bus::Bus, doorbell::Ring, firmware::Firmware, gate::Gate};
+
+/// See the module's description.
+pub struct Board {
+    /// Memory shared with the guest.
+    pub firmware: Arc<Firmware>,
+    /// Devices.
+    pub bus: Bus,
+    /// Whether vCPUs may run.
+    pub gate: Arc<Gate>,
+}
+
+impl Board {
+    /// A vCPU reads a register.
+    pub fn read(&self, gpa: u64, data: &mut [u8]) {
+        if (DOORBELL_BASE..MMIO_END).contains(&gpa) { data.fill(0) } else { self.bus.read(gpa, data) }
+    }
+
+    /// A vCPU writes a register; breaks with its exit code when that was its last act.
+    pub fn write(&self, gpa: u64, data: &[u8]) -> ControlFlow<u32> {
+        match Ring::decode(gpa, data) {
+            Some(Ring::Park(timeout)) => self.park(timeout),
+            Some(Ring::Exit(code)) => return ControlFlow::Break(code),
+            Some(Ring::Nothing) => {}
+            None => self.bus.write(gpa, data),
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Waits, in a vCPU's name, until the guest is wanted, the gate closes or `timeout` has passed.
+    pub fn park(&self, timeout: Duration) {
+        self.gate.wait_for(|| self.firmware.is_wanted(), timeout);
+    }
+
+    /// The line for a device that interrupts.
+    pub fn interrupt_line(&self) -> InterruptLine {
+        InterruptLine::new(self.firmware.clone(), self.gate.clone())
+    }
+
+    /// Asks the guest to verify what it holds and to exit.
+    pub fn stop_guest(&self) {
+        // Release: pairs with the guest's load.
+        self.firmware.control().stop.store(1, Ordering::Release);
+        self.gate.wake();
+    }
+}
+
+/// The one interrupt line of the machine: a word the guest polls without an exit.
+#[derive(Clone)]
+pub struct InterruptLine {
+    firmware: Arc<Firmware>,
+    gate: Arc<Gate>,
+}
+
+impl InterruptLine {
+    /// The line of the machine with this firmware and gate.
+    pub fn new(firmware: Arc<Firmware>, gate: Arc<Gate>) -> Self {
+        Self { firmware, gate }
+    }
+
+    /// Raises or lowers the line; raised, it wakes vCPUs that are parked.
+    pub fn set(&self, pending: bool) {
+        // Release: the guest that sees the line sees what it is about.
+        self.firmware.control().interrupt.store(u32::from(pending), Ordering::Release);
+        if pending {
+            self.gate.wake();
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The guest's 16550: what it prints becomes lines of the log.
+//!
+//! The guest is not trusted with the log either: lines are cut at a bound, control characters (terminal escapes among them)
+//! are replaced, and more lines than the log should hold are dropped and counted.
+
+use std::{
+    io::{self, Write},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use vm_superio::{Serial, Trigger, serial::NoEvents};
+
+use crate::bus::MmioDevice;
+
+/// Longest line, bytes: a panic message with its place fits.
+pub const LINE_BYTES_MAX: usize = 512;
+/// Lines let through at once: a guest's whole start or end.
+const BURST_LINES: u32 = 64;
+/// After a burst, one more line each so often.
+const LINE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Registers of a 16550; the rest of its window reads as ones.
+const REGISTERS: u64 = 8;
+
+/// No interrupt: the guest has no interrupts, and a 16550 that is always ready needs none.
+struct NoInterrupt;
+
+impl Trigger for NoInterrupt {
+    type E = std::convert::Infallible;
+
+    fn trigger(&self) -> Result<(), Self::E> {
+        Ok(())
+    }
+}
+
+/// The device.
+pub struct Console(Mutex<Serial<NoInterrupt, NoEvents, Lines>>);
+
+impl Console {
+    /// A console that hands its lines to `sink`.
+    pub fn new(sink: impl FnMut(&str) + Send + 'static) -> Self {
+        let lines = Lines { line: Vec::new(), limit: Limit::new(Instant::now()), sink: Box::new(sink) };
+        Self(Mutex::new(Serial::new(NoInterrupt, lines)))
+    }
+
+    /// A console that hands its lines to the log, with the guest's name.
+    pub fn to_log(guest: String) -> Self {
+        Self::new(move |line| tracing::info!(target: "console", guest, "{line}"))
+    }
+}
+
+impl MmioDevice for Console {
+    fn read(&self, offset: u64, data: &mut [u8]) {
+        data.fill(0xff);
+        if let ([byte], 0..REGISTERS) = (data, offset) {
+            *byte = self.0.lock().unwrap_or_else(PoisonError::into_inner).read(offset as u8);
+        }
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) {
+        if let ([byte], 0..REGISTERS) = (data, offset) {
+            // `Lines` never fails.
+            let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).write(offset as u8, *byte);
+        }
+    }
+}
+
+/// Collects bytes to lines.
+struct Lines {
+    line: Vec<u8>,
+    limit: Limit,
+    sink: Box<dyn FnMut(&str) + Send>,
+}
+
+impl Lines {
+    fn end_line(&mut self) {
+        let text = String::from_utf8_lossy(&self.line).replace(char::is_control, "\u{fffd}");
+        self.line.clear();
+        match self.limit.admit(Instant::now()) {
+            Some(0) => (self.sink)(&text),
+            Some(dropped) => (self.sink)(&format!("{text} ({dropped} lines before this one were dropped)")),
+            None => {}
+        }
+    }
+}
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for &byte in bytes {
+            match byte {
+                b'\n' => self.end_line(),
+                b'\r' => {}
+                _ => {
+                    self.line.push(byte);
+                    if self.line.len() == LINE_BYTES_MAX {
+                        self.end_line();
+                    }
+                }
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Lines {
+    /// What a guest said last, before it died in mid-line, is what one wants to read.
+    fn drop(&mut self) {
+        if !self.line.is_empty() {
+            self.end_line();
+        }
+    }
+}
+
+/// A token bucket.
+struct Limit {
+    tokens: u32,
+    dropped: u64,
+    refilled: Instant,
+}
+
+impl Limit {
+    fn new(now: Instant) -> Self {
+        Self { tokens: BURST_LINES, dropped: 0, refilled: now }
+    }
+
+    /// Whether a line may pass; if so, how many were dropped since the last that did.
+    fn admit(&mut self, now: Instant) -> Option<u64> {
+        let earned = now.saturating_duration_since(self.refilled).as_millis() / LINE_INTERVAL.as_millis();
+        let earned = u32::try_from(earned).unwrap_or(BURST_LINES).min(BURST_LINES);
+        if earned > 0 {
+            self.tokens = (self.tokens + earned).min(BURST_LINES);
+            self.refilled = now;
+        }
+        if self.tokens == 0 {
+            self.dropped += 1;
+            return None;
+        }
+        self.tokens -= 1;
+        Some(std::mem::take(&mut self.dropped))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    /// The lines a console makes of `bytes`.
+    fn lines(bytes: &[u8]) -> Vec<String> {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let sink = lines.clone();
+        let console = Console::new(move |line| sink.lock().unwrap().push(line.to_owned()));
+        bytes.iter().for_each(|&byte| console.write(0, &[byte]));
+        drop(console);
+        Arc::into_inner(lines).unwrap().into_inner().unwrap()
+    }
+
+    #[test]
+    fn bytes_become_lines_and_the_last_needs_no_end() {
+        assert_eq!(lines(b"one\r\n\ntwo"), ["one", "", "two"]);
+    }
+
+    #[test]
+    fn a_line_without_end_is_cut() {
+        let lines = lines(&[b'x'; 2 * LINE_BYTES_MAX + 1]);
+        assert_eq!(lines.iter().map(String::len).collect::<Vec<_>>(), [LINE_BYTES_MAX, LINE_BYTES_MAX, 1]);
+    }
+
+    #[test]
+    fn escapes_and_broken_utf8_do_not_reach_the_log() {
+        assert_eq!(lines(b"\x1b[2Jhi\xff\n"), ["\u{fffd}[2Jhi\u{fffd}"]);
+    }
+
+    #[test]
+    fn a_flood_is_dropped_and_counted() {
+        let start = Instant::now();
+        let mut limit = Limit::new(start);
+        let passed = (0..1000).filter(|_| limit.admit(start).is_some()).count();
+        assert_eq!(passed as u32, BURST_LINES);
+        assert_eq!(limit.admit(start + LINE_INTERVAL), Some(1000 - u64::from(BURST_LINES)));
+        assert_eq!(limit.admit(start + LINE_INTERVAL), None);
+    }
+
+    #[test]
+    fn the_transmitter_is_always_ready() {
+        let mut status = [0];
+        Console::new(|_| {}).read(5, &mut status);
+        assert_eq!(status[0] & 0x60, 0x60);
+    }
+
+    #[test]
+    fn wide_and_far_accesses_are_harmless() {
+        let console = Console::new(|_| panic!("no line"));
+        for (offset, bytes) in [(0, 4), (8, 1), (7, 8), (u64::MAX, 1)] {
+            let mut data = vec![0; bytes];
+            console.write(offset, &data);
+            console.read(offset, &mut data);
+            assert!(data.iter().all(|&byte| byte == 0xff));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! One KVM vCPU: runs the guest on the calling thread, and serves its exits.
+
+use std::ops::ControlFlow;
+
+use kvm_ioctls::{VcpuExit, VcpuFd};
+
+use super::Registers;
+use crate::{Error, board::Board, sys::kick::Kickable};
+
+/// A vCPU that has not started yet.
+pub struct Vcpu {
+    vcpu: u32,
+    fd: VcpuFd,
+}
+
+impl Vcpu {
+    pub(super) fn new(vcpu: u32, fd: VcpuFd) -> Self {
+        Self { vcpu, fd }
+    }
+
+    /// Runs the guest until it exits with a code. The calling thread must be inside the board's gate; a
+    /// [`crate::sys::kick::kick`] brings it back there.
+    pub fn run(self, board: &Board) -> Result<u32, Error> {
+        let Self { vcpu, fd } = self;
+        let mut fd = Kickable::new(fd);
+        loop {
+            fd.clear();
+            board.gate.pass().map_err(|_| Error::VcpuKilled(vcpu))?;
+            let reason = match fd.vcpu().run() {
+                Ok(VcpuExit::MmioRead(gpa, data)) => {
+                    board.read(gpa, data);
+                    continue;
+                }
+                Ok(VcpuExit::MmioWrite(gpa, data)) => match board.write(gpa, data) {
+                    ControlFlow::Continue(()) => continue,
+                    ControlFlow::Break(code) => return Ok(code),
+                },
+                // A signal (also one that came in a page fault that is not served yet), or a vCPU not quite ready.
+                Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => continue,
+                Ok(VcpuExit::Shutdown) => "an exception, which a bare guest has no handler for".to_owned(),
+                Ok(VcpuExit::InternalError) => "KVM could not emulate an instruction".to_owned(),
+                Ok(VcpuExit::FailEntry(reason, _)) => format!("KVM could not enter the guest ({reason:#x})"),
+                Ok(exit) => format!("unexpected exit {exit:?}"),
+                Err(error) => format!("KVM_RUN: {error}"),
+            };
+            let registers = Box::new(Registers::of(fd.vcpu()));
+            return Err(Error::VcpuStopped { vcpu, reason, registers });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        elf,
+        firmware::{self, Firmware},
+        kvm::{self, Vm},
+        sys::{kick, mapping::Mapping, ram::Ram},
+    };
+    use std::sync::Arc;
+    use wire::machine::{IMAGE_BASE, Workload};
+
+    /// `mov [0], eax` and `ud2`: a guest that soon exits if it gets to run.
+    const CODE: [u8; 9] = [0x89, 0x04, 0x25, 0, 0, 0, 0, 0x0f, 0x0b];
+
+    #[test]
+    fn a_kick_just_before_the_entry_is_not_lost() {
+        if let Err(error @ Error::KvmMissing) = kvm::open() {
+            eprintln!("SKIPPED: {error}");
+            return;
+        }
+        let memory = Mapping::anonymous(4096).unwrap();
+        // SAFETY: the vCPU runs on this thread only, and `memory` lives to the end of this function.
+        let ram = unsafe { Ram::new(memory.address(), 4096) };
+        let mut firmware = Firmware::new(firmware::tests::boot(4096, 1, Workload::Idle)).unwrap();
+        let start = firmware.load(&elf::tests::image(IMAGE_BASE, &CODE)).unwrap();
+        let vm = Vm::new(ram, Arc::new(firmware), start).unwrap();
+        kick::install().unwrap();
+        let mut fd = Kickable::new(vm.vcpu(0).unwrap().fd);
+
+        fd.clear();
+        kick::kick(kick::thread_id());
+        assert_eq!(fd.vcpu().run().unwrap_err().errno(), libc::EINTR);
+        fd.clear();
+        assert!(matches!(fd.vcpu().run(), Ok(VcpuExit::Shutdown)));
+    }
+}

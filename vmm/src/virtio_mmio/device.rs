@@ -1,0 +1,64 @@
+//! What the transport asks of a device, and of the machine around it.
+
+use virtio_queue::Queue;
+use vm_memory::GuestMemory;
+
+/// A virtio device. Everything but [`VirtioDevice::process`] is called with registers locked, and must not block.
+pub trait VirtioDevice: Send + Sync {
+    /// What makes a device stop until it is reset.
+    type Error: std::error::Error + 'static;
+
+    /// Its number in section 5.
+    fn device_id(&self) -> u32;
+
+    /// Features it offers; VIRTIO_F_VERSION_1 is among them.
+    fn features(&self) -> u64;
+
+    /// Largest size of each queue: a power of two, or 0 where a number has no queue.
+    fn queue_sizes(&self) -> &[u16];
+
+    /// Driver and device have agreed on these, which are offered and contain VIRTIO_F_VERSION_1.
+    fn features_agreed(&self, features: u64);
+
+    /// The driver has started.
+    fn driver_ok(&self);
+
+    /// The driver is gone; its buffers with it.
+    fn reset(&self);
+
+    /// Reads the configuration space: fills `data`, with 0 where there is nothing.
+    fn read_config(&self, offset: u64, data: &mut [u8]);
+
+    /// Writes the configuration space, where the driver may.
+    fn write_config(&self, offset: u64, data: &[u8]);
+
+    /// One bounded turn of work on queue `index`, on the device thread. May block in page faults of guest memory.
+    fn process<M: GuestMemory>(&self, index: usize, queue: &mut Queue, memory: &M) -> Result<Progress, Self::Error>;
+}
+
+/// What a device did in its turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Buffers went back to the driver.
+    pub used: bool,
+    /// There is more to do.
+    pub more: bool,
+}
+
+/// Whether the device thread is to come back without being called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Wait for the next notification.
+    Done,
+    /// Call again, after the other queues.
+    More,
+}
+
+/// The lines that leave the device. Called with registers locked: must not block, nor call back.
+pub trait Wires: Send + Sync {
+    /// The interrupt line: asserted while INTERRUPT_STATUS is not 0.
+    fn set_interrupt(&self, asserted: bool);
+
+    /// Calls the device thread to queue `index`, as its ioeventfd would.
+    fn notify(&self, index: usize);
+}
