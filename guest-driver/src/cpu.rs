@@ -109,7 +109,7 @@ impl<'a, M: Machine> Cpu<'a, M> {
 
     /// Serves the balloon until it has nothing under way, then waits for an interrupt, the stop, or `ms` milliseconds.
     pub fn park(&mut self, ms: u32) {
-        self.polls = self.polls.next_multiple_of(POLLS_PER_PUBLICATION) - 1;
+        self.polls = self.polls.next_multiple_of(POLLS_PER_PUBLICATION).wrapping_sub(1);
         self.poll();
         self.guest.machine().mmio_write(DOORBELL_BASE + DOORBELL_PARK, ms);
     }

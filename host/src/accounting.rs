@@ -4,6 +4,8 @@
 //! blocks that the frame store has allocated (`fstat`). Walking the page tables of one VMM takes the kernel some milliseconds,
 //! so the processes are not read at the same instant; a sample therefore holds the ledger: between its first and its last
 //! process no memory is granted from one guest to another, and none is counted twice.
+//!
+//! The page-state tables' own sum is taken beside it (`RUST_LOG=host=trace`): the two must agree, which a whole-system test checks.
 
 use std::fs;
 use std::sync::Arc;
@@ -52,7 +54,9 @@ impl Meter {
         drop(held);
         self.used_bytes.store(used_bytes, Ordering::Relaxed);
         self.peak_used_bytes.fetch_max(used_bytes, Ordering::Relaxed);
-        tracing::trace!(used_bytes, ?took, "used memory");
+        let living = fleet.views().into_iter().filter(|view| !view.has_ended());
+        let table_bytes = living.map(|view| view.status.pager.resident_bytes).sum::<u64>() + fleet.frames_bytes();
+        tracing::trace!(used_bytes, table_bytes, ?took, "used memory");
         took
     }
 

@@ -200,7 +200,7 @@ mod tests {
 
     use super::*;
     use crate::config::VmmCommand;
-    use crate::guest::{End, Phase};
+    use crate::phase::{End, Phase};
 
     const MIB: u64 = 1 << 20;
     const TICK: Duration = Duration::from_millis(100);

@@ -18,7 +18,7 @@ pub async fn control(fleet: Arc<Fleet>, meter: Arc<Meter>, mut ledger: Ledger) {
     loop {
         ticks.tick().await;
         let now = Instant::now();
-        fleet.guests.iter().for_each(crate::guest::Guest::kill_if_silent);
+        fleet.guests.iter().for_each(crate::guest::Guest::kill_if_stuck);
         fleet.deliver(fleet.domain.sweep(now));
         let Ok(_held) = meter.ledger.try_lock() else { continue };
         let settlement = ledger.settle(&fleet.views(), fleet.frames_bytes(), now - settled);

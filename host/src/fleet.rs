@@ -38,8 +38,8 @@ use crate::guest::{Grant, Guest, OUTBOX_MAX, View};
 use crate::link;
 use crate::preflight::PlannedGuest;
 
-/// How long a VMM that closed its socket may take to exit: it frees the guest's memory meanwhile.
-const EXIT_GRACE: Duration = Duration::from_secs(5);
+/// How long a VMM that closed its socket may take to exit: it frees the guest's memory meanwhile, and 32 of them may share two CPUs.
+const EXIT_GRACE: Duration = Duration::from_secs(15);
 /// Longest line taken from a VMM's standard error in one piece, bytes.
 const LINE_BYTES_MAX: u64 = 1024;
 

@@ -1,92 +1,23 @@
-//! One guest as the host knows it: where its VMM process stands, what it said last, and how it ended.
+//! One guest as the host knows it: where its VMM process stands, what it said last, and the way to tell it something.
 //!
-//! ```text
-//!   Starting -- Ready --> Ready -- Run --> Running -- Stop --> Stopping -- Finished, exit 0 --> Ended(Verified)
-//!      |                    |                 |                    |
-//!      +--------------------+-----------------+--------------------+---- Finished(Err) ------> Ended(Failed)
-//!      +--------------------+-----------------+--------------------+---- death, silence, ----> Ended(Lost)
-//!                                                                        broken protocol
-//! ```
-//!
-//! `Ended` is reached only after the process has been reaped: from then on, and not before, its memory is free.
+//! Whatever happens to it happens through here, so that its [`Phase`] has one owner. Messages to the VMM go through a bounded outbox:
+//! nothing in the host ever waits for a VMM to read.
 
-use std::fmt;
-use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use control::{GuestStatus, ToVmm};
-use nix::sys::signal::Signal;
 use tokio::sync::{Notify, mpsc};
 
+use crate::phase::{End, Phase, describe_exit};
 use crate::preflight::PlannedGuest;
 
 /// Messages that may wait for one VMM: a hundred seconds of allocations and more merge answers than a scanner has questions under
 /// way. A VMM that leaves so many unread is broken.
 pub const OUTBOX_MAX: usize = 1024;
-/// Longest time without a status before a VMM counts as hung: 300 status intervals, for machines with many guests a CPU.
+/// Longest time without a status, or at the end without a page verified, before a VMM counts as hung: 300 status intervals, for machines with many guests a CPU.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
-
-/// Where a guest stands.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Phase {
-    /// The VMM builds it.
-    Starting,
-    /// Built, not yet running.
-    Ready,
-    /// The vCPUs run.
-    Running,
-    /// It verifies what it holds.
-    Stopping,
-    /// The process is gone.
-    Ended(End),
-}
-
-/// How a guest ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum End {
-    /// It verified everything.
-    Verified,
-    /// It said itself that something was wrong.
-    Failed(String),
-    /// The VMM died or had to be killed.
-    Lost(String),
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            End::Verified => f.write_str("ok"),
-            End::Failed(why) => write!(f, "failed: {why}"),
-            End::Lost(why) => write!(f, "lost: {why}"),
-        }
-    }
-}
-
-impl Phase {
-    /// Every name there is.
-    pub const NAMES: [&'static str; 7] = ["starting", "ready", "running", "verifying", "ok", "failed", "lost"];
-
-    /// In a word.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Phase::Starting => "starting",
-            Phase::Ready => "ready",
-            Phase::Running => "running",
-            Phase::Stopping => "verifying",
-            Phase::Ended(End::Verified) => "ok",
-            Phase::Ended(End::Failed(_)) => "failed",
-            Phase::Ended(End::Lost(_)) => "lost",
-        }
-    }
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
 
 /// What a guest was given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -135,6 +66,8 @@ pub struct Guest {
 struct State {
     view: View,
     heard: Instant,
+    /// When it last verified a page, or was told to verify all.
+    verified: Instant,
     finished: Option<Result<(), String>>,
     kill_reason: Option<String>,
     last_words: Option<String>,
@@ -145,7 +78,8 @@ impl Guest {
     pub fn new(plan: PlannedGuest, pid: u32, outbox: mpsc::Sender<ToVmm>, grant: Grant) -> Guest {
         let status = GuestStatus { memory_bytes: plan.memory_bytes, ..GuestStatus::default() };
         let view = View { name: plan.name.clone(), pid, phase: Phase::Starting, status, grant };
-        let state = State { view, heard: Instant::now(), finished: None, kill_reason: None, last_words: None };
+        let now = Instant::now();
+        let state = State { view, heard: now, verified: now, finished: None, kill_reason: None, last_words: None };
         Guest { plan, pid, outbox, killed: Notify::new(), state: Mutex::new(state) }
     }
 
@@ -183,6 +117,7 @@ impl Guest {
     /// Has the guest verify everything and end; one that never ran is killed.
     pub fn stop(&self) {
         if self.advance(Phase::Running, Phase::Stopping) {
+            self.state().verified = Instant::now();
             self.send(ToVmm::Stop);
         } else if matches!(self.state().view.phase, Phase::Starting | Phase::Ready) {
             self.kill("stopped before it ran");
@@ -204,14 +139,17 @@ impl Guest {
         self.killed.notify_one();
     }
 
-    /// Kills the VMM of a running guest that has said nothing for too long.
-    pub fn kill_if_silent(&self) {
+    /// Kills the VMM of a guest that has said nothing, or that was to verify its memory and has made no progress, for too long.
+    pub fn kill_if_stuck(&self) {
         let state = self.state();
-        let (running, silence) = (matches!(state.view.phase, Phase::Running | Phase::Stopping), state.heard.elapsed());
+        let (silence, idleness) = (state.heard.elapsed(), state.verified.elapsed());
+        let why = match state.view.phase {
+            Phase::Running | Phase::Stopping if silence > SILENCE_MAX => "said nothing",
+            Phase::Stopping if idleness > SILENCE_MAX => "was to verify its memory and came no further",
+            _ => return,
+        };
         drop(state);
-        if running && silence > SILENCE_MAX {
-            self.kill(format!("said nothing for {} s", silence.as_secs()));
-        }
+        self.kill(format!("{why} for {} s", SILENCE_MAX.as_secs()));
     }
 
     /// Completes when somebody wants the VMM killed.
@@ -228,6 +166,9 @@ impl Guest {
     pub(crate) fn on_status(&self, status: GuestStatus) {
         let mut state = self.state();
         state.heard = Instant::now();
+        if status.workload.pages_verified_total != state.view.status.workload.pages_verified_total {
+            state.verified = state.heard;
+        }
         state.view.status = status;
     }
 
@@ -282,23 +223,10 @@ impl Guest {
     }
 }
 
-fn describe_exit(exit: std::io::Result<ExitStatus>) -> String {
-    let exit = match exit {
-        Ok(exit) => exit,
-        Err(error) => return format!("its process could not be waited for: {error}"),
-    };
-    match (exit.signal(), exit.code()) {
-        (Some(number), _) => match Signal::try_from(number) {
-            Ok(signal) => format!("killed by signal {number} ({signal})"),
-            Err(_) => format!("killed by signal {number}"),
-        },
-        (None, Some(0)) => "its process ended without a result".into(),
-        (None, code) => format!("its process exited with status {}", code.unwrap_or(-1)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
     use super::*;
     use wire::machine::Workload;
 

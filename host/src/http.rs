@@ -14,7 +14,8 @@ use tokio::net::TcpListener;
 
 use crate::accounting::Meter;
 use crate::fleet::Fleet;
-use crate::guest::{Guest, Phase};
+use crate::guest::Guest;
+use crate::phase::Phase;
 use crate::totals::Reclaimed;
 
 /// What requests are answered from.

@@ -29,6 +29,7 @@ mod fleet;
 mod guest;
 mod http;
 mod link;
+mod phase;
 mod preflight;
 pub mod prerequisite;
 mod report;

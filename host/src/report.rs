@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use crate::bytes::ByteCount;
 use crate::error::Error;
-use crate::guest::{End, Phase, View};
+use crate::guest::View;
+use crate::phase::{End, Phase};
 use crate::totals::{FaultSeconds, Reclaimed, sum};
 
 /// Version of [`Report`]'s layout.

@@ -73,7 +73,7 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
     meter.sample(&fleet).await;
     let before = fleet.views();
     let reclaimed = Reclaimed::of(&before, fleet.domain.figures().frames_in_use * PAGE_BYTES as u64);
-    end(&fleet, &mut signals, interrupted).await;
+    let interrupted = end(&fleet, &mut signals, interrupted).await;
     tasks.shutdown().await;
     display::erase();
 
@@ -102,14 +102,15 @@ async fn live(fleet: &Fleet, duration: Duration) {
 }
 
 /// Has all guests verify what they hold and end; kills those that take too long. Afterwards no process is left.
-async fn end(fleet: &Fleet, signals: &mut Signals, interrupted: bool) {
+/// Returns whether the run was interrupted, now or before.
+async fn end(fleet: &Fleet, signals: &mut Signals, mut interrupted: bool) -> bool {
     fleet.guests.iter().for_each(Guest::stop);
     let graces: &[Duration] = if interrupted { &[INTERRUPT_GRACE] } else { &[STOP_GRACE, INTERRUPT_GRACE] };
     let mut why = "interrupted before it had verified its memory".to_owned();
     for grace in graces {
         tokio::select! {
-            () = fleet.until_all(Guest::has_ended) => return,
-            () = signals.next() => {}
+            () = fleet.until_all(Guest::has_ended) => return interrupted,
+            () = signals.next() => interrupted = true,
             () = sleep(*grace) => {
                 why = format!("did not verify its memory within {} s", grace.as_secs());
                 break;
@@ -120,6 +121,7 @@ async fn end(fleet: &Fleet, signals: &mut Signals, interrupted: bool) {
     if timeout(KILL_GRACE, fleet.until_all(Guest::has_ended)).await.is_err() {
         tracing::error!("killed VMM processes are still there after {} s", KILL_GRACE.as_secs());
     }
+    interrupted
 }
 
 /// SIGINT and SIGTERM: both end the run in order, a second one at once.

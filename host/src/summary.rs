@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use crate::bytes::ByteCount;
-use crate::guest::Phase;
+use crate::phase::Phase;
 use crate::report::Outcome;
 use crate::totals::{FaultSeconds, sum};
 

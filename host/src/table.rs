@@ -10,7 +10,7 @@
 //! ```
 
 use crate::bytes::ByteCount;
-use crate::guest::{End, Phase};
+use crate::phase::{End, Phase};
 use crate::totals::Reclaimed;
 
 /// Characters of a full bar.

@@ -91,7 +91,8 @@ fn quantile_ns(buckets: &[u64], percent: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guest::{End, Grant, Phase};
+    use crate::guest::Grant;
+    use crate::phase::{End, Phase};
     use control::status::{PageCounts, PagerStatus};
 
     fn view(phase: Phase, pager: PagerStatus) -> View {

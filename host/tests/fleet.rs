@@ -129,6 +129,7 @@ fn a_second_signal_ends_guests_that_do_not_stop() {
     let vmms = children(pid);
     assert_eq!(vmms.len(), 2);
     kill(pid, Signal::SIGINT).unwrap();
+    wait_until("the honest guest is done", || get(address, "/metrics").contains("guests{state=\"ok\"} 1"));
     kill(pid, Signal::SIGTERM).unwrap();
     let output = host.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);

@@ -30,9 +30,9 @@ impl Clock {
     /// Evicts up to [`BATCH`] pages, the next cool ones. Fewer when the hand meets few in [`STRIDE`] steps.
     pub fn evict<M: Mapping>(&mut self, pages: &Pages<M>) -> Result<Evicted, Error> {
         let mut victims = Vec::with_capacity(BATCH);
-        for _ in 0..STRIDE.min(pages.table.len()) {
+        for _ in 0..STRIDE.min(pages.table.pages()) {
             let gfn = Gfn(self.hand);
-            self.hand = (self.hand + 1) % pages.table.len();
+            self.hand = (self.hand + 1) % pages.table.pages();
             self.barren = self.barren.saturating_add(1);
             let entry = pages.table.peek(gfn);
             if entry.state() != State::Private {
@@ -59,11 +59,11 @@ impl Clock {
 
     /// Twice round without a page: those that would not compress may have changed since.
     fn desperate<M: Mapping>(&self, pages: &Pages<M>) -> bool {
-        self.barren > 2 * pages.table.len()
+        self.barren > 2 * pages.table.pages()
     }
 
     /// Three times round without a page: there is nothing to evict.
     pub fn exhausted<M: Mapping>(&self, pages: &Pages<M>) -> bool {
-        self.barren > 3 * pages.table.len()
+        self.barren > 3 * pages.table.pages()
     }
 }

@@ -44,7 +44,7 @@ impl References {
     }
 
     /// Frames there are.
-    pub fn len(&self) -> u32 {
+    pub fn count(&self) -> u32 {
         self.counts.len() as u32
     }
 

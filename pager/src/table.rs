@@ -44,7 +44,7 @@ impl PageTable {
     }
 
     /// Pages.
-    pub fn len(&self) -> u32 {
+    pub fn pages(&self) -> u32 {
         self.entries.len() as u32
     }
 

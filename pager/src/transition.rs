@@ -121,7 +121,7 @@ impl<M: Mapping> Pages<M> {
 
     /// Pages of RAM.
     pub fn count(&self) -> u32 {
-        self.table.len()
+        self.table.pages()
     }
 
     /// Which frames the guest holds.
@@ -202,7 +202,7 @@ impl<M: Mapping> Pages<M> {
 
     fn zero_around(&self, gfn: Gfn) -> io::Result<()> {
         let first = gfn.plus(1);
-        let most = (ZERO_AROUND - 1).min(self.table.len() - first.0);
+        let most = (ZERO_AROUND - 1).min(self.table.pages() - first.0);
         let fresh = (0..most).take_while(|&i| self.table.peek(first.plus(i)) == Entry::UNTOUCHED).count();
         let credits = self.credits.take_up_to(fresh as i64);
         let lock = |gfn| self.lock_if(gfn, |entry| entry == Entry::UNTOUCHED).is_some();
@@ -269,7 +269,7 @@ impl<M: Mapping> Pages<M> {
 
     /// Shares private pages with equal frames: page `first + i` with frame `frame + i`.
     pub fn share(&self, first: Gfn, frame: Frame, count: u32) -> Result<Shared, Error> {
-        let count = count.min(self.table.len().saturating_sub(first.0)).min(self.references.len().saturating_sub(frame.0));
+        let count = count.min(self.table.pages().saturating_sub(first.0)).min(self.references.count().saturating_sub(frame.0));
         let mut outcome = Shared::default();
         let private = self.lock_private(Run { first, count });
         outcome.not_private = count - private.len() as u32;
@@ -481,7 +481,7 @@ impl<M: Mapping> Pages<M> {
         if self.table.open() == 0 {
             return Ok(0);
         }
-        let open: Vec<_> = (0..self.table.len()).map(Gfn).filter(|&gfn| self.table.peek(gfn).open()).collect();
+        let open: Vec<_> = (0..self.table.pages()).map(Gfn).filter(|&gfn| self.table.peek(gfn).open()).collect();
         for run in runs(open).flat_map(pieces) {
             for run in runs(run.gfns().filter(|&gfn| self.lock_if(gfn, Entry::open).is_some())) {
                 let kernel = |source| Error::Kernel { action: "closing", gfn: run.first, source };
@@ -511,7 +511,7 @@ impl<M: Mapping> Pages<M> {
         if self.table.open() == 0 {
             return Ok(());
         }
-        let whole = Run { first: Gfn(0), count: self.table.len() };
+        let whole = Run { first: Gfn(0), count: self.table.pages() };
         let mut note = |run: Run| {
             for gfn in run.gfns() {
                 // What was seen stays true: only we, under the lock, make an anonymous page anything else.
@@ -543,8 +543,8 @@ impl<M: Mapping> Pages<M> {
     }
 
     fn clip(&self, run: Run) -> Run {
-        let first = run.first.0.min(self.table.len());
-        Run { first: Gfn(first), count: run.count.min(self.table.len() - first) }
+        let first = run.first.0.min(self.table.pages());
+        Run { first: Gfn(first), count: run.count.min(self.table.pages() - first) }
     }
 
     /// Locks the page if it is private, without waiting.

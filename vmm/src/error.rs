@@ -44,6 +44,26 @@ pub enum Error {
     /// The guest image is not what the machine can start.
     #[error("guest image: {0}")]
     Image(&'static str),
+    /// Guest memory could not be built, or loaded.
+    #[error(transparent)]
+    Memory(pager::Failure),
+    /// The image that RAM is to start from cannot be read.
+    #[error("image {}: {source}", path.display())]
+    Ram {
+        /// Its file.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        source: io::Error,
+    },
+    /// An address outside guest RAM.
+    #[error("guest RAM: {0}")]
+    Address(vm_memory::GuestMemoryError),
+    /// RAM cannot be shown to the devices.
+    #[error("guest RAM: {0}")]
+    Region(String),
+    /// The host and this VMM do not understand each other.
+    #[error("control socket: {0}")]
+    Control(String),
     /// Two devices want the same addresses.
     #[error("device window at {base:#x} of {bytes:#x} bytes is empty, too long or overlaps another")]
     Window {

@@ -3,3 +3,8 @@
 pub mod kick;
 pub mod mapping;
 pub mod ram;
+
+pub mod inherited;
+mod process;
+
+pub use process::{anonymous_bytes, die_with_parent, ignore_interrupts};

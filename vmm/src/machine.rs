@@ -1,0 +1,387 @@
+//! One guest, whole: memory, firmware, devices, vCPUs, scanner, wired together.
+//!
+//! ```text
+//!   vCPUs ──exit──► board ──► bus ──► balloon (virtio-mmio), console
+//!     │                                  │ ioeventfd
+//!     │ fault                            ▼
+//!     ▼                              device thread ──ranges──► GuestPages ──┐
+//!   pager::GuestMemory ◄────────────────────────────────────────────────────┤
+//!     ▲  fault thread, evictor thread                                       │
+//!     └───────────────── scanner thread ──share, drop_zero──► GuestPages ───┘
+//! ```
+
+use std::{
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use balloon::Balloon;
+use control::{
+    GuestConfig, MergeAnswer, MergeRequest, VcpuKind,
+    status::{BalloonStatus, GuestStatus, WorkloadStatus},
+};
+use dedup::{Scanner, ScannerConfig, ScannerHandle};
+use pager::{GuestMemory, PAGE_BYTES, StoreView};
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use wire::{
+    machine::{BALLOON_BASE, BOOT_MAGIC, BootInfo, CONSOLE_BASE, Workload},
+    mmio,
+};
+
+use crate::{
+    Error,
+    board::{Board, InterruptLine},
+    bus::Bus,
+    console::Console,
+    device_thread::DeviceThread,
+    failure::Failures,
+    firmware::Firmware,
+    gate::Gate,
+    image,
+    kvm::Vm,
+    memory::GuestPages,
+    sys::{self, ram::Ram},
+    vcpus::Vcpus,
+    virtio_mmio::{BalloonDevice, VirtioMmio, Wires},
+};
+
+/// The bare guest, built with this program.
+const BARE_GUEST: &[u8] = include_bytes!(env!("BALLAST_BARE_GUEST"));
+/// Memory a VMM takes besides its guest's, before it has been measured: page-state tables, threads, buffers.
+const OVERHEAD_BYTES: u64 = 1 << 20;
+/// Bytes of tables a guest page costs: 8 for its state, 4 for its placement, 8 for the counts of its two frames, 5 for dedup.
+const TABLE_BYTES_PER_PAGE: u64 = 25;
+
+type BalloonMmio = VirtioMmio<BalloonDevice<GuestPages>, Arc<GuestMemoryMmap<()>>, BalloonWires>;
+
+struct BalloonWires {
+    line: InterruptLine,
+    queues: Vec<EventFd>,
+}
+
+impl Wires for BalloonWires {
+    fn set_interrupt(&self, asserted: bool) {
+        self.line.set(asserted);
+    }
+
+    fn notify(&self, index: usize) {
+        // Fails only when the counter would overflow, and then it has been rung.
+        let _ = self.queues[index].write(1);
+    }
+}
+
+/// A guest that is built.
+pub struct Machine {
+    config: GuestConfig,
+    start: Instant,
+    memory: Arc<GuestMemory>,
+    devices_view: Arc<GuestMemoryMmap<()>>,
+    board: Arc<Board>,
+    /// The device, and what rings its queues.
+    balloon: Option<(Arc<BalloonMmio>, Vec<EventFd>)>,
+    vcpus: Option<Vcpus>,
+    scanner: Option<ScannerThread>,
+    failures: Failures,
+    pages_compared: AtomicU64,
+    // Dropped in this order: who touches guest memory before who serves its faults.
+    _device_thread: Option<DeviceThread>,
+    _threads: pager::Threads,
+    _vm: Option<Vm>,
+}
+
+struct ScannerThread {
+    handle: ScannerHandle,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Machine {
+    /// Builds the guest; its vCPUs wait at the gate. `send` carries the scanner's requests to the host.
+    pub fn build(
+        config: GuestConfig,
+        store: OwnedFd,
+        published: &OwnedFd,
+        failures: Failures,
+        send: impl FnMut(MergeRequest) + Send + 'static,
+    ) -> Result<Machine, Error> {
+        let pages = u32::try_from(config.memory_bytes / PAGE_BYTES as u64).map_err(|_| Error::RamSize(config.memory_bytes))?;
+        let store = StoreView::new(store, published, config.store_frames).map_err(Error::system("mapping the frame store"))?;
+        let pager_config = pager::Config {
+            pages,
+            allocation_bytes: config.allocation_bytes,
+            overhead_bytes: sys::anonymous_bytes() + OVERHEAD_BYTES + u64::from(pages) * TABLE_BYTES_PER_PAGE,
+            evict: config.levers.pager,
+            vma_budget: config.vma_budget,
+        };
+        let reporter = failures.clone();
+        let on_failure = Box::new(move |failure: pager::Failure| reporter.report(failure.to_string()));
+        let (memory, threads) = GuestMemory::new(pager_config, store, on_failure).map_err(Error::Memory)?;
+        let devices_view = Arc::new(sys::ram::guest_memory(memory.base(), config.memory_bytes)?);
+        if let Some(path) = &config.image {
+            image::load(path, &memory, pages)?;
+        }
+
+        let mut firmware = Firmware::new(boot_info(&config))?;
+        let start = match config.vcpu {
+            VcpuKind::Kvm => Some(firmware.load(BARE_GUEST)?),
+            VcpuKind::Hosted => None,
+        };
+        let firmware = Arc::new(firmware);
+        let gate = Arc::new(Gate::default());
+        let guest_pages = GuestPages::new(memory.clone(), failures.clone());
+        let mut bus = Bus::default();
+        bus.attach(CONSOLE_BASE, mmio::WINDOW_BYTES, Arc::new(Console::to_log(config.name.clone())))?;
+        let line = InterruptLine::new(firmware.clone(), gate.clone());
+        let balloon = match firmware.boot().balloon {
+            0 => None,
+            _ => Some(attach_balloon(&mut bus, pages, guest_pages.clone(), devices_view.clone(), line)?),
+        };
+        let board = Arc::new(Board { firmware: firmware.clone(), bus, gate });
+
+        // SAFETY: `memory` is dropped last: its owner is this machine, which joins the vCPUs or exits the process first.
+        let ram = unsafe { Ram::new(memory.base(), config.memory_bytes) };
+        let (vm, vcpus) = match start {
+            Some(start) => {
+                let vm = Vm::new(ram, firmware.clone(), start)?;
+                let vcpus = Vcpus::kvm(&vm, board.clone())?;
+                (Some(vm), vcpus)
+            }
+            None => (None, Vcpus::hosted(ram, board.clone())?),
+        };
+        memory.set_vcpu_tids(vcpus.thread_ids());
+        let device_thread = balloon.as_ref().map(|(balloon, events)| spawn_devices(balloon, events, vm.as_ref())).transpose()?;
+        let scanner = config.levers.dedup.then(|| ScannerThread::spawn(guest_pages, config.hash_secret, send)).transpose()?;
+        let machine = Machine {
+            start: Instant::now(),
+            memory,
+            devices_view,
+            board,
+            balloon,
+            vcpus: Some(vcpus),
+            scanner,
+            failures,
+            pages_compared: AtomicU64::new(0),
+            _device_thread: device_thread,
+            _threads: threads,
+            _vm: vm,
+            config,
+        };
+        machine.allocate(machine.config.allocation_bytes, machine.config.balloon_bytes);
+        Ok(machine)
+    }
+
+    /// Lets the vCPUs run.
+    pub fn resume(&self) {
+        self.vcpus.iter().for_each(Vcpus::resume);
+    }
+
+    /// Stops the vCPUs where they are.
+    pub fn pause(&self, timeout: Duration) -> Result<(), Error> {
+        self.vcpus.iter().try_for_each(|vcpus| vcpus.pause(timeout))
+    }
+
+    /// A new allocation and balloon request, bytes.
+    pub fn allocate(&self, allocation_bytes: u64, balloon_bytes: u64) {
+        self.memory.set_allocation(allocation_bytes);
+        if let Some((balloon, _)) = &self.balloon {
+            let pages = u32::try_from(balloon_bytes / PAGE_BYTES as u64).unwrap_or(u32::MAX);
+            balloon.configure(|device| device.balloon().set_requested_pages(pages));
+        }
+    }
+
+    /// An answer of the store.
+    pub fn merge(&self, answer: MergeAnswer) {
+        if let Some(scanner) = &self.scanner {
+            scanner.handle.post(answer);
+        }
+    }
+
+    /// Asks the guest to verify what it holds and to exit.
+    pub fn stop_guest(&self) {
+        self.board.stop_guest();
+    }
+
+    /// Whether all vCPUs have ended.
+    pub fn has_ended(&self) -> bool {
+        self.vcpus.as_ref().is_none_or(|vcpus| vcpus.wait(Duration::ZERO))
+    }
+
+    /// Takes the vCPUs' verdict, once they have ended, and compares RAM with the image it came from.
+    pub fn verdict(&mut self) -> Result<(), String> {
+        let codes = self.vcpus.take().map_or(Ok(Vec::new()), Vcpus::join).map_err(|error| error.to_string())?;
+        if let Some(vcpu) = codes.iter().position(|&code| code != 0) {
+            return Err(match self.workload_status() {
+                WorkloadStatus { pages_corrupt_total: 0, .. } => format!("vcpu {vcpu} exited with code {}", codes[vcpu]),
+                status => format!(
+                    "{} corrupt pages, the first at {:#x}",
+                    status.pages_corrupt_total, status.first_corrupt_gpa
+                ),
+            });
+        }
+        if let Some(path) = &self.config.image {
+            let compared = image::compare(path, &self.devices_view)?;
+            self.pages_compared.store(compared, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Ends the vCPUs where they are.
+    pub fn kill(&self) {
+        self.vcpus.iter().for_each(Vcpus::kill);
+    }
+
+    /// What the guest polls: its clock.
+    pub fn tick(&self) {
+        let now_ms = self.start.elapsed().as_millis() as u64;
+        self.board.firmware.control().now_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// Has the guest say how it is; the answer is in a later status.
+    pub fn request_statistics(&self) {
+        if let Some((balloon, queues)) = &self.balloon {
+            balloon.device().balloon().request_statistics();
+            // Fails only when the counter would overflow, and then it has been rung.
+            let _ = queues[BalloonDevice::<GuestPages>::STATISTICS_INDEX].write(1);
+        }
+    }
+
+    /// Everything about the guest, now.
+    pub fn status(&self) -> GuestStatus {
+        let pager = self.memory.status(sys::anonymous_bytes()).unwrap_or_else(|failure| {
+            self.failures.report(failure.to_string());
+            Default::default()
+        });
+        let mut dedup = self.scanner.as_ref().map(|scanner| scanner.handle.status()).unwrap_or_default();
+        dedup.vmas = u64::from(self.memory.pages().vmas());
+        GuestStatus {
+            memory_bytes: self.config.memory_bytes,
+            pager,
+            dedup,
+            balloon: self.balloon_status(),
+            workload: self.workload_status(),
+        }
+    }
+
+    fn balloon_status(&self) -> BalloonStatus {
+        let Some((balloon, _)) = &self.balloon else { return BalloonStatus::default() };
+        let status = balloon.device().balloon().status();
+        BalloonStatus {
+            requested_bytes: u64::from(status.requested_pages) * PAGE_BYTES as u64,
+            actual_bytes: u64::from(status.actual_pages) * PAGE_BYTES as u64,
+            inflated_pages_total: status.inflated_pages_total,
+            deflated_pages_total: status.deflated_pages_total,
+            reported_pages_total: status.reported_pages_total,
+            rejected_total: status.rejected_total + balloon.refused_total(),
+            driver_ok: status.driver_ok,
+            statistics: status.statistics,
+        }
+    }
+
+    fn workload_status(&self) -> WorkloadStatus {
+        let mut status = WorkloadStatus {
+            pages_verified_total: self.pages_compared.load(Ordering::Relaxed),
+            ..WorkloadStatus::default()
+        };
+        for report in self.board.firmware.reports() {
+            let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            status.operations_total += read(&report.operations);
+            status.pages_verified_total += read(&report.pages_verified);
+            status.allocation_failures_total += read(&report.allocation_failures);
+            if status.pages_corrupt_total == 0 {
+                status.first_corrupt_gpa = read(&report.first_corrupt_gpa);
+            }
+            status.pages_corrupt_total += read(&report.pages_corrupt);
+        }
+        status.phase = self.board.firmware.report(0).phase.load(Ordering::Relaxed) as u32;
+        status
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.scanner = None;
+        if let Some(vcpus) = self.vcpus.take() {
+            vcpus.kill();
+            let _ = vcpus.join();
+        }
+    }
+}
+
+impl ScannerThread {
+    fn spawn(
+        pages: GuestPages,
+        hash_secret: u64,
+        send: impl FnMut(MergeRequest) + Send + 'static,
+    ) -> Result<ScannerThread, Error> {
+        let scanner = Scanner::new(Arc::new(pages), ScannerConfig::new(hash_secret));
+        let (handle, stop) = (scanner.handle(), Arc::new(AtomicBool::new(false)));
+        let stopping = stop.clone();
+        let thread = thread::Builder::new()
+            .name("scanner".into())
+            .spawn(move || scanner.run(&stopping, send))
+            .map_err(Error::system("starting the scanner"))?;
+        Ok(ScannerThread { handle, stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for ScannerThread {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.handle.wake();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn boot_info(config: &GuestConfig) -> BootInfo {
+    // A guest whose RAM is an image must not write to it, and a balloon would take what is to be compared.
+    let workload = if config.image.is_some() { Workload::Image as u32 } else { config.workload };
+    BootInfo {
+        magic: BOOT_MAGIC,
+        ram_bytes: config.memory_bytes,
+        seed: config.seed,
+        guest: config.guest,
+        vcpus: config.vcpus,
+        workload,
+        balloon: u32::from(config.levers.balloon && config.image.is_none()),
+        floor_bytes: config.floor_bytes,
+    }
+}
+
+fn events(count: usize) -> Result<Vec<EventFd>, Error> {
+    (0..count).map(|_| EventFd::new(EFD_NONBLOCK).map_err(Error::system("making an eventfd"))).collect()
+}
+
+fn clones(events: &[EventFd]) -> Result<Vec<EventFd>, Error> {
+    events.iter().map(|event| event.try_clone().map_err(Error::system("copying an eventfd"))).collect()
+}
+
+fn attach_balloon(
+    bus: &mut Bus,
+    pages: u32,
+    sink: GuestPages,
+    memory: Arc<GuestMemoryMmap<()>>,
+    line: InterruptLine,
+) -> Result<(Arc<BalloonMmio>, Vec<EventFd>), Error> {
+    let queues = events(balloon::QUEUE_COUNT)?;
+    let wires = BalloonWires { line, queues: clones(&queues)? };
+    let device = Arc::new(VirtioMmio::new(BalloonDevice::new(Balloon::new(pages, sink)), memory, wires));
+    bus.attach(BALLOON_BASE, mmio::WINDOW_BYTES, device.clone())?;
+    Ok((device, queues))
+}
+
+fn spawn_devices(balloon: &Arc<BalloonMmio>, events: &[EventFd], vm: Option<&Vm>) -> Result<DeviceThread, Error> {
+    for (queue, event) in events.iter().enumerate() {
+        vm.map_or(Ok(()), |vm| vm.register_ioevent(BALLOON_BASE + mmio::QUEUE_NOTIFY, queue as u32, event))?;
+    }
+    let balloon = balloon.clone();
+    DeviceThread::spawn(clones(events)?, move |queue| balloon.process(queue))
+        .map_err(Error::system("starting the device thread"))
+}

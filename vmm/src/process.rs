@@ -1,0 +1,170 @@
+//! The life of a VMM process, from its first message to its last.
+//!
+//! ```text
+//!   Start ─► build ─► Ready ─► Run ─► ticks: clock, status, statistics ─► Stop, or the guest's own end ─► Finished
+//!                                       ▲ Allocate, Merge, Pause, Resume        a failure ends it too ─► Finished(why)
+//! ```
+//!
+//! One thread reads the socket, this one does everything else; the scanner writes its requests itself.
+
+use std::{
+    io::Write,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use control::{
+    CONTROL_FD, GuestConfig, MergeRequest, PROTOCOL_VERSION, PUBLISHED_FD, STATUS_INTERVAL, STORE_FD, ToHost, ToVmm,
+    encode, read_frame,
+};
+
+use crate::{
+    Error,
+    failure::Failures,
+    machine::Machine,
+    sys::{self, inherited},
+};
+
+/// How often the guest's clock is set, and its end looked for.
+const TICK: Duration = Duration::from_millis(10);
+/// How often the guest is asked for its statistics.
+const STATISTICS_INTERVAL: Duration = Duration::from_secs(1);
+/// How long vCPUs may take to leave the guest.
+const PAUSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The write half of the control socket.
+#[derive(Clone)]
+struct Host(Arc<Mutex<UnixStream>>);
+
+impl Host {
+    fn send(&self, message: &ToHost) -> Result<(), Error> {
+        let frame = encode(message).map_err(|error| Error::Control(error.to_string()))?;
+        let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        stream.write_all(&frame).map_err(|error| Error::Control(error.to_string()))
+    }
+}
+
+/// Runs the guest that the host process describes on the inherited control socket.
+pub fn run_process() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ballast vmm: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Error> {
+    sys::die_with_parent().map_err(Error::system("asking to end with the host process"))?;
+    sys::ignore_interrupts().map_err(Error::system("ignoring interrupts"))?;
+    let inherit = |fd| inherited::take(fd).map_err(Error::system("taking over a descriptor (this command is the host's to run)"));
+    let (socket, store, published) = (inherit(CONTROL_FD)?, inherit(STORE_FD)?, inherit(PUBLISHED_FD)?);
+    let socket = UnixStream::from(socket);
+    let host = Host(Arc::new(Mutex::new(socket.try_clone().map_err(Error::system("copying the control socket"))?)));
+    let messages = read_messages(socket)?;
+    let config = match messages.recv() {
+        Ok(ToVmm::Start(config)) if config.protocol_version == PROTOCOL_VERSION => *config,
+        Ok(ToVmm::Start(config)) => {
+            let (theirs, ours) = (config.protocol_version, PROTOCOL_VERSION);
+            return Err(Error::Control(format!("the host speaks version {theirs}, this VMM version {ours}")));
+        }
+        Ok(other) => return Err(Error::Control(format!("{other:?} came before Start"))),
+        Err(_) => return Ok(()),
+    };
+    live(config, store, &published, &host, &messages)
+}
+
+/// The host's messages, read on a thread of their own; the channel closes with the socket.
+fn read_messages(mut socket: UnixStream) -> Result<mpsc::Receiver<ToVmm>, Error> {
+    let (sender, receiver) = mpsc::channel();
+    let read = move || {
+        let mut buffer = Vec::new();
+        loop {
+            match read_frame::<ToVmm>(&mut socket, &mut buffer) {
+                Ok(Some(message)) => {
+                    if sender.send(message).is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => return,
+                Err(error) => return tracing::error!("{error}"),
+            }
+        }
+    };
+    thread::Builder::new().name("control".into()).spawn(read).map_err(Error::system("starting the control thread"))?;
+    Ok(receiver)
+}
+
+fn live(
+    config: GuestConfig,
+    store: OwnedFd,
+    published: &OwnedFd,
+    host: &Host,
+    messages: &mpsc::Receiver<ToVmm>,
+) -> Result<(), Error> {
+    let failures = Failures::default();
+    let (to_host, lost) = (host.clone(), failures.clone());
+    let send = move |request: MergeRequest| {
+        if let Err(error) = to_host.send(&ToHost::Merge(request)) {
+            lost.report(error.to_string());
+        }
+    };
+    let built = Machine::build(config, store, published, failures.clone(), send);
+    let mut machine = match built {
+        Ok(machine) => machine,
+        Err(error) => {
+            let result = Err(error.to_string());
+            return host.send(&ToHost::Finished { result, status: Box::default() });
+        }
+    };
+    host.send(&ToHost::Ready)?;
+
+    let (mut next_status, mut next_statistics) = (Instant::now(), Instant::now() + STATISTICS_INTERVAL);
+    let result = loop {
+        match messages.recv_timeout(TICK) {
+            Ok(message) => obey(&machine, message)?,
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            // The host is gone: nobody will ask for this guest again.
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Err(Error::Control("the host closed it".into())),
+        }
+        machine.tick();
+        if let Some(reason) = failures.first() {
+            machine.kill();
+            break Err(reason);
+        }
+        if machine.has_ended() {
+            break machine.verdict();
+        }
+        let now = Instant::now();
+        if now >= next_status {
+            next_status = now + STATUS_INTERVAL;
+            host.send(&ToHost::Status(Box::new(machine.status())))?;
+        }
+        if now >= next_statistics {
+            next_statistics = now + STATISTICS_INTERVAL;
+            machine.request_statistics();
+        }
+    };
+    host.send(&ToHost::Finished { result, status: Box::new(machine.status()) })?;
+    // A vCPU or device thread may wait for a page that will never come; the process takes them with it.
+    if failures.first().is_some() {
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+fn obey(machine: &Machine, message: ToVmm) -> Result<(), Error> {
+    match message {
+        ToVmm::Start(_) => return Err(Error::Control("Start came twice".into())),
+        ToVmm::Run | ToVmm::Resume => machine.resume(),
+        ToVmm::Allocate { allocation_bytes, balloon_bytes } => machine.allocate(allocation_bytes, balloon_bytes),
+        ToVmm::Pause => machine.pause(PAUSE_TIMEOUT)?,
+        ToVmm::Merge(answer) => machine.merge(answer),
+        ToVmm::Stop => machine.stop_guest(),
+    }
+    Ok(())
+}

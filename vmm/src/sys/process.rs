@@ -1,0 +1,28 @@
+//! This process among others: its signals, its end, its memory as the kernel counts it.
+
+use std::{fs, io};
+
+use nix::sys::{
+    prctl,
+    signal::{SigHandler, Signal, signal},
+};
+
+/// Has the kernel end this process when the host process ends, however that comes.
+pub fn die_with_parent() -> io::Result<()> {
+    Ok(prctl::set_pdeathsig(Signal::SIGKILL)?)
+}
+
+/// Leaves Ctrl-C to the host process, which asks its guests to stop.
+pub fn ignore_interrupts() -> io::Result<()> {
+    // SAFETY: ignoring a signal runs no code.
+    unsafe { signal(Signal::SIGINT, SigHandler::SigIgn) }?;
+    Ok(())
+}
+
+/// Anonymous memory of this process, bytes: `RssAnon` of `/proc/self/status` (`Documentation/filesystems/proc.rst`).
+/// 0 where the kernel does not say.
+pub fn anonymous_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kib = status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix("kB")?.trim().parse().ok());
+    kib.unwrap_or(0u64) * 1024
+}
