@@ -1,7 +1,7 @@
 //! What the guests really cost, measured from outside: by the kernel's books, not by ours.
 //!
 //! Used memory is the sum of `Pss_Anon` over the VMM processes (`smaps_rollup`: private guest pages, pools, tables, heap) plus the
-//! blocks that the frame store has allocated (`fstat`). Walking the page tables of one VMM takes the kernel some milliseconds,
+//! blocks that the frame store has allocated (`fstat`). Walking the page tables of one VMM takes the kernel 1 to 10 ms,
 //! so the processes are not read at the same instant; a sample therefore holds the ledger: between its first and its last
 //! process no memory is granted from one guest to another, and none is counted twice.
 //!

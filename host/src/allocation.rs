@@ -15,10 +15,10 @@ use crate::error::Error;
 use crate::guest::{Grant, View};
 use crate::preflight::PlannedGuest;
 
-/// Share of the budget that stays unpromised: the table's account and the kernel's differ by at most 2 %, the table being
-/// below where a VMM's heap grows between two of its own measurements.
+/// Share of the budget that stays unpromised: the table's account and the kernel's may differ by up to 2 %; an estimate,
+/// to be replaced by what the whole-system test finds.
 const MARGIN_DIVISOR: u64 = 64;
-/// What a VMM costs before its first status says so, bytes: code, heap and stacks (3 MiB measured), ...
+/// What a VMM costs before its first status says so, bytes: code, heap and stacks (an estimate), ...
 const OVERHEAD_BASE_BYTES: u64 = 4 << 20;
 /// ... and per guest page: the page-state table's entry, the scanner's hash and flags.
 const OVERHEAD_BYTES_PER_PAGE: u64 = 16;

@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use crate::bytes::ByteCount;
 
-/// Areas of a VMM's address space that are not aliases: its stacks, libraries and heap (about 100 measured), with room to grow.
+/// Areas of a VMM's address space that are not aliases: its stacks, libraries and heap. An estimate with room to grow.
 const VMA_RESERVE: u32 = 1024;
-/// Fewest areas that aliases are worth running with: 4096 alias runs, what three real Linux guests of 64 MiB need.
+/// Fewest areas that aliases are worth running with: 4096 alias runs. An estimate.
 const VMA_BUDGET_MIN: u32 = 8192;
 
 /// One prerequisite and how it stands.

@@ -36,7 +36,7 @@ const START_GRACE: Duration = Duration::from_secs(120);
 const STOP_GRACE: Duration = Duration::from_secs(420);
 /// The same after Ctrl-C: somebody waits.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(5);
-/// How long killed processes may take to be reaped; a terabyte is freed in a minute.
+/// How long killed processes may take to be reaped; an estimate for large guests.
 const KILL_GRACE: Duration = Duration::from_secs(60);
 
 /// Runs guests as asked for, showing how it goes; an error means that nothing was started.

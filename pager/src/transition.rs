@@ -23,7 +23,7 @@
 //! **Invariant:** a credit is taken before step 4 of whatever makes a page private.
 //! **Invariant:** no transition waits for a lock while it holds one, a fault never waits at all.
 
-use std::io;
+use std::{collections::BTreeSet, io};
 
 use crate::{
     credit::Credits,
@@ -58,6 +58,12 @@ pub enum Error {
         gfn: Gfn,
         /// The kernel's word.
         source: io::Error,
+    },
+    /// a page that nothing but its own copy backs is gone
+    #[error("private page {:#x} of the guest is gone: somebody else changed its mapping", gfn.0)]
+    Lost {
+        /// Which page.
+        gfn: Gfn,
     },
     /// a compressed page does not decompress
     #[error("compressed copy of page {:#x} in slot {slot:#x} is damaged", gfn.0)]
@@ -145,12 +151,15 @@ impl<M: Mapping> Pages<M> {
         let failed = |action| move |source| Error::Kernel { action, gfn, source };
         let result = match entry.state() {
             // Served by somebody else between the fault and now, or protected for a transition that came to nothing.
-            State::Private => self.mapping.unprotect(gfn.run()).map(|()| Some(entry)).map_err(failed("unprotecting")),
+            State::Private => match self.mapping.mapped(gfn) {
+                Ok(Mapped::Absent) => Err(Error::Lost { gfn }),
+                _ => self.mapping.unprotect(gfn.run()).map(|()| Some(entry)).map_err(failed("unprotecting")),
+            },
             State::Shared if !write => {
                 self.mapping.map_placed(gfn.run()).map(|()| Some(entry)).map_err(failed("mapping the frame of"))
             }
             State::Shared => self.break_share(gfn, entry).map_err(failed("breaking the share of")),
-            State::Zero | State::Ballooned => self.fill_zero(gfn, entry, write).map_err(failed("zeroing")),
+            State::Zero | State::Ballooned => self.fill_zero(gfn, entry).map_err(failed("zeroing")),
             State::Compressed | State::Swapped => self.promote(gfn, entry, buffer),
         };
         match result {
@@ -185,19 +194,18 @@ impl<M: Mapping> Pages<M> {
     }
 
     /// A first touch: the zero page for it, and for untouched neighbours while credits last.
-    fn fill_zero(&self, gfn: Gfn, entry: Entry, write: bool) -> io::Result<Option<Entry>> {
-        if entry.open() {
-            // Mapped already; a reader of an open page cannot fault, so this one came before the mapping did.
-            return Ok(Some(entry));
-        }
-        if !self.credits.take(1) {
+    ///
+    /// The page is open from now on, even if this touch is a write: the kernel's copy comes only when the thread tries again,
+    /// and until then a hole punched in the store at the page's placement takes the zero page away once more.
+    fn fill_zero(&self, gfn: Gfn, entry: Entry) -> io::Result<Option<Entry>> {
+        if !entry.open() && !self.credits.take(1) {
             return Ok(None);
         }
         self.mapping.zero(gfn.run())?;
-        if entry.state() == State::Zero && !entry.touched() {
+        if entry == Entry::UNTOUCHED {
             self.zero_around(gfn)?;
         }
-        Ok(Some(if write { Entry::private_hot() } else { Entry::zero_open() }))
+        Ok(Some(Entry::zero_open()))
     }
 
     fn zero_around(&self, gfn: Gfn) -> io::Result<()> {
@@ -485,11 +493,11 @@ impl<M: Mapping> Pages<M> {
         for run in runs(open).flat_map(pieces) {
             for run in runs(run.gfns().filter(|&gfn| self.lock_if(gfn, Entry::open).is_some())) {
                 let kernel = |source| Error::Kernel { action: "closing", gfn: run.first, source };
-                let mut written = Vec::new();
-                let looked = self.mapping.protect(run).and_then(|()| {
-                    self.mapping.anonymous(run, &mut |run| written.extend(run.gfns()))
-                });
-                for run in runs(run.gfns().filter(|gfn| looked.is_ok() && written.binary_search(gfn).is_err())) {
+                let mut written = BTreeSet::new();
+                // Twice: what the guest writes until it is protected, and what the host swaps out once it is.
+                let mut look = || self.mapping.anonymous(run, &mut |run| written.extend(run.gfns()));
+                let looked = look().and_then(|()| self.mapping.protect(run)).and_then(|()| look());
+                for run in runs(run.gfns().filter(|gfn| looked.is_ok() && !written.contains(gfn))) {
                     let dropped = self.mapping.discard(run);
                     let new = if dropped.is_ok() { Entry::UNTOUCHED } else { Entry::zero_open() };
                     run.gfns().for_each(|gfn| self.unlock(gfn, Entry::zero_open(), new));
@@ -511,16 +519,25 @@ impl<M: Mapping> Pages<M> {
         if self.table.open() == 0 {
             return Ok(());
         }
+        let looking = |source| Error::Kernel { action: "looking at", gfn: Gfn(0), source };
+        let mut candidates = Vec::new();
         let whole = Run { first: Gfn(0), count: self.table.pages() };
-        let mut note = |run: Run| {
-            for gfn in run.gfns() {
-                // What was seen stays true: only we, under the lock, make an anonymous page anything else.
-                if self.table.peek(gfn).open() && let Some(entry) = self.lock_if(gfn, Entry::open) {
-                    self.unlock(gfn, entry, Entry::private());
+        let mut note = |run: Run| candidates.extend(runs(run.gfns().filter(|&gfn| self.table.peek(gfn).open())));
+        self.mapping.anonymous(whole, &mut note).map_err(looking)?;
+        for run in candidates {
+            // Since it was seen, the page may have been given up and zeroed again: only under the lock does a look count.
+            for run in runs(run.gfns().filter(|&gfn| self.lock_if(gfn, Entry::open).is_some())) {
+                let mut written = Vec::new();
+                let looked = self.mapping.anonymous(run, &mut |run| written.extend(run.gfns()));
+                for gfn in run.gfns() {
+                    let is_written = written.binary_search(&gfn).is_ok();
+                    let new = if is_written { Entry::private() } else { Entry::zero_open() };
+                    self.unlock(gfn, Entry::zero_open(), new);
                 }
+                looked.map_err(looking)?;
             }
-        };
-        self.mapping.anonymous(whole, &mut note).map_err(|source| Error::Kernel { action: "looking at", gfn: Gfn(0), source })
+        }
+        Ok(())
     }
 
     /// Copies out each private page of the run that is not in motion, for `visit`.

@@ -2,11 +2,14 @@
 
 use std::{fs::File, io, os::fd::AsRawFd};
 
+/// The page is not write-protected.
+const PAGE_IS_WRITTEN: u64 = 1 << 1;
 /// The page is mapped from a file, or absent and its address belongs to one.
 const PAGE_IS_FILE: u64 = 1 << 2;
 /// The page is present.
 const PAGE_IS_PRESENT: u64 = 1 << 3;
-/// The page is in the host's own swap.
+/// The page is in the host's own swap, *or* absent with a mark that it was write-protected (a uffd-wp pte marker); only the
+/// former can be `PAGE_IS_WRITTEN` as well.
 const PAGE_IS_SWAPPED: u64 = 1 << 4;
 /// The page is the zero page.
 const PAGE_IS_PFNZERO: u64 = 1 << 5;
@@ -44,10 +47,11 @@ nix::ioctl_readwrite!(pagemap_scan, b'f', 16, PmScanArg);
 /// Regions one call returns at most; more cost more calls, not more memory.
 const REGIONS: usize = 256;
 
-/// Whether a region is anonymous memory of this process, here or swapped out by the host.
+/// Whether a region is anonymous memory of this process, here or swapped out by the host unprotected.
 pub fn is_anonymous(categories: u64) -> bool {
-    categories & PAGE_IS_PFNZERO == 0
-        && (categories & (PAGE_IS_PRESENT | PAGE_IS_FILE) == PAGE_IS_PRESENT || categories & PAGE_IS_SWAPPED != 0)
+    const HERE: u64 = PAGE_IS_PRESENT | PAGE_IS_FILE | PAGE_IS_PFNZERO;
+    const SWAPPED: u64 = PAGE_IS_SWAPPED | PAGE_IS_WRITTEN;
+    categories & HERE == PAGE_IS_PRESENT || categories & SWAPPED == SWAPPED
 }
 
 /// Whether a region is the zero page.
@@ -57,7 +61,7 @@ pub fn is_zero_page(categories: u64) -> bool {
 
 /// Whether a region is there at all.
 pub fn is_present(categories: u64) -> bool {
-    categories & (PAGE_IS_PRESENT | PAGE_IS_SWAPPED) != 0
+    categories & PAGE_IS_PRESENT != 0
 }
 
 /// `/proc/self/pagemap`.
@@ -69,7 +73,7 @@ impl Pagemap {
         File::open("/proc/self/pagemap").map(Pagemap)
     }
 
-    /// Calls `found` with every region in `start..end` that is present or swapped, in ascending order.
+    /// Calls `found` with every region in `start..end` that is present, swapped or marked, in ascending order.
     pub fn scan(&self, start: u64, end: u64, found: &mut dyn FnMut(PageRegion)) -> io::Result<()> {
         let mut regions = [PageRegion::default(); REGIONS];
         let mut at = start;
@@ -81,7 +85,7 @@ impl Pagemap {
                 vec: regions.as_mut_ptr() as u64,
                 vec_len: REGIONS as u64,
                 category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-                return_mask: PAGE_IS_FILE | PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_PFNZERO,
+                return_mask: PAGE_IS_WRITTEN | PAGE_IS_FILE | PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_PFNZERO,
                 ..PmScanArg::default()
             };
             // SAFETY: `arg` is the structure the ioctl takes, its `vec` holds `vec_len` regions for the kernel to write.
