@@ -95,6 +95,8 @@ pub struct GuestConfig {
     pub store_frames: u32,
     /// Secret of the sharing domain that keys the content hashes.
     pub hash_secret: u64,
+    /// Most CPU the scanner may use, as a share of one.
+    pub scanner_cpu_share: f64,
     /// Allocation to start with, bytes.
     pub allocation_bytes: u64,
     /// Balloon to start with, bytes: what the guest is asked for before it runs.

@@ -79,8 +79,9 @@ pub enum Failure {
     Kernel(#[from] io::Error),
     /// out of memory
     #[error(
-        "out of memory: a fault found no page for {waited:?}: the allocation of {allocation_bytes} B is full and none of the \
-         guest's {private} private pages can be evicted ({incompressible} tries found pages incompressible)"
+        "out of memory: a fault found no page for {waited:?}, and nothing more can be evicted: the allocation of \
+         {allocation_bytes} B is full with {private} private and {open} open pages, a pool of {pool_bytes} B and an overhead of \
+         {overhead_bytes} B ({incompressible} tries found pages incompressible); a larger budget, fewer guests or a balloon help"
     )]
     Starved {
         /// How long the fault waited.
@@ -89,6 +90,12 @@ pub enum Failure {
         allocation_bytes: u64,
         /// Private pages.
         private: u64,
+        /// Open pages.
+        open: u64,
+        /// The compressed pool, bytes.
+        pool_bytes: u64,
+        /// What is neither guest pages nor pool, bytes.
+        overhead_bytes: u64,
         /// Failed tries to compress.
         incompressible: u64,
     },
@@ -137,7 +144,9 @@ impl GuestMemory {
                 table: PageTable::new(config.pages),
                 credits: Credits::new(config.allocation_bytes, config.overhead_bytes),
                 references: References::new(frames),
-                pool: crate::sync::Mutex::new(Pool::new(Box::new(MmapArena::new(arena_bytes).map_err(io::Error::from)?))),
+                pool: crate::sync::Mutex::new(Pool::new(Box::new(
+                    MmapArena::new(arena_bytes).map_err(io::Error::from)?,
+                ))),
                 mapping: Ram::new(config.pages, store)?,
                 counters: Counters::default(),
                 vma_budget: config.vma_budget,
@@ -153,7 +162,8 @@ impl GuestMemory {
             on_failure,
         });
         let mut threads = Threads { memory: memory.clone(), threads: Vec::new() };
-        for (name, body) in [("fault", GuestMemory::serve_faults as fn(&_) -> _), ("evictor", GuestMemory::run_evictor)] {
+        for (name, body) in [("fault", GuestMemory::serve_faults as fn(&_) -> _), ("evictor", GuestMemory::run_evictor)]
+        {
             let memory = memory.clone();
             let run = move || {
                 if let Err(failure) = body(&memory) {
@@ -204,6 +214,9 @@ impl GuestMemory {
             waited: since.elapsed(),
             allocation_bytes: self.pages.credits.allocation_bytes(),
             private: self.pages.table.counts().private,
+            open: self.pages.table.open(),
+            pool_bytes: lock(&self.pages.pool).bytes(),
+            overhead_bytes: self.pages.credits.overhead_bytes(),
             incompressible: self.pages.counters.incompressible.load(Ordering::Relaxed),
         }
     }
@@ -257,11 +270,19 @@ impl GuestMemory {
         if served == Served::NoCredit {
             return Ok(false);
         }
-        let tids = self.vcpu_tids.lock().unwrap_or_else(PoisonError::into_inner);
-        let stalled = tids.contains(&waiting.event.tid);
-        drop(tids);
-        self.pages.counters.fault_served(waiting.since.elapsed(), stalled);
+        self.pages.counters.fault_served(waiting.since.elapsed(), self.is_vcpu(waiting.event.tid));
         Ok(true)
+    }
+
+    fn is_vcpu(&self, tid: i32) -> bool {
+        self.vcpu_tids.lock().unwrap_or_else(PoisonError::into_inner).contains(&tid)
+    }
+
+    /// Time that vCPUs have spent so far in faults that still wait: it counts as stall before it is over, or a guest that
+    /// gets no memory at all would look as if it needed none.
+    fn waiting_stall(&self) -> Duration {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.iter().filter(|waiting| self.is_vcpu(waiting.event.tid)).map(|waiting| waiting.since.elapsed()).sum()
     }
 
     fn run_evictor(&self) -> Result<(), Failure> {
@@ -349,7 +370,7 @@ impl GuestMemory {
             fault_latency: counters.latency(),
             fault_ns_total: load(&counters.fault_ns),
             fault_ns_max: load(&counters.fault_ns_max),
-            stall_ns_total: load(&counters.stall_ns),
+            stall_ns_total: load(&counters.stall_ns) + self.waiting_stall().as_nanos() as u64,
             faults_without_credit_total: load(&counters.faults_without_credit),
             evictions_total: load(&counters.evictions),
             promotions_total: load(&counters.promotions),

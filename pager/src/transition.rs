@@ -277,7 +277,8 @@ impl<M: Mapping> Pages<M> {
 
     /// Shares private pages with equal frames: page `first + i` with frame `frame + i`.
     pub fn share(&self, first: Gfn, frame: Frame, count: u32) -> Result<Shared, Error> {
-        let count = count.min(self.table.pages().saturating_sub(first.0)).min(self.references.count().saturating_sub(frame.0));
+        let count =
+            count.min(self.table.pages().saturating_sub(first.0)).min(self.references.count().saturating_sub(frame.0));
         let mut outcome = Shared::default();
         let private = self.lock_private(Run { first, count });
         outcome.not_private = count - private.len() as u32;
@@ -419,7 +420,8 @@ impl<M: Mapping> Pages<M> {
         self.mapping.read(gfn, &mut page);
         let era = self.counters.era();
         if let Some(pattern) = filled_with(&page) {
-            let entry = if pattern == 0 { Entry::zero_touched() } else { Entry::compressed(FILLED | u64::from(pattern), era) };
+            let entry =
+                if pattern == 0 { Entry::zero_touched() } else { Entry::compressed(FILLED | u64::from(pattern), era) };
             return Some(entry);
         }
         let mut compressed = [0; lz4_flex::block::get_maximum_output_size(PAGE_BYTES)];
@@ -452,7 +454,8 @@ impl<M: Mapping> Pages<M> {
     fn give_up(&self, run: Run, into: fn(Entry) -> Entry) -> Result<(), Error> {
         for run in pieces(self.clip(run)) {
             let entries: Vec<_> = run.gfns().map(|gfn| (gfn, self.table.lock(gfn))).collect();
-            let backed = entries.iter().filter(|(_, entry)| entry.state() != State::Ballooned && *entry != Entry::UNTOUCHED);
+            let backed =
+                entries.iter().filter(|(_, entry)| entry.state() != State::Ballooned && *entry != Entry::UNTOUCHED);
             let mut error = None;
             for run in runs(backed.map(|&(gfn, _)| gfn)) {
                 error = error.or(self.mapping.discard(run).err());

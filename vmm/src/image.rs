@@ -12,7 +12,11 @@ fn open(path: &Path) -> Result<File, Error> {
 }
 
 /// Calls `page` with every page of the file, in order, at most `pages` of them.
-fn each_page<E: From<Error>>(path: &Path, pages: u32, mut page: impl FnMut(u32, &PageBytes) -> Result<(), E>) -> Result<u32, E> {
+fn each_page<E: From<Error>>(
+    path: &Path,
+    pages: u32,
+    mut page: impl FnMut(u32, &PageBytes) -> Result<(), E>,
+) -> Result<u32, E> {
     let mut file = open(path)?;
     let mut bytes = [0; PAGE_BYTES];
     for number in 0..pages {
@@ -24,7 +28,8 @@ fn each_page<E: From<Error>>(path: &Path, pages: u32, mut page: impl FnMut(u32, 
 
 /// Fills RAM from the image; pages of zeros stay untouched.
 pub fn load(path: &Path, memory: &GuestMemory, pages: u32) -> Result<(), Error> {
-    let in_file = open(path)?.metadata().map_err(|source| Error::Ram { path: path.to_owned(), source })?.len() / PAGE_BYTES as u64;
+    let in_file = open(path)?.metadata().map_err(|source| Error::Ram { path: path.to_owned(), source })?.len()
+        / PAGE_BYTES as u64;
     each_page(path, pages.min(in_file as u32), |number, bytes| {
         if *bytes == [0; PAGE_BYTES] { Ok(()) } else { memory.populate(Gfn(number), bytes).map_err(Error::Memory) }
     })
@@ -33,7 +38,8 @@ pub fn load(path: &Path, memory: &GuestMemory, pages: u32) -> Result<(), Error> 
 
 /// Reads all of RAM as the guest would, and compares it with the image. How many pages there were.
 pub fn compare(path: &Path, memory: &GuestMemoryMmap<()>) -> Result<u64, String> {
-    let in_file = open(path).and_then(|file| file.metadata().map_err(|source| Error::Ram { path: path.to_owned(), source }));
+    let in_file =
+        open(path).and_then(|file| file.metadata().map_err(|source| Error::Ram { path: path.to_owned(), source }));
     let pages = in_file.map_err(|error| error.to_string())?.len() / PAGE_BYTES as u64;
     let mut different = Vec::new();
     let compared = each_page(path, pages as u32, |number, expected| {
@@ -48,6 +54,8 @@ pub fn compare(path: &Path, memory: &GuestMemoryMmap<()>) -> Result<u64, String>
     .map_err(|error| error.to_string())?;
     match different.first() {
         None => Ok(u64::from(compared)),
-        Some(first) => Err(format!("{} pages differ from {}, the first at {first:#x}", different.len(), path.display())),
+        Some(first) => {
+            Err(format!("{} pages differ from {}, the first at {first:#x}", different.len(), path.display()))
+        }
     }
 }

@@ -110,8 +110,10 @@ impl Machine {
         failures: Failures,
         send: impl FnMut(MergeRequest) + Send + 'static,
     ) -> Result<Machine, Error> {
-        let pages = u32::try_from(config.memory_bytes / PAGE_BYTES as u64).map_err(|_| Error::RamSize(config.memory_bytes))?;
-        let store = StoreView::new(store, published, config.store_frames).map_err(Error::system("mapping the frame store"))?;
+        let pages =
+            u32::try_from(config.memory_bytes / PAGE_BYTES as u64).map_err(|_| Error::RamSize(config.memory_bytes))?;
+        let store =
+            StoreView::new(store, published, config.store_frames).map_err(Error::system("mapping the frame store"))?;
         let pager_config = pager::Config {
             pages,
             allocation_bytes: config.allocation_bytes,
@@ -155,8 +157,10 @@ impl Machine {
             None => (None, Vcpus::hosted(ram, board.clone())?),
         };
         memory.set_vcpu_tids(vcpus.thread_ids());
-        let device_thread = balloon.as_ref().map(|(balloon, events)| spawn_devices(balloon, events, vm.as_ref())).transpose()?;
-        let scanner = config.levers.dedup.then(|| ScannerThread::spawn(guest_pages, config.hash_secret, send)).transpose()?;
+        let device_thread =
+            balloon.as_ref().map(|(balloon, events)| spawn_devices(balloon, events, vm.as_ref())).transpose()?;
+        let scanner = ScannerConfig { cpu_share: config.scanner_cpu_share, ..ScannerConfig::new(config.hash_secret) };
+        let scanner = config.levers.dedup.then(|| ScannerThread::spawn(guest_pages, scanner, send)).transpose()?;
         let machine = Machine {
             start: Instant::now(),
             memory,
@@ -217,7 +221,9 @@ impl Machine {
         let codes = self.vcpus.take().map_or(Ok(Vec::new()), Vcpus::join).map_err(|error| error.to_string())?;
         if let Some(vcpu) = codes.iter().position(|&code| code != 0) {
             return Err(match self.workload_status() {
-                WorkloadStatus { pages_corrupt_total: 0, .. } => format!("vcpu {vcpu} exited with code {}", codes[vcpu]),
+                WorkloadStatus { pages_corrupt_total: 0, .. } => {
+                    format!("vcpu {vcpu} exited with code {}", codes[vcpu])
+                }
                 status => format!(
                     "{} corrupt pages, the first at {:#x}",
                     status.pages_corrupt_total, status.first_corrupt_gpa
@@ -316,10 +322,10 @@ impl Drop for Machine {
 impl ScannerThread {
     fn spawn(
         pages: GuestPages,
-        hash_secret: u64,
+        config: ScannerConfig,
         send: impl FnMut(MergeRequest) + Send + 'static,
     ) -> Result<ScannerThread, Error> {
-        let scanner = Scanner::new(Arc::new(pages), ScannerConfig::new(hash_secret));
+        let scanner = Scanner::new(Arc::new(pages), config);
         let (handle, stop) = (scanner.handle(), Arc::new(AtomicBool::new(false)));
         let stopping = stop.clone();
         let thread = thread::Builder::new()

@@ -61,7 +61,8 @@ pub fn run_process() -> ExitCode {
 fn run() -> Result<(), Error> {
     sys::die_with_parent().map_err(Error::system("asking to end with the host process"))?;
     sys::ignore_interrupts().map_err(Error::system("ignoring interrupts"))?;
-    let inherit = |fd| inherited::take(fd).map_err(Error::system("taking over a descriptor (this command is the host's to run)"));
+    let inherit =
+        |fd| inherited::take(fd).map_err(Error::system("taking over a descriptor (this command is the host's to run)"));
     let (socket, store, published) = (inherit(CONTROL_FD)?, inherit(STORE_FD)?, inherit(PUBLISHED_FD)?);
     let socket = UnixStream::from(socket);
     let host = Host(Arc::new(Mutex::new(socket.try_clone().map_err(Error::system("copying the control socket"))?)));

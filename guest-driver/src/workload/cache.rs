@@ -55,6 +55,14 @@ impl Cache {
         }
     }
 
+    /// Reads the next `pages` pages of the files, in order, and begins anew at their end.
+    pub fn read_on<M: Machine>(&mut self, cpu: &mut Cpu<'_, M>, pages: u32) {
+        for _ in 0..pages.min(self.places.capacity()) {
+            self.read(cpu, self.next);
+            self.next = (self.next + 1) % self.places.capacity();
+        }
+    }
+
     fn identity<M: Machine>(&self, cpu: &Cpu<'_, M>, index: u32) -> Identity {
         if index < self.places.capacity() / 2 {
             return common_identity(cpu, space::CACHE, index);
@@ -78,8 +86,7 @@ impl<M: Machine> Work<M> for Cache {
         }
         // Half of the reads go through the files in order, half go back to popular pages.
         for _ in 0..STEP_PAGES / 2 {
-            self.read(cpu, self.next);
-            self.next = (self.next + 1) % pages;
+            self.read_on(cpu, 1);
             let popular = cpu.rng.zipf_below(pages);
             self.read(cpu, popular);
         }

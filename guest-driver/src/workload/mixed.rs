@@ -25,6 +25,11 @@ const PHASE_MS: u64 = 3000;
 const PHASES: u64 = 7;
 /// Operations on the popular set in each step.
 const STEP_TOUCHES: u32 = 16;
+/// Files are read a little in every phase, so that, as under any operating system, the page cache comes to fill what nothing
+/// else needs: memory a balloon can have without a loss.
+const STEP_FILE_PAGES: u32 = 2;
+/// The files, in thousandths of RAM.
+const FILES_PERMILLE: u32 = 400;
 
 #[derive(Debug)]
 enum Phase {
@@ -54,7 +59,7 @@ impl Mixed {
         let common = Common::build(cpu, 300);
         let mut zipf = Zipf::new(cpu, 200);
         zipf.fill(cpu);
-        let cache = Cache::new(cpu, 150);
+        let cache = Cache::new(cpu, FILES_PERMILLE);
         let number = phase_number(cpu);
         let phase = Phase::start(cpu, number);
         Mixed { common, zipf, cache, phase, number }
@@ -112,6 +117,7 @@ impl<M: Machine> Work<M> for Mixed {
         if !matches!(self.phase, Phase::Idle(_)) {
             self.common.step(cpu);
             (0..STEP_TOUCHES).for_each(|_| self.zipf.touch(cpu));
+            self.cache.read_on(cpu, STEP_FILE_PAGES);
         }
     }
 

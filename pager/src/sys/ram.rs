@@ -47,7 +47,8 @@ impl Ram {
     /// Maps `pages` pages of guest RAM at their home offsets in the store.
     pub fn new(pages: u32, store: StoreView) -> io::Result<Ram> {
         let too_large = || io::Error::other(format!("{pages} pages of RAM over a store of {} frames", store.count()));
-        let bytes = NonZeroUsize::new(pages as usize * PAGE_BYTES).filter(|_| pages <= store.count()).ok_or_else(too_large)?;
+        let bytes =
+            NonZeroUsize::new(pages as usize * PAGE_BYTES).filter(|_| pages <= store.count()).ok_or_else(too_large)?;
         let uffd = Uffd::new()?;
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
         // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.

@@ -146,13 +146,7 @@ impl Uffd {
     /// The kernel reads `source` itself: an address that cannot be read is an error, not undefined behaviour.
     pub fn copy(&self, target: u64, source: u64, bytes: usize) -> io::Result<()> {
         advance(bytes, |done, length| {
-            let mut arg = raw::uffdio_copy {
-                dst: target + done,
-                src: source + done,
-                len: length,
-                mode: 0,
-                copy: 0,
-            };
+            let mut arg = raw::uffdio_copy { dst: target + done, src: source + done, len: length, mode: 0, copy: 0 };
             // SAFETY: `arg` is the structure the ioctl takes; the kernel writes guest pages that are absent only.
             let result = unsafe { uffdio_copy(self.0.as_raw_fd(), &raw mut arg) };
             (result, arg.copy)
