@@ -492,8 +492,7 @@ impl<M: Mapping> Pages<M> {
         if self.table.open() == 0 {
             return Ok(0);
         }
-        let open: Vec<_> = (0..self.table.pages()).map(Gfn).filter(|&gfn| self.table.peek(gfn).open()).collect();
-        for run in runs(open).flat_map(pieces) {
+        for run in self.open_runs() {
             for run in runs(run.gfns().filter(|&gfn| self.lock_if(gfn, Entry::open).is_some())) {
                 let kernel = |source| Error::Kernel { action: "closing", gfn: run.first, source };
                 let mut written = BTreeSet::new();
@@ -522,13 +521,7 @@ impl<M: Mapping> Pages<M> {
         if self.table.open() == 0 {
             return Ok(());
         }
-        let looking = |source| Error::Kernel { action: "looking at", gfn: Gfn(0), source };
-        let mut candidates = Vec::new();
-        let whole = Run { first: Gfn(0), count: self.table.pages() };
-        let mut note = |run: Run| candidates.extend(runs(run.gfns().filter(|&gfn| self.table.peek(gfn).open())));
-        self.mapping.anonymous(whole, &mut note).map_err(looking)?;
-        for run in candidates {
-            // Since it was seen, the page may have been given up and zeroed again: only under the lock does a look count.
+        for run in self.open_runs() {
             for run in runs(run.gfns().filter(|&gfn| self.lock_if(gfn, Entry::open).is_some())) {
                 let mut written = Vec::new();
                 let looked = self.mapping.anonymous(run, &mut |run| written.extend(run.gfns()));
@@ -537,10 +530,16 @@ impl<M: Mapping> Pages<M> {
                     let new = if is_written { Entry::private() } else { Entry::zero_open() };
                     self.unlock(gfn, Entry::zero_open(), new);
                 }
-                looked.map_err(looking)?;
+                looked.map_err(|source| Error::Kernel { action: "looking at", gfn: run.first, source })?;
             }
         }
         Ok(())
+    }
+
+    /// Runs of pages that are open at this moment, or were just now.
+    fn open_runs(&self) -> Vec<Run> {
+        let open = (0..self.table.pages()).map(Gfn).filter(|&gfn| self.table.peek(gfn).open());
+        runs(open).flat_map(pieces).collect()
     }
 
     /// Copies out each private page of the run that is not in motion, for `visit`.
