@@ -12,14 +12,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::time::{ClockId, clock_gettime};
 use tokio::sync::Mutex;
 
 use crate::fleet::Fleet;
 
 /// Shortest time between two samples.
 const INTERVAL_MIN: Duration = Duration::from_millis(250);
-/// A sample may take at most this part of the time: 2 % of one CPU.
-const COST_DIVISOR: u32 = 50;
+/// Sampling may take at most this part of one CPU's time: 5 %.
+const CPU_DIVISOR: u32 = 20;
+/// Between two samples the ledger is free for this many times as long as a sample held it, however slow the machine is.
+const REST_FACTOR: u32 = 3;
 
 /// Used memory, now and at most.
 #[derive(Debug, Default)]
@@ -41,30 +44,30 @@ impl Meter {
         self.peak_used_bytes.load(Ordering::Relaxed)
     }
 
-    /// Measures now; returns how long that took.
+    /// Measures now; returns how long to wait before the next time.
     pub async fn sample(self: &Arc<Self>, fleet: &Arc<Fleet>) -> Duration {
         let held = self.ledger.lock().await;
         let reading = Arc::clone(fleet);
         let measured = tokio::task::spawn_blocking(move || {
-            let begun = Instant::now();
-            (used_bytes(&reading), begun.elapsed())
+            let (begun, cpu_begun) = (Instant::now(), thread_cpu_time());
+            (used_bytes(&reading), begun.elapsed(), thread_cpu_time().saturating_sub(cpu_begun))
         });
         // A reader that panicked leaves the last sample standing.
-        let Ok((used_bytes, took)) = measured.await else { return INTERVAL_MIN };
+        let Ok((used_bytes, took, cpu)) = measured.await else { return INTERVAL_MIN };
         drop(held);
         self.used_bytes.store(used_bytes, Ordering::Relaxed);
         self.peak_used_bytes.fetch_max(used_bytes, Ordering::Relaxed);
         let living = fleet.views().into_iter().filter(|view| !view.has_ended());
         let table_bytes = living.map(|view| view.status.pager.resident_bytes).sum::<u64>() + fleet.frames_bytes();
-        tracing::trace!(used_bytes, table_bytes, ?took, "used memory");
-        took
+        tracing::trace!(used_bytes, table_bytes, ?took, ?cpu, "used memory");
+        INTERVAL_MIN.max(cpu * CPU_DIVISOR).max(took * REST_FACTOR)
     }
 
     /// Measures for ever, as often as is cheap.
     pub async fn keep_sampling(self: Arc<Self>, fleet: Arc<Fleet>) {
         loop {
-            let took = self.sample(&fleet).await;
-            tokio::time::sleep(INTERVAL_MIN.max(took * COST_DIVISOR)).await;
+            let pause = self.sample(&fleet).await;
+            tokio::time::sleep(pause).await;
         }
     }
 }
@@ -80,6 +83,12 @@ fn anonymous_bytes(pid: u32) -> Option<u64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let kib = rollup.lines().find_map(|line| line.strip_prefix("Pss_Anon:"))?;
     Some(kib.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+}
+
+/// CPU time of the calling thread: unlike the clock on the wall, it does not grow while others have the CPU.
+fn thread_cpu_time() -> Duration {
+    // The clock exists on every Linux; without it samples would only come as often as they may.
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 #[cfg(test)]

@@ -22,6 +22,9 @@ const MARGIN_DIVISOR: u64 = 64;
 const OVERHEAD_BASE_BYTES: u64 = 4 << 20;
 /// ... and per guest page: the page-state table's entry, the scanner's hash and flags.
 const OVERHEAD_BYTES_PER_PAGE: u64 = 16;
+/// What a pager keeps for itself of an allocation, bytes: the credits in hand and the evictor's reserve (224 pages), rounded up. Without it the
+/// balloon would leave a guest the last page of its allocation, which a guest whose pages do not compress would wait for in vain.
+const PAGER_RESERVE_BYTES: u64 = 1 << 20;
 /// Least headroom of a frame store, bytes: sixteen full messages of published pages.
 const HEADROOM_BYTES_MIN: u64 = 4 << 20;
 /// Most headroom, as a share of the budget: 24 MiB of 768, or 240 MiB published a second.
@@ -183,7 +186,10 @@ fn guest(config: &Config, view: &View, rates: &Rates) -> policy::Guest {
         stall_ratio: rates.stall_ratio,
         refaults_per_second: rates.refaults_per_second,
     };
-    let overhead_bytes = if pager.overhead_bytes == 0 { overhead_bytes(memory_bytes) } else { pager.overhead_bytes };
+    let overhead_bytes = match pager.overhead_bytes {
+        0 => overhead_bytes(memory_bytes),
+        measured => measured + PAGER_RESERVE_BYTES,
+    };
     policy::Guest { usage, ..policy::Guest::new(config, memory_bytes, overhead_bytes) }
 }
 

@@ -1,7 +1,7 @@
 //! One guest's memory at work: the pages, the thread that serves faults, and the thread that evicts.
 //!
 //! ```text
-//!   vCPU, device, scanner threads
+//!   vCPU and device threads
 //!        | touch an absent or protected page, block
 //!        v
 //!   userfaultfd --> fault thread --(no credit)--> waiting room --> evictor thread --> clock hand
@@ -50,7 +50,7 @@ const EVICTOR_INTERVAL: Duration = Duration::from_millis(20);
 const STARVING_INTERVAL: Duration = Duration::from_millis(2);
 /// A fault that has waited this long for a credit ends the guest: nothing can be evicted, and nobody else gave way.
 const STARVATION_LIMIT: Duration = Duration::from_secs(15);
-/// Faults that can wait for credits: more threads than a VMM has.
+/// Faults that can wait for credits, one a thread: more threads than a VMM has, so that the room never grows.
 const WAITING_MAX: usize = 128;
 
 /// What guest memory is made of.
@@ -256,12 +256,21 @@ impl GuestMemory {
         let waiting = Waiting { event, gfn, since: Instant::now() };
         if !self.try_serve(waiting, buffer)? {
             counters.faults_without_credit.fetch_add(1, Ordering::Relaxed);
-            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(waiting);
+            self.let_wait(waiting);
             self.evictor.notify_one();
         } else if self.pages.credits.available() < LOW_PAGES {
             self.evictor.notify_one();
         }
         Ok(())
+    }
+
+    /// One place a thread: one that was woken by a signal and faulted again (on the same page or another) waits once.
+    fn let_wait(&self, waiting: Waiting) {
+        let mut room = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        match room.iter_mut().find(|other| other.event.tid == waiting.event.tid) {
+            Some(other) => *other = Waiting { since: other.since, ..waiting },
+            None => room.push(waiting),
+        }
     }
 
     /// Serves a fault unless there is no credit for it.
@@ -340,7 +349,9 @@ impl GuestMemory {
                 }
                 return Ok(false);
             }
-            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(0);
+            let mut room = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            // The thread may have faulted again meanwhile; then its place is that fault's.
+            room.retain(|other| (other.event.tid, other.gfn) != (waiting.event.tid, waiting.gfn));
         }
     }
 

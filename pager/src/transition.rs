@@ -25,6 +25,8 @@
 
 use std::{collections::BTreeSet, io};
 
+use control::status::PageCounts;
+
 use crate::{
     credit::Credits,
     entry::{Entry, State},
@@ -128,6 +130,11 @@ impl<M: Mapping> Pages<M> {
     /// Pages of RAM.
     pub fn count(&self) -> u32 {
         self.table.pages()
+    }
+
+    /// Pages by state.
+    pub fn counts(&self) -> PageCounts {
+        self.table.counts()
     }
 
     /// Which frames the guest holds.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use crate::support::{Run, Turn, has_kvm};
+use crate::support::{Run, Turn};
 
 const PAGES: usize = 8192;
 const PAGE_BYTES: usize = 4096;
@@ -59,10 +59,7 @@ fn write_images(folder: &Path) -> (Vec<String>, usize) {
 
 #[test]
 fn nine_tenths_of_the_duplicates_are_merged_and_no_image_changes() {
-    let _turn = Turn::take();
-    if !has_kvm() {
-        return;
-    }
+    let Some(_turn) = Turn::take_with_kvm() else { return };
     let folder = tempfile::tempdir().unwrap();
     let (images, duplicates) = write_images(folder.path());
     assert_eq!(duplicates, PAGES);

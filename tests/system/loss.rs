@@ -2,84 +2,93 @@
 
 use nix::sys::signal::{Signal, kill};
 
-use crate::support::{MIB, Run, Turn, has_kvm, is_gone, wait_until};
+use crate::support::{Finished, MIB, Run, Turn, is_gone, wait_until};
 
-const FOUR: &str = "--guests 4 --memory 128MiB --budget 256MiB";
+const FOUR: &str = "--guests 4 --memory 128MiB --budget 200MiB";
+const RESIDENT: &str = "ballast_guest_resident_bytes";
 
 #[test]
-fn a_killed_vmm_is_named_and_its_memory_goes_to_the_others() {
-    let _turn = Turn::take();
-    if !has_kvm() {
-        return;
-    }
-    let run = Run::start(&format!("{FOUR} --duration 10s"));
+fn a_killed_vmm_is_named_and_the_others_use_its_memory() {
+    let Some(_turn) = Turn::take_with_kvm() else { return };
+    let run = Run::start(&format!("{FOUR} --duration 15s"));
     run.wait_for(4, "running");
-    std::thread::sleep(std::time::Duration::from_secs(3));
-    let before = run.metric("ballast_guest_allocation_bytes");
-    kill(run.vmms()[1], Signal::SIGKILL).unwrap();
+    run.wait_until("guests fill the budget", || run.metric(RESIDENT) > 80.0 * MIB);
+    let victim = run.vmms()[1];
+    let survivors = |family| run.metric_where(family, |labels| !labels.contains("guest1\""));
+    let before = survivors(RESIDENT);
+    let held = run.metric(RESIDENT) - before;
+    kill(victim, Signal::SIGKILL).unwrap();
     run.wait_for(1, "lost");
-    wait_until("the others get its memory", || run.metric("ballast_guest_allocation_bytes") > before * 0.9);
+    run.wait_until("the others use half of its memory", || survivors(RESIDENT) > before + held / 2.0);
     let run = run.finish();
     assert_eq!(run.status.code(), Some(1));
+    run.assert_lost_nothing();
     let first = run.summary.lines().next().unwrap();
-    assert!(first.starts_with("FAILED: guest") && first.contains("SIGKILL"), "{first}");
-    let exits: Vec<_> =
-        run.report["guests"].as_array().unwrap().iter().map(|guest| guest["exit"].as_str().unwrap()).collect();
-    assert_eq!(exits.iter().filter(|exit| **exit == "ok").count(), 3, "{exits:?}");
+    assert!(first.starts_with("FAILED: guest1 lost") && first.contains("SIGKILL"), "{first}");
+    for (number, guest) in run.guests().iter().enumerate() {
+        assert_eq!(guest["exit"] == "ok", number != 1, "{guest}");
+    }
+    assert_eq!(run.guests()[1]["pid"], victim.as_raw());
+}
+
+#[test]
+fn every_vmm_killed_at_once_ends_the_run() {
+    let Some(_turn) = Turn::take_with_kvm() else { return };
+    let run = Run::start(&format!("{FOUR} --duration 1h"));
+    run.wait_for(4, "running");
+    run.vmms().into_iter().for_each(|pid| kill(pid, Signal::SIGKILL).unwrap());
+    let run = run.finish();
+    assert_eq!(run.status.code(), Some(1));
+    assert_eq!(run.summary.lines().filter(|line| line.starts_with("FAILED: guest")).count(), 4, "{}", run.summary);
+}
+
+/// Signals a run of an hour and checks what it leaves.
+fn finish_interrupted(run: Run, signals: &[Signal]) -> Finished {
+    signals.iter().for_each(|&signal| run.signal(signal));
+    let run = run.finish();
+    assert!(run.summary.contains("interrupted"), "{}", run.summary);
     assert_eq!(run.total("pages_corrupt_total"), 0.0);
-    assert!(run.number("/host/peak_used_bytes") <= (256 * MIB) as f64);
+    run
 }
 
 #[test]
 fn an_interrupt_ends_all_guests_with_the_summary_so_far() {
-    let _turn = Turn::take();
-    if !has_kvm() {
-        return;
-    }
+    let Some(_turn) = Turn::take_with_kvm() else { return };
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let run = Run::start(&format!("{FOUR} --duration 1h"));
         run.wait_for(4, "running");
-        run.signal(signal);
-        let run = run.finish();
-        assert!(run.summary.contains("interrupted"), "{}", run.summary);
-        assert!(run.number("/host/peak_used_bytes") > 0.0);
+        run.wait_until("pages are verified", || run.metric("ballast_guest_pages_verified_total") > 0.0);
+        finish_interrupted(run, &[signal]).assert_lost_nothing();
     }
 }
 
 #[test]
 fn two_interrupts_end_all_guests_at_once() {
-    let _turn = Turn::take();
-    if !has_kvm() {
-        return;
-    }
+    let Some(_turn) = Turn::take_with_kvm() else { return };
     let run = Run::start(&format!("{FOUR} --duration 1h"));
     run.wait_for(4, "running");
-    run.signal(Signal::SIGINT);
-    run.signal(Signal::SIGTERM);
-    assert!(run.finish().summary.contains("interrupted"));
+    finish_interrupted(run, &[Signal::SIGINT, Signal::SIGTERM]);
 }
 
 #[test]
 fn an_interrupt_while_guests_are_built_leaves_nothing() {
-    let _turn = Turn::take();
-    if !has_kvm() {
-        return;
-    }
+    let Some(_turn) = Turn::take_with_kvm() else { return };
     let run = Run::start(&format!("{FOUR} --duration 1h"));
-    wait_until("a VMM process", || !run.vmms().is_empty());
-    run.signal(Signal::SIGINT);
-    assert!(!run.finish().summary.is_empty());
+    run.wait_until("a VMM process", || !run.vmms().is_empty());
+    let run = {
+        run.signal(Signal::SIGINT);
+        run.finish()
+    };
+    assert!(run.summary.contains("interrupted"), "{}", run.summary);
 }
 
 #[test]
 fn no_vmm_outlives_a_killed_host() {
-    let _turn = Turn::take();
-    if !has_kvm() {
-        return;
-    }
+    let Some(_turn) = Turn::take_with_kvm() else { return };
     let run = Run::start(&format!("{FOUR} --duration 1h"));
     run.wait_for(4, "running");
     let vmms = run.vmms();
+    assert_eq!(vmms.len(), 4);
     run.signal(Signal::SIGKILL);
     wait_until("all VMMs are gone", || vmms.iter().all(|&pid| is_gone(pid)));
 }

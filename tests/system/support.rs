@@ -1,7 +1,7 @@
 //! Starting `ballast`, watching it from outside, and reading what it leaves.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -13,9 +13,11 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub const MIB: u64 = 1 << 20;
-/// Longest that anything here may take.
+pub const MIB: f64 = (1 << 20) as f64;
+/// Longest that anything here may take beyond the run's own time: machines may be ten times slower than the one this was written on.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// What reads of `/metrics` may take.
+const METRICS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The right to use the machine's memory and CPUs alone.
 pub struct Turn(#[allow(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
@@ -25,15 +27,18 @@ impl Turn {
         static TURN: Mutex<()> = Mutex::new(());
         Turn(TURN.lock().unwrap_or_else(PoisonError::into_inner))
     }
+
+    /// The same for a test that needs KVM; `None`, loudly, where there is none.
+    pub fn take_with_kvm() -> Option<Turn> {
+        let opened = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm");
+        opened.map(|_| Turn::take()).map_err(|error| skipped(&format!("/dev/kvm: {error}"))).ok()
+    }
 }
 
-/// Whether guests can run in KVM here.
-pub fn has_kvm() -> bool {
-    let there = Path::new("/dev/kvm").exists();
-    if !there {
-        eprintln!("SKIPPED: no /dev/kvm");
-    }
-    there
+/// Says that a test did not run. Written past the test harness, which keeps what passing tests print.
+pub fn skipped(why: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(io::stderr(), "SKIPPED: {test}: {why}");
 }
 
 /// A `ballast run` under way.
@@ -41,6 +46,7 @@ pub struct Run {
     process: Child,
     address: SocketAddr,
     folder: TempDir,
+    arguments: String,
 }
 
 /// One that is over.
@@ -55,7 +61,7 @@ impl Run {
     /// Starts `ballast run` with these arguments, and a free address and a report file besides.
     pub fn start(arguments: &str) -> Run {
         let folder = tempfile::tempdir().unwrap();
-        let address = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+        let address = free_address();
         let process = Command::new(env!("CARGO_BIN_EXE_ballast"))
             .arg("run")
             .args(arguments.split_whitespace())
@@ -64,57 +70,79 @@ impl Run {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        Run { process, address, folder }
+        Run { process, address, folder, arguments: arguments.to_owned() }
+    }
+
+    /// Where its metrics are.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Waits until so many guests are in this state.
     pub fn wait_for(&self, guests: usize, state: &str) {
         let sought = format!("ballast_host_guests{{state=\"{state}\"}} {guests}\n");
-        wait_until(&sought, || self.metrics().contains(&sought));
+        self.wait_until(&sought, || self.metrics().contains(&sought));
+    }
+
+    /// Waits for something that only happens while the run goes on.
+    pub fn wait_until(&self, what: &str, condition: impl Fn() -> bool) {
+        wait_until(&format!("{what}, in {}", self.arguments), || {
+            assert!(!is_gone(self.pid()), "{} ended before there was: {what}", self.arguments);
+            condition()
+        });
     }
 
     /// `/metrics` as text; empty while nobody answers.
     pub fn metrics(&self) -> String {
-        let mut response = String::new();
-        if let Ok(mut stream) = TcpStream::connect(self.address) {
-            let _ = write!(stream, "GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
-            let _ = stream.read_to_string(&mut response);
-        }
-        response
+        get(self.address, "/metrics")
     }
 
     /// Sum of a family's series.
     pub fn metric(&self, family: &str) -> f64 {
-        let metrics = self.metrics();
-        let series =
-            metrics.lines().filter(|line| line.strip_prefix(family).is_some_and(|rest| rest.starts_with(['{', ' '])));
-        series.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+        self.metric_where(family, |_| true)
     }
 
-    /// Process ids of the VMMs.
+    /// Sum of those series of a family whose labels are wanted.
+    pub fn metric_where(&self, family: &str, wanted: impl Fn(&str) -> bool) -> f64 {
+        sum_of(&self.metrics(), family, wanted)
+    }
+
+    /// Process ids of the VMMs, in the guests' order.
     pub fn vmms(&self) -> Vec<Pid> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap().flatten();
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.process.id())).into_iter().flatten().flatten();
         let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-        children
-            .flat_map(|pids| pids.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap())).collect::<Vec<_>>())
-            .collect()
+        let pids = |list: String| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<i32>>();
+        let mut pids: Vec<_> = children.flat_map(pids).collect();
+        pids.sort_unstable();
+        pids.into_iter().map(Pid::from_raw).collect()
     }
 
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.process.id() as i32), signal).unwrap();
+        kill(self.pid(), signal).unwrap();
     }
 
     /// Waits for the end, and checks that nothing is left of it.
     pub fn finish(mut self) -> Finished {
         let vmms = self.vmms();
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "{} does not end", self.arguments);
+            std::thread::sleep(Duration::from_millis(20));
+        };
         let mut summary = String::new();
         self.process.stdout.take().unwrap().read_to_string(&mut summary).unwrap();
-        let status = self.process.wait().unwrap();
         for pid in vmms {
             assert!(is_gone(pid), "VMM {pid} outlived the run");
         }
         let report = fs::read(self.folder.path().join("report.json")).unwrap();
         Finished { status, summary, report: serde_json::from_slice(&report).unwrap_or(Value::Null) }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.process.id() as i32)
     }
 }
 
@@ -135,24 +163,66 @@ impl Finished {
             .unwrap_or_else(|| panic!("no number {pointer} in {self:?}"))
     }
 
+    pub fn guests(&self) -> &[Value] {
+        self.report["guests"].as_array().unwrap()
+    }
+
     /// One field of every guest, added up.
     pub fn total(&self, field: &str) -> f64 {
-        self.report["guests"].as_array().unwrap().iter().map(|guest| guest[field].as_f64().unwrap()).sum()
+        self.guests().iter().map(|guest| guest[field].as_f64().unwrap()).sum()
+    }
+
+    /// What each of these levers has to show.
+    pub fn assert_reclaimed_by(&self, mechanisms: &[&str]) {
+        for mechanism in mechanisms {
+            let bytes = self.number(&format!("/reclaimed_bytes/{mechanism}"));
+            assert!(bytes > 0.0, "nothing by {mechanism}: {}", self.summary);
+        }
     }
 
     /// The whole promise: exit 0, everything verified, nothing corrupt, use within the budget.
     pub fn assert_kept_its_promise(&self) {
         assert!(self.status.success(), "{}\n{}", self.status, self.summary);
-        assert!(self.report["guests"].as_array().unwrap().iter().all(|guest| guest["exit"] == "ok"), "{self:?}");
-        assert_eq!(self.total("pages_corrupt_total"), 0.0);
-        assert!(self.total("pages_verified_total") > 0.0, "{}", self.summary);
+        assert!(self.guests().iter().all(|guest| guest["exit"] == "ok"), "{self:?}");
+        assert!(self.guests().iter().all(|guest| guest["pages_verified_total"].as_u64() > Some(0)), "{self:?}");
+        self.assert_lost_nothing();
+    }
+
+    /// What holds even when a guest was killed: nothing corrupt, use within the budget.
+    pub fn assert_lost_nothing(&self) {
+        assert_eq!(self.total("pages_corrupt_total"), 0.0, "{}", self.summary);
         let (peak, budget) = (self.number("/host/peak_used_bytes"), self.number("/host/budget_bytes"));
         assert!(peak > 0.0 && peak <= budget, "{peak} of {budget} bytes used");
     }
 }
 
+/// Sum of those series of a family, in Prometheus' text, whose labels are wanted.
+pub fn sum_of(metrics: &str, family: &str, wanted: impl Fn(&str) -> bool) -> f64 {
+    let series = metrics.lines().filter_map(|line| line.strip_prefix(family)?.rsplit_once(' '));
+    let of_family = series.filter(|(labels, _)| labels.is_empty() || labels.starts_with('{'));
+    of_family.filter(|(labels, _)| wanted(labels)).map(|(_, value)| value.parse::<f64>().unwrap()).sum()
+}
+
+/// An address of this machine that nobody listens on.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap()
+}
+
+/// The body of an HTTP response; empty when there is none.
+pub fn get(address: SocketAddr, path: &str) -> String {
+    let mut response = String::new();
+    if let Ok(mut stream) = TcpStream::connect_timeout(&address, METRICS_PATIENCE) {
+        let _ = stream.set_read_timeout(Some(METRICS_PATIENCE));
+        let _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        let _ = stream.read_to_string(&mut response);
+    }
+    response.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned())
+}
+
 pub fn is_gone(pid: Pid) -> bool {
-    !Path::new(&format!("/proc/{pid}")).exists()
+    // A zombie is over, but holds its number until it is reaped.
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .map_or(true, |stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X'])))
 }
 
 pub fn wait_until(what: &str, condition: impl Fn() -> bool) {

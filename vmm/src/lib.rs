@@ -21,4 +21,6 @@ pub mod vcpus;
 pub mod virtio_mmio;
 
 pub use error::Error;
+pub use failure::Failures;
+pub use memory::GuestPages;
 pub use process::run_process;

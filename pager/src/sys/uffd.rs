@@ -6,7 +6,7 @@
 use std::{
     ffi::c_void,
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
     time::Duration,
 };
 
@@ -14,7 +14,6 @@ use nix::errno::Errno;
 use userfaultfd::{Event, EventBuffer, FeatureFlags, ReadWrite, RegisterMode, UffdBuilder};
 use userfaultfd_sys as raw;
 
-nix::ioctl_readwrite!(uffdio_api, raw::UFFDIO, raw::_UFFDIO_API, raw::uffdio_api);
 nix::ioctl_readwrite!(uffdio_copy, raw::UFFDIO, raw::_UFFDIO_COPY, raw::uffdio_copy);
 nix::ioctl_readwrite!(uffdio_zeropage, raw::UFFDIO, raw::_UFFDIO_ZEROPAGE, raw::uffdio_zeropage);
 nix::ioctl_readwrite!(uffdio_continue, raw::UFFDIO, raw::_UFFDIO_CONTINUE, raw::uffdio_continue);
@@ -62,8 +61,8 @@ pub struct FaultEvent {
 pub enum ProbeError {
     /// no right to serve kernel-mode faults
     #[error(
-        "userfaultfd: {0}: serving the faults of a guest needs root, CAP_SYS_PTRACE, access to /dev/userfaultfd, or \
-         sysctl vm.unprivileged_userfaultfd=1"
+        "userfaultfd: {0}: serving the faults of a guest needs root, or access to /dev/userfaultfd (where there is no such \
+         device: CAP_SYS_PTRACE or sysctl vm.unprivileged_userfaultfd=1)"
     )]
     NotPermitted(io::Error),
     /// there is none
@@ -84,39 +83,43 @@ pub enum ProbeError {
 
 /// Whether this process may and this kernel can serve a guest's faults.
 pub fn probe() -> Result<(), ProbeError> {
-    // SAFETY: the call takes flags and makes a descriptor.
-    let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC | libc::O_NONBLOCK) };
-    let fd = Errno::result(fd).map_err(|errno| match errno {
-        Errno::EPERM | Errno::EACCES => ProbeError::NotPermitted(super::io_error(errno)),
-        errno => ProbeError::Missing(super::io_error(errno)),
+    open(0).map_err(|error| match error {
+        userfaultfd::Error::OpenDevUserfaultfd(error) => match error.raw_os_error() {
+            Some(libc::ENODEV | libc::ENXIO) => ProbeError::Missing(error),
+            _ => ProbeError::NotPermitted(error),
+        },
+        error => match io_error(error) {
+            error if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES)) => {
+                ProbeError::NotPermitted(error)
+            }
+            error => ProbeError::Missing(error),
+        },
     })?;
-    // SAFETY: the descriptor was made just now and has no other owner.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    let mut api = raw::uffdio_api { api: raw::UFFD_API, features: 0, ioctls: 0 };
-    // SAFETY: `api` is the structure the ioctl takes.
-    unsafe { uffdio_api(fd.as_raw_fd(), &raw mut api) }.map_err(|errno| ProbeError::Missing(super::io_error(errno)))?;
-    if let Some(&(_, name, since)) = FEATURES.iter().find(|(bit, ..)| api.features & bit == 0) {
+    if let Some(&(_, name, since)) = FEATURES.iter().find(|(feature, ..)| open(*feature).is_err()) {
         return Err(ProbeError::NoFeature { name, since });
     }
     let pagemap = super::pagemap::Pagemap::open().map_err(ProbeError::NoPagemapScan)?;
-    pagemap.scan(0, 4096, &mut |_| {}).map_err(ProbeError::NoPagemapScan)
+    pagemap.scan(0, crate::units::PAGE_BYTES as u64, &mut |_| {}).map_err(ProbeError::NoPagemapScan)
+}
+
+/// Opens a userfaultfd with these features: by `/dev/userfaultfd`, or by the system call where there is no such device.
+fn open(features: u64) -> Result<userfaultfd::Uffd, userfaultfd::Error> {
+    UffdBuilder::new()
+        .close_on_exec(true)
+        .non_blocking(true)
+        // A vCPU faults inside KVM.
+        .user_mode_only(false)
+        .require_features(FeatureFlags::from_bits_retain(features))
+        .create()
 }
 
 /// A userfaultfd.
 pub struct Uffd(userfaultfd::Uffd);
 
 impl Uffd {
-    /// A new one, non-blocking, for kernel-mode faults too: a vCPU faults inside KVM.
+    /// A new one, non-blocking, for kernel-mode faults too.
     pub fn new() -> io::Result<Uffd> {
-        let features = FEATURES.iter().fold(0, |all, (bit, ..)| all | bit);
-        UffdBuilder::new()
-            .close_on_exec(true)
-            .non_blocking(true)
-            .user_mode_only(false)
-            .require_features(FeatureFlags::from_bits_retain(features))
-            .create()
-            .map(Uffd)
-            .map_err(io::Error::other)
+        open(FEATURES.iter().fold(0, |all, (feature, ..)| all | feature)).map(Uffd).map_err(io_error)
     }
 
     /// Makes all faults in `start..start + bytes` ours.
@@ -239,6 +242,7 @@ fn retry(mut step: impl FnMut() -> io::Result<()>) -> io::Result<()> {
 
 fn io_error(error: userfaultfd::Error) -> io::Error {
     match error {
+        userfaultfd::Error::OpenDevUserfaultfd(error) => error,
         userfaultfd::Error::SystemError(errno) | userfaultfd::Error::CopyFailed(errno) => {
             io::Error::from_raw_os_error(errno as i32)
         }

@@ -1,0 +1,103 @@
+//! Who moves pages, and a few steps of each.
+
+use shuttle::rand::{Rng, thread_rng};
+
+use super::{FRAMES, PAGES, content::Content, world::World};
+use crate::units::{Frame, Gfn, Run};
+
+/// Steps an actor takes in one execution: enough to come back to what the others did to its first.
+const STEPS: u32 = 2;
+
+/// One of those that race.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Actor {
+    /// A thread of the guest, writing.
+    Write,
+    /// A thread of the guest, reading.
+    Fault,
+    /// The scanner, sharing pages at home.
+    Merge,
+    /// The scanner, sharing pages with frames placed elsewhere.
+    Alias,
+    /// The scanner, dropping pages that are zero.
+    DropZero,
+    /// The evictor.
+    Evict,
+    /// The evictor, short of credits.
+    CloseOpen,
+    /// The accountant, and whoever only looks.
+    Note,
+    /// The balloon device.
+    Inflate,
+    /// The balloon device.
+    Deflate,
+    /// The balloon device.
+    ReportFree,
+    /// The host, which takes frames back and reuses them.
+    Release,
+}
+
+impl Actor {
+    /// Races for [`STEPS`] steps.
+    pub fn run(self, world: &World) {
+        (0..STEPS).for_each(|_| self.step(world));
+    }
+
+    fn step(self, world: &World) {
+        let (pages, kernel) = (&world.pages, &world.pages.mapping);
+        let (gfn, run) = (Gfn(below(PAGES)), any_run());
+        match self {
+            Actor::Write => kernel.access(gfn, Some(world.any_content(Frame(gfn.0 + below(2))))),
+            Actor::Fault => kernel.access(gfn, None),
+            Actor::Merge => _ = pages.share(run.first, Frame(run.first.0), run.count).expect("sharing"),
+            Actor::Alias => {
+                let frame = if run.count == PAGES { 1 } else { below(FRAMES) };
+                _ = pages.share(run.first, Frame(frame), run.count).expect("sharing");
+            }
+            Actor::DropZero => _ = pages.drop_zero(run).expect("dropping"),
+            Actor::Evict => _ = pages.evict(&run.gfns().collect::<Vec<_>>()).expect("evicting"),
+            Actor::CloseOpen => _ = pages.close_open().expect("closing"),
+            Actor::Note => {
+                pages.note_written().expect("noting");
+                pages.visit_private(run, &mut |_, bytes| _ = Content::of(bytes));
+                pages.cool(gfn, true);
+            }
+            Actor::Inflate => kernel.giving_up(run, || pages.inflate(run).expect("inflating")),
+            Actor::ReportFree => kernel.giving_up(run, || pages.report_free(run).expect("reporting")),
+            Actor::Deflate => pages.deflate(run),
+            Actor::Release => release(world, Frame(below(FRAMES))),
+        }
+    }
+}
+
+/// The host's half of the handshake drawn in [`crate::frames`]; a frame it got back it may fill again.
+fn release(world: &World, frame: Frame) {
+    let kernel = &world.pages.mapping;
+    if kernel.stored(frame).is_none() {
+        return kernel.publish(frame, world.any_content(frame));
+    }
+    kernel.set_published(frame, false);
+    if world.pages.references().holds(frame) {
+        return kernel.set_published(frame, true);
+    }
+    kernel.punch(frame);
+    if coin() {
+        kernel.publish(frame, world.any_content(frame));
+    }
+}
+
+/// A number below `end`, the model checker's choice.
+pub(super) fn below(end: u32) -> u32 {
+    thread_rng().gen_range(0..end)
+}
+
+pub(super) fn coin() -> bool {
+    below(2) == 0
+}
+
+fn any_run() -> Run {
+    match below(3) {
+        0 => Run { first: Gfn(0), count: PAGES },
+        page => Gfn(page - 1).run(),
+    }
+}

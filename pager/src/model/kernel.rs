@@ -1,0 +1,353 @@
+//! A kernel in small: page tables, userfaultfd and a frame store, as `mm/userfaultfd.c` and `mm/memory.c` treat a `MAP_PRIVATE`
+//! mapping of a memfd. One lock is every page-table lock; each page of a ranged call takes it anew, so that others come between.
+//!
+//! ```text
+//!                 COPY                     write (kernel's copy)
+//!   Absent ---------------> Anonymous <--------------------------- ZeroPage, Frame   (when not protected)
+//!    |  ^ \-- ZEROPAGE --> ZeroPage             any of them  --discard, punch--> Absent, or Marked if it was protected
+//!    |  |  \-- CONTINUE -> Frame, protected                        (a punch takes away zero pages and frames only)
+//!    |  | unprotect
+//!    v protect
+//!   Marked (absent, with a uffd-wp marker): COPY and CONTINUE take it for absent, ZEROPAGE for mapped
+//! ```
+//!
+//! An access to an absent page, or a write to a protected one, queues the thread and an event. A wake of the page lets the
+//! thread go, and takes an event that was not read yet with it. Between the two steps of `place` nothing faults: an absent page is
+//! mapped to its frame, unprotected, or copied from it.
+
+use std::io;
+
+use shuttle::sync::{Condvar, Mutex, MutexGuard};
+
+use super::{FRAMES, PAGES, content::Content, truth::Truth};
+use crate::{
+    mapping::{Mapped, Mapping},
+    sync::lock,
+    units::{Frame, Gfn, PageBytes, Run},
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pte {
+    Absent,
+    Marked,
+    Anonymous { content: Content, protected: bool },
+    ZeroPage { protected: bool },
+    Frame { protected: bool },
+}
+
+/// A thread of the guest that waits for a page.
+struct Waiter {
+    ticket: u32,
+    gfn: Gfn,
+    write: bool,
+    read: bool,
+}
+
+struct Space {
+    ptes: [Pte; PAGES as usize],
+    placement: [Frame; PAGES as usize],
+    registered: [bool; PAGES as usize],
+    truth: [Truth; PAGES as usize],
+    store: [Option<Content>; FRAMES as usize],
+    published: [bool; FRAMES as usize],
+    waiters: Vec<Waiter>,
+    tickets: u32,
+    closed: bool,
+    /// Anonymous pages the guest's allocation has room for.
+    anonymous_max: usize,
+}
+
+/// One guest's address space, its userfaultfd, and the store under it.
+pub(super) struct Kernel {
+    space: Mutex<Space>,
+    event: Condvar,
+    woken: Condvar,
+}
+
+impl Space {
+    fn is_accessed(&mut self, gfn: Gfn, new: Option<Content>) -> bool {
+        let page = gfn.index();
+        let frame = self.store[self.placement[page].index()];
+        let (seen, mapped) = match (self.ptes[page], new) {
+            (Pte::Absent | Pte::Marked, _) if self.registered[page] => return false,
+            (
+                Pte::Anonymous { protected: true, .. }
+                | Pte::ZeroPage { protected: true }
+                | Pte::Frame { protected: true },
+                Some(_),
+            ) => {
+                return false;
+            }
+            (Pte::Anonymous { content, .. }, _) => (content, self.ptes[page]),
+            (Pte::ZeroPage { .. }, _) => (Content::ZERO, self.ptes[page]),
+            (mapped @ Pte::Frame { .. }, _) => (frame.expect("a mapped frame was punched"), mapped),
+            (Pte::Absent | Pte::Marked, _) => (frame.expect("a hole is mapped"), Pte::Frame { protected: false }),
+        };
+        self.ptes[page] = mapped;
+        match new {
+            None => self.truth[page].observe(seen),
+            Some(new) => {
+                self.truth[page].write(seen, new);
+                self.set_anonymous(page, new);
+            }
+        }
+        true
+    }
+
+    fn set_anonymous(&mut self, page: usize, content: Content) {
+        self.ptes[page] = Pte::Anonymous { content, protected: false };
+        let anonymous = self.ptes.iter().filter(|pte| matches!(pte, Pte::Anonymous { .. })).count();
+        assert!(anonymous <= self.anonymous_max, "{anonymous} anonymous pages, paid for {}", self.anonymous_max);
+    }
+
+    fn is_absent(&self, gfn: Gfn) -> bool {
+        assert!(self.registered[gfn.index()], "ENOENT: page {} is not registered", gfn.0);
+        matches!(self.ptes[gfn.index()], Pte::Absent | Pte::Marked)
+    }
+
+    fn set_protected(&mut self, gfn: Gfn, on: bool) {
+        assert!(self.registered[gfn.index()], "ENOENT: page {} is not registered", gfn.0);
+        match &mut self.ptes[gfn.index()] {
+            Pte::Anonymous { protected, .. } | Pte::ZeroPage { protected } | Pte::Frame { protected } => {
+                *protected = on
+            }
+            absent => *absent = if on { Pte::Marked } else { Pte::Absent },
+        }
+    }
+
+    fn drop_page(&mut self, page: usize) {
+        self.ptes[page] = match self.ptes[page] {
+            Pte::Anonymous { protected: true, .. }
+            | Pte::ZeroPage { protected: true }
+            | Pte::Frame { protected: true } => Pte::Marked,
+            Pte::Marked => Pte::Marked,
+            _ => Pte::Absent,
+        };
+    }
+
+    fn frame(&self, frame: Frame) -> Content {
+        self.store[frame.index()].expect("a hole of the store is read")
+    }
+}
+
+impl Kernel {
+    /// A guest of untouched pages, at home in an empty store.
+    pub fn new(anonymous_max: usize) -> Kernel {
+        let space = Space {
+            ptes: [Pte::Absent; PAGES as usize],
+            placement: std::array::from_fn(|page| Frame(page as u32)),
+            registered: [true; PAGES as usize],
+            truth: [Truth::UNTOUCHED; PAGES as usize],
+            store: [None; FRAMES as usize],
+            published: [false; FRAMES as usize],
+            waiters: Vec::new(),
+            tickets: 0,
+            closed: false,
+            anonymous_max,
+        };
+        Kernel { space: Mutex::new(space), event: Condvar::new(), woken: Condvar::new() }
+    }
+
+    fn space(&self) -> MutexGuard<'_, Space> {
+        lock(&self.space)
+    }
+
+    /// A thread of the guest reads the page, or writes `new` to it, for as many faults as that takes.
+    pub fn access(&self, gfn: Gfn, new: Option<Content>) {
+        while !self.space().is_accessed(gfn, new) {
+            // The lock was free in between: what made the access fault may be over.
+            let mut space = self.space();
+            space.tickets += 1;
+            let ticket = space.tickets;
+            space.waiters.push(Waiter { ticket, gfn, write: new.is_some(), read: false });
+            self.event.notify_one();
+            while space.waiters.iter().any(|waiter| waiter.ticket == ticket) {
+                space = self.woken.wait(space).expect("no thread panicked");
+            }
+        }
+    }
+
+    /// The next fault: its page, and whether it is a write. Waits for one; none after [`Kernel::close`].
+    pub fn next_fault(&self) -> Option<(Gfn, bool)> {
+        let mut space = self.space();
+        loop {
+            if let Some(waiter) = space.waiters.iter_mut().find(|waiter| !waiter.read) {
+                waiter.read = true;
+                return Some((waiter.gfn, waiter.write));
+            }
+            if space.closed {
+                return None;
+            }
+            space = self.event.wait(space).expect("no thread panicked");
+        }
+    }
+
+    /// No more faults will come.
+    pub fn close(&self) {
+        self.space().closed = true;
+        self.event.notify_one();
+    }
+
+    /// The page was given its first content from outside.
+    pub fn loaded(&self, gfn: Gfn, content: Content) {
+        self.space().truth[gfn.index()].write(Content::ZERO, content);
+    }
+
+    /// Does what gives pages up, and holds the guest to what that means.
+    pub fn giving_up(&self, run: Run, action: impl FnOnce()) {
+        let writes: Vec<_> = run.gfns().map(|gfn| self.space().truth[gfn.index()].giving()).collect();
+        action();
+        run.gfns().zip(writes).for_each(|(gfn, writes)| self.space().truth[gfn.index()].given(writes));
+    }
+
+    /// The host writes a frame, then announces it.
+    pub fn publish(&self, frame: Frame, content: Content) {
+        self.space().store[frame.index()] = Some(content);
+        self.set_published(frame, true);
+    }
+
+    /// The host sets or clears a frame's published bit.
+    pub fn set_published(&self, frame: Frame, published: bool) {
+        self.space().published[frame.index()] = published;
+    }
+
+    /// The host punches a frame's hole.
+    pub fn punch(&self, frame: Frame) {
+        let mut space = self.space();
+        space.store[frame.index()] = None;
+        for page in 0..PAGES as usize {
+            if space.placement[page] != frame {
+                continue;
+            }
+            match space.ptes[page] {
+                Pte::Frame { .. } => panic!("frame {} is punched while page {page} maps it", frame.0),
+                Pte::ZeroPage { .. } => space.drop_page(page),
+                Pte::Absent | Pte::Marked | Pte::Anonymous { .. } => {}
+            }
+        }
+    }
+
+    /// What the store holds there.
+    pub fn stored(&self, frame: Frame) -> Option<Content> {
+        self.space().store[frame.index()]
+    }
+}
+
+impl Mapping for Kernel {
+    fn copy(&self, gfn: Gfn, bytes: &PageBytes) -> io::Result<()> {
+        let mut space = self.space();
+        if space.is_absent(gfn) {
+            space.set_anonymous(gfn.index(), Content::of(bytes));
+            drop(space);
+            self.wake(gfn.run());
+        }
+        Ok(())
+    }
+
+    fn copy_frame(&self, gfn: Gfn, frame: Frame) -> io::Result<()> {
+        let content = self.space().frame(frame);
+        self.copy(gfn, content.bytes())
+    }
+
+    fn zero(&self, run: Run) -> io::Result<()> {
+        self.unprotect(run)?;
+        for gfn in run.gfns() {
+            let mut space = self.space();
+            if space.is_absent(gfn) && space.ptes[gfn.index()] != Pte::Marked {
+                space.ptes[gfn.index()] = Pte::ZeroPage { protected: false };
+            }
+        }
+        self.wake(run);
+        Ok(())
+    }
+
+    fn map_placed(&self, run: Run) -> io::Result<()> {
+        for gfn in run.gfns() {
+            let mut space = self.space();
+            if space.is_absent(gfn) {
+                _ = space.frame(space.placement[gfn.index()]);
+                space.ptes[gfn.index()] = Pte::Frame { protected: true };
+            }
+        }
+        Ok(())
+    }
+
+    fn place(&self, run: Run, frame: Frame) -> io::Result<()> {
+        let mut space = self.space();
+        for (gfn, frame) in run.gfns().zip(frame.0..) {
+            space.ptes[gfn.index()] = Pte::Absent;
+            space.placement[gfn.index()] = Frame(frame);
+            space.registered[gfn.index()] = false;
+        }
+        drop(space);
+        let mut space = self.space();
+        run.gfns().for_each(|gfn| space.registered[gfn.index()] = true);
+        Ok(())
+    }
+
+    fn placement(&self, gfn: Gfn) -> Frame {
+        self.space().placement[gfn.index()]
+    }
+
+    fn vmas(&self) -> u32 {
+        let space = self.space();
+        space.placement.windows(2).filter(|pair| pair[1] != pair[0].plus(1)).count() as u32
+    }
+
+    fn protect(&self, run: Run) -> io::Result<()> {
+        run.gfns().for_each(|gfn| self.space().set_protected(gfn, true));
+        Ok(())
+    }
+
+    fn unprotect(&self, run: Run) -> io::Result<()> {
+        run.gfns().for_each(|gfn| self.space().set_protected(gfn, false));
+        Ok(())
+    }
+
+    fn discard(&self, run: Run) -> io::Result<()> {
+        run.gfns().for_each(|gfn| self.space().drop_page(gfn.index()));
+        Ok(())
+    }
+
+    fn wake(&self, run: Run) {
+        self.space().waiters.retain(|waiter| !run.gfns().any(|gfn| gfn == waiter.gfn));
+        self.woken.notify_all();
+    }
+
+    fn mapped(&self, gfn: Gfn) -> io::Result<Mapped> {
+        Ok(match self.space().ptes[gfn.index()] {
+            Pte::Absent | Pte::Marked => Mapped::Absent,
+            Pte::Anonymous { .. } => Mapped::Anonymous,
+            Pte::ZeroPage { .. } => Mapped::ZeroPage,
+            Pte::Frame { .. } => Mapped::Frame,
+        })
+    }
+
+    fn anonymous(&self, run: Run, found: &mut dyn FnMut(Run)) -> io::Result<()> {
+        for gfn in run.gfns() {
+            if self.mapped(gfn)? == Mapped::Anonymous {
+                found(gfn.run());
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, gfn: Gfn, into: &mut PageBytes) {
+        let content = match self.space().ptes[gfn.index()] {
+            Pte::Anonymous { content, .. } => content,
+            // The reader holds the page's lock: its own fault would wait for it for ever.
+            other => panic!("page {} is read while {other:?}", gfn.0),
+        };
+        into.copy_from_slice(content.bytes());
+    }
+
+    fn equal(&self, gfn: Gfn, frame: Frame) -> bool {
+        let mut page = *Content::ZERO.bytes();
+        self.read(gfn, &mut page);
+        self.space().frame(frame).bytes() == &page
+    }
+
+    fn published(&self, frame: Frame) -> bool {
+        frame.0 < FRAMES && self.space().published[frame.index()]
+    }
+}

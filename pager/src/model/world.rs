@@ -1,0 +1,203 @@
+//! One guest, set up anew for each execution, the threads that serve it, and what must hold in the end.
+
+use std::sync::Arc;
+
+use shuttle::{
+    sync::{Condvar, Mutex},
+    thread,
+};
+
+use super::{
+    FRAMES, PAGES,
+    actors::{Actor, below, coin},
+    content::Content,
+    kernel::Kernel,
+};
+use crate::{
+    credit::{Credits, EVICTOR_RESERVE},
+    entry::State,
+    frames::References,
+    mapping::{Mapped, Mapping},
+    pool::{Pool, SLAB_BYTES, SLAB_PAGES, tests::HeapArena},
+    stats::Counters,
+    sync::{lock, pause},
+    table::PageTable,
+    transition::{Pages, Served},
+    units::{Frame, Gfn, PAGE_BYTES, Run},
+};
+
+/// All of RAM.
+const RAM: Run = Run { first: Gfn(0), count: PAGES };
+
+/// Faults that found no credit.
+#[derive(Default)]
+struct WaitingRoom {
+    faults: Vec<(Gfn, bool)>,
+    closed: bool,
+}
+
+/// A guest and its threads' common state.
+pub(super) struct World {
+    pub pages: Pages<Kernel>,
+    credits: i64,
+    contents: u8,
+    room: Mutex<WaitingRoom>,
+    starving: Condvar,
+}
+
+impl World {
+    /// Runs `actors` against each other, with a guest thread that reads and writes and the threads that serve faults.
+    pub fn race(actors: &[Actor]) {
+        let world = Arc::new(World::new());
+        world.set_up();
+        let spawn = |body: fn(&World)| {
+            let world = world.clone();
+            thread::spawn(move || body(&world))
+        };
+        let servants = [spawn(World::serve_faults), spawn(World::make_room)];
+        let mut racing = vec![spawn(World::use_memory)];
+        for &actor in actors {
+            let world = world.clone();
+            racing.push(thread::spawn(move || actor.run(&world)));
+        }
+        racing.into_iter().for_each(|thread| thread.join().expect("an actor failed"));
+        RAM.gfns().for_each(|gfn| world.pages.mapping.access(gfn, None));
+        world.pages.mapping.close();
+        servants.into_iter().for_each(|thread| thread.join().expect("a servant failed"));
+        world.check();
+        world.pages.report_free(RAM).expect("giving everything up");
+        world.check();
+        assert_eq!(world.pages.table.counts().zero, u64::from(PAGES));
+    }
+
+    /// A guest with room for everything, for one page beside a pool, or for one page and no pool; the contents are chosen so that
+    /// its evictor can always win a page.
+    fn new() -> World {
+        let (credits, contents) = match below(3) {
+            0 => (100, Content::COUNT),
+            1 => (1 + SLAB_PAGES, Content::COMPRESSIBLE),
+            _ => (1, Content::FILLED),
+        };
+        let arena = HeapArena(vec![0; 4 * SLAB_BYTES]);
+        let pages = Pages {
+            table: PageTable::new(PAGES),
+            credits: Credits::new((credits + EVICTOR_RESERVE) as u64 * PAGE_BYTES as u64, 0),
+            references: References::new(FRAMES),
+            pool: crate::sync::Mutex::new(Pool::new(Box::new(arena))),
+            mapping: Kernel::new(credits as usize),
+            counters: Counters::default(),
+            // Now and then, no alias is allowed.
+            vma_budget: 100 * below(8).min(1),
+        };
+        World { pages, credits, contents, room: Mutex::default(), starving: Condvar::new() }
+    }
+
+    /// Brings each frame and page into one of the states it can be in.
+    fn set_up(&self) {
+        let (pages, kernel) = (&self.pages, &self.pages.mapping);
+        for frame in (0..FRAMES).map(Frame).filter(|_| below(4) > 0) {
+            kernel.publish(frame, Content(1 + below(u32::from(self.contents) - 1) as u8));
+        }
+        let mut buffer = [0; PAGE_BYTES];
+        // From the last on, because a first touch opens untouched pages after it, and only untouched pages are loaded.
+        for gfn in (0..PAGES).rev().map(Gfn) {
+            let frame = Frame(gfn.0 + below(2));
+            let content = kernel.stored(frame).filter(|_| coin()).unwrap_or_else(|| self.any_content(frame));
+            let way = below(8);
+            if (2..8).contains(&way) && pages.populate(gfn, content.bytes()).expect("loading") {
+                kernel.loaded(gfn, content);
+            }
+            match way {
+                0 => _ = pages.fault(gfn, coin(), &mut buffer).expect("a first touch"),
+                2 => _ = pages.evict(&[gfn]).expect("evicting"),
+                3 => _ = pages.drop_zero(gfn.run()).expect("dropping"),
+                4 => kernel.giving_up(gfn.run(), || pages.inflate(gfn.run()).expect("inflating")),
+                5 | 6 => _ = pages.share(gfn, frame, 1).expect("sharing"),
+                _ => {}
+            }
+        }
+    }
+
+    /// A content this guest can hold; half the time that of `frame`.
+    pub fn any_content(&self, frame: Frame) -> Content {
+        let any = Content(below(u32::from(self.contents)) as u8);
+        self.pages.mapping.stored(frame).filter(|_| coin()).unwrap_or(any)
+    }
+
+    fn use_memory(&self) {
+        for _ in 0..2 {
+            Actor::Write.run(self);
+            Actor::Fault.run(self);
+        }
+    }
+
+    /// The fault thread of [`crate::memory`].
+    fn serve_faults(&self) {
+        let mut buffer = [0; PAGE_BYTES];
+        while let Some((gfn, write)) = self.pages.mapping.next_fault() {
+            if self.pages.fault(gfn, write, &mut buffer).expect("serving a fault") == Served::NoCredit {
+                lock(&self.room).faults.push((gfn, write));
+                self.starving.notify_one();
+            }
+        }
+        lock(&self.room).closed = true;
+        self.starving.notify_one();
+    }
+
+    /// The evictor thread of [`crate::memory`], as far as faults wait for it.
+    fn make_room(&self) {
+        let mut buffer = [0; PAGE_BYTES];
+        let mut room = lock(&self.room);
+        loop {
+            let Some(&(gfn, write)) = room.faults.first() else {
+                if room.closed {
+                    return;
+                }
+                room = self.starving.wait(room).expect("no thread panicked");
+                continue;
+            };
+            drop(room);
+            self.pages.close_open().expect("closing");
+            self.pages.evict(&RAM.gfns().collect::<Vec<_>>()).expect("evicting");
+            let served = self.pages.fault(gfn, write, &mut buffer).expect("serving a fault");
+            if served == Served::NoCredit {
+                pause();
+            }
+            room = lock(&self.room);
+            if served != Served::NoCredit {
+                room.faults.remove(0);
+            }
+        }
+    }
+
+    /// At rest: no lock is held, table and mapping agree, every credit and every reference is where it should be.
+    fn check(&self) {
+        let (table, mapping) = (&self.pages.table, &self.pages.mapping);
+        let mut carried = 0;
+        for gfn in RAM.gfns() {
+            let (entry, mapped) = (table.peek(gfn), mapping.mapped(gfn).expect("looking"));
+            assert!(!entry.locked() && !entry.waiters(), "page {} was left locked: {entry:?}", gfn.0);
+            let right = match entry.state() {
+                State::Private => mapped == Mapped::Anonymous,
+                State::Shared => {
+                    mapping.placement(gfn) == entry.frame() && matches!(mapped, Mapped::Frame | Mapped::Absent)
+                }
+                State::Zero if entry.open() => mapped != Mapped::Frame,
+                State::Zero | State::Ballooned | State::Compressed => mapped == Mapped::Absent,
+                State::Swapped => false,
+            };
+            assert!(right, "page {} is {entry:?} but mapped {mapped:?}", gfn.0);
+            carried += entry.credits();
+        }
+        assert_eq!(carried, table.counts().private as i64 + table.open() as i64, "the sums are wrong");
+        let pool = lock(&self.pages.pool).bytes() as i64 / PAGE_BYTES as i64;
+        let slots = RAM.gfns().filter(|&gfn| table.peek(gfn).state() == State::Compressed).count();
+        assert!(slots > 0 || pool == 0, "the pool keeps {pool} pages for nobody");
+        assert_eq!(self.pages.credits.available() + carried + pool, self.credits, "credits were lost or made");
+        for frame in (0..FRAMES).map(Frame) {
+            let shared =
+                RAM.gfns().any(|gfn| table.peek(gfn).state() == State::Shared && table.peek(gfn).frame() == frame);
+            assert_eq!(self.pages.references.holds(frame), shared, "frame {} is held, or not, wrongly", frame.0);
+        }
+    }
+}
