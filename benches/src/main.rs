@@ -15,7 +15,6 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-
 /// Measurements against peers, side by side in one run.
 #[derive(Parser)]
 #[command(after_help = "Example: cargo run --release -p ballast-bench -- dedup --guests 8 --memory-mib 256")]

@@ -316,6 +316,20 @@ mod tests {
         assert!(grown >= before / 8, "{grown} of {before} bytes");
     }
 
+    /// A guest that touches all that its balloon leaves it still finds credits: the pager never hands out the last ones.
+    #[test]
+    fn a_balloon_leaves_the_pager_its_reserve() {
+        const RESERVED_PAGES: u64 = 192 + 32;
+        let config = config(768 * MIB, ALL);
+        let mut views = views(&initial(&config, &eight()));
+        views.iter_mut().for_each(|view| view.status.pager.overhead_bytes = 2 * MIB);
+        let grants = Ledger::new(&config, 8).settle(&views, 0, TICK).grants;
+        for Grant { allocation_bytes, balloon_bytes } in grants.into_iter().flatten() {
+            let touchable = 256 * MIB - balloon_bytes;
+            assert!(touchable + 2 * MIB + RESERVED_PAGES * PAGE_BYTES as u64 <= allocation_bytes);
+        }
+    }
+
     #[test]
     fn averages_follow_a_change_within_a_second() {
         let mut rates = Rates::default();

@@ -1,6 +1,8 @@
 //! The transitions on the real kernel: threads that check every byte they read use guest memory, while others share,
 //! evict, inflate and drop it under them. Needs the right to serve faults (root); says so where there is none.
 
+#![allow(clippy::unwrap_used, reason = "a helper that cannot do its part fails the test, as it should")]
+
 use std::{
     fs::File,
     io::Write,
@@ -14,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use control::status::{PageCounts, PagerStatus};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use pager::{Config, Frame, Gfn, GuestMemory, PAGE_BYTES, PageBytes, Run, State, StoreView, Threads};
 
@@ -91,26 +94,34 @@ fn content(page: u32, version: u64) -> PageBytes {
     bytes
 }
 
+/// Where a page is mapped.
+fn address(memory: &GuestMemory, page: u32) -> *mut PageBytes {
+    memory.base().cast::<PageBytes>().as_ptr().wrapping_add(page as usize)
+}
+
 /// An access as a guest makes it: it may block in a fault.
 fn read(memory: &GuestMemory, page: u32) -> PageBytes {
-    let mut bytes = [0; PAGE_BYTES];
-    // SAFETY: inside RAM, and no other thread of these tests writes this page meanwhile.
-    unsafe {
-        ptr::copy_nonoverlapping(memory.base().as_ptr().add(page as usize * PAGE_BYTES), bytes.as_mut_ptr(), PAGE_BYTES)
-    };
-    bytes
+    // SAFETY: inside RAM, any bytes are a page, and no other thread of these tests writes this page meanwhile.
+    unsafe { ptr::read(address(memory, page)) }
 }
 
 fn write(memory: &GuestMemory, page: u32, bytes: &PageBytes) {
     // SAFETY: as in `read`.
-    unsafe {
-        ptr::copy_nonoverlapping(bytes.as_ptr(), memory.base().as_ptr().add(page as usize * PAGE_BYTES), PAGE_BYTES)
-    };
+    unsafe { ptr::write(address(memory, page), *bytes) };
 }
 
-/// Pages by state, after the table has been told what the kernel copied by itself.
-fn states(memory: &GuestMemory) -> control::status::PageCounts {
-    memory.status(0).unwrap().pages
+/// Waits until the pages' states are as expected: the fault thread wakes a writer a moment before it unlocks the page, and
+/// the table learns of the kernel's own copies only when it looks.
+fn wait_for(memory: &GuestMemory, expected: impl Fn(&PageCounts) -> bool) -> PagerStatus {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let status = memory.status(0).unwrap();
+        if expected(&status.pages) {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "the pages' states are not as expected: {status:?}");
+        thread::yield_now();
+    }
 }
 
 #[test]
@@ -119,7 +130,7 @@ fn fresh_memory_reads_as_zero_and_keeps_what_is_written() {
     assert_eq!(read(&memory, 7), [0; PAGE_BYTES]);
     (0..PAGES).for_each(|page| write(&memory, page, &content(page, 1)));
     assert!((0..PAGES).all(|page| read(&memory, page) == content(page, 1)));
-    assert_eq!(states(&memory).private, u64::from(PAGES));
+    wait_for(&memory, |pages| pages.private == u64::from(PAGES));
 }
 
 #[test]
@@ -144,16 +155,17 @@ fn equal_pages_share_a_frame_at_home_and_elsewhere_until_they_are_written() {
     let Some((store, memory, _threads)) = guest(AMPLE) else { return };
     (0..64).for_each(|page| write(&memory, page, &content(page % 32, 9)));
     (0..32).for_each(|frame| store.publish(frame, &content(frame, 9)));
-    states(&memory);
+    wait_for(&memory, |pages| pages.private == 64);
     let home = memory.pages().share(Gfn(0), Frame(0), 32).unwrap();
     let alias = memory.pages().share(Gfn(32), Frame(0), 32).unwrap();
     assert_eq!((home.shared, alias.shared), (32, 32));
-    assert_eq!((states(&memory).shared, memory.pages().vmas()), (64, 2));
+    wait_for(&memory, |pages| pages.shared == 64);
+    assert_eq!(memory.pages().vmas(), 2);
     assert!((0..64).all(|page| read(&memory, page) == content(page % 32, 9)));
     write(&memory, 40, &content(40, 10));
     assert_eq!(read(&memory, 8), content(8, 9));
     assert_eq!(read(&memory, 40), content(40, 10));
-    assert_eq!(states(&memory).shared, 63);
+    wait_for(&memory, |pages| (pages.shared, pages.private) == (63, 1));
     assert_eq!(memory.pages().state(Gfn(40)), State::Private);
 }
 
@@ -165,7 +177,7 @@ fn a_page_that_differs_by_one_byte_or_is_unpublished_is_not_shared() {
     write(&memory, 3, &content(3, 1));
     write(&memory, 4, &content(4, 1));
     store.publish(3, &other);
-    states(&memory);
+    wait_for(&memory, |pages| pages.private == 2);
     let outcome = memory.pages().share(Gfn(3), Frame(3), 2).unwrap();
     assert_eq!((outcome.shared, outcome.different), (0, 2));
     assert_eq!((read(&memory, 3), read(&memory, 4)), (content(3, 1), content(4, 1)));
@@ -177,11 +189,11 @@ fn ballooned_and_zeroed_pages_cost_nothing_and_read_as_zero() {
     let Some((store, memory, _threads)) = guest(AMPLE) else { return };
     (0..96).for_each(|page| write(&memory, page, &content(page, 1)));
     store.publish(0, &content(0, 1));
-    states(&memory);
+    wait_for(&memory, |pages| pages.private == 96);
     assert_eq!(memory.pages().share(Gfn(0), Frame(0), 1).unwrap().shared, 1);
     memory.pages().inflate(Run { first: Gfn(0), count: 32 }).unwrap();
     (32..64).for_each(|page| write(&memory, page, &[0; PAGE_BYTES]));
-    states(&memory);
+    wait_for(&memory, |pages| pages.private == 64);
     assert_eq!(memory.pages().drop_zero(Run { first: Gfn(0), count: PAGES }).unwrap(), 32);
     let status = memory.status(0).unwrap();
     assert_eq!((status.pages.private, status.ballooned_touched, status.zero_touched), (32, 32, 32));
@@ -214,7 +226,7 @@ fn no_byte_is_lost_while_everything_moves() {
                     let version = &mut versions[(page - mine.start) as usize];
                     // Few contents, so that many pages are equal.
                     let expected = |version: u64| {
-                        if version % 16 == 0 { [0; PAGE_BYTES] } else { content(page % 256, version % 4) }
+                        if version.is_multiple_of(16) { [0; PAGE_BYTES] } else { content(page % 256, version % 4) }
                     };
                     assert_eq!(read(&memory, page), expected(*version), "page {page} version {version}");
                     if random >> 40 & 3 == 0 {
@@ -225,7 +237,8 @@ fn no_byte_is_lost_while_everything_moves() {
                 }
                 for page in mine.clone() {
                     let version = versions[(page - mine.start) as usize];
-                    let expected = if version % 16 == 0 { [0; PAGE_BYTES] } else { content(page % 256, version % 4) };
+                    let expected =
+                        if version.is_multiple_of(16) { [0; PAGE_BYTES] } else { content(page % 256, version % 4) };
                     assert_eq!(read(&memory, page), expected, "at the end, page {page}");
                 }
             })

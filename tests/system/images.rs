@@ -65,6 +65,6 @@ fn nine_tenths_of_the_duplicates_are_merged_and_no_image_changes() {
     assert_eq!(duplicates, PAGES);
     let run = Run::start(&format!("{} --budget 128MiB --duration 10s", images.join(" "))).finish();
     run.assert_kept_its_promise();
-    let shared = run.number("/reclaimed_bytes/shared") / PAGE_BYTES as f64;
+    let shared = run.reclaimed_bytes("shared") / PAGE_BYTES as f64;
     assert!(shared >= 0.9 * duplicates as f64, "{shared} of {duplicates} duplicates are shared");
 }

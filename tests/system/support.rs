@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -73,6 +72,25 @@ impl Run {
         Run { process, address, folder, arguments: arguments.to_owned() }
     }
 
+    /// Runs to the end, and, if these mechanisms have nothing to show yet, once more for five times as long: how far guests get in
+    /// a second is the machine's business. Every run must keep its promise.
+    pub fn finish_reclaiming(arguments: &str, seconds: u64, mechanisms: &[&str]) -> Finished {
+        let run = |seconds| {
+            let run = Run::start(&format!("{arguments} --duration {seconds}s")).finish();
+            run.assert_kept_its_promise();
+            run
+        };
+        let first = run(seconds);
+        if mechanisms.iter().all(|mechanism| first.reclaimed_bytes(mechanism) > 0.0) {
+            return first;
+        }
+        let second = run(5 * seconds);
+        for mechanism in mechanisms {
+            assert!(second.reclaimed_bytes(mechanism) > 0.0, "nothing by {mechanism}: {}", second.summary);
+        }
+        second
+    }
+
     /// Where its metrics are.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -137,7 +155,8 @@ impl Run {
         for pid in vmms {
             assert!(is_gone(pid), "VMM {pid} outlived the run");
         }
-        let report = fs::read(self.folder.path().join("report.json")).unwrap();
+        // A run that was refused wrote none.
+        let report = fs::read(self.folder.path().join("report.json")).unwrap_or_default();
         Finished { status, summary, report: serde_json::from_slice(&report).unwrap_or(Value::Null) }
     }
 
@@ -164,7 +183,7 @@ impl Finished {
     }
 
     pub fn guests(&self) -> &[Value] {
-        self.report["guests"].as_array().unwrap()
+        self.report["guests"].as_array().unwrap_or_else(|| panic!("no report: {self:?}"))
     }
 
     /// One field of every guest, added up.
@@ -172,12 +191,9 @@ impl Finished {
         self.guests().iter().map(|guest| guest[field].as_f64().unwrap()).sum()
     }
 
-    /// What each of these levers has to show.
-    pub fn assert_reclaimed_by(&self, mechanisms: &[&str]) {
-        for mechanism in mechanisms {
-            let bytes = self.number(&format!("/reclaimed_bytes/{mechanism}"));
-            assert!(bytes > 0.0, "nothing by {mechanism}: {}", self.summary);
-        }
+    /// What a mechanism has to show.
+    pub fn reclaimed_bytes(&self, mechanism: &str) -> f64 {
+        self.number(&format!("/reclaimed_bytes/{mechanism}"))
     }
 
     /// The whole promise: exit 0, everything verified, nothing corrupt, use within the budget.

@@ -38,8 +38,8 @@ impl DeviceThread {
                 for queue in rung(&events, more.contains(&true)) {
                     more[queue] = true;
                 }
-                for queue in 0..events.len() {
-                    more[queue] = more[queue] && process(queue) == Turn::More;
+                for (queue, more) in more.iter_mut().enumerate() {
+                    *more = *more && process(queue) == Turn::More;
                 }
             }
         })?;

@@ -125,9 +125,6 @@ impl Machine {
         let on_failure = Box::new(move |failure: pager::Failure| reporter.report(failure.to_string()));
         let (memory, threads) = GuestMemory::new(pager_config, store, on_failure).map_err(Error::Memory)?;
         let devices_view = Arc::new(sys::ram::guest_memory(memory.base(), config.memory_bytes)?);
-        if let Some(path) = &config.image {
-            image::load(path, &memory, pages)?;
-        }
 
         let mut firmware = Firmware::new(boot_info(&config))?;
         let start = match config.vcpu {
@@ -178,6 +175,15 @@ impl Machine {
         };
         machine.allocate(machine.config.allocation_bytes, machine.config.balloon_bytes);
         Ok(machine)
+    }
+
+    /// Fills RAM from the image, if there is one, on a thread of its own. Nothing else has to wait for it: the scanner takes from a
+    /// budget too small for all images what they have in common while they are being read.
+    pub fn load_image(&self) -> Result<Option<JoinHandle<Result<(), Error>>>, Error> {
+        let Some(path) = self.config.image.clone() else { return Ok(None) };
+        let memory = self.memory.clone();
+        let load = move || image::load(&path, &memory, memory.pages().count());
+        thread::Builder::new().name("image".into()).spawn(load).map(Some).map_err(Error::system("starting the loader"))
     }
 
     /// Lets the vCPUs run.

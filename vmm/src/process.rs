@@ -1,7 +1,7 @@
 //! The life of a VMM process, from its first message to its last.
 //!
 //! ```text
-//!   Start ─► build ─► Ready ─► Run ─► ticks: clock, status, statistics ─► Stop, or the guest's own end ─► Finished
+//!   Start ─► build ─► (image read) ─► Ready ─► Run ─► ticks: clock, status, statistics ─► Stop, or the guest's own end ─► Finished
 //!                                       ▲ Allocate, Merge, Pause, Resume        a failure ends it too ─► Finished(why)
 //! ```
 //!
@@ -12,7 +12,7 @@ use std::{
     os::{fd::OwnedFd, unix::net::UnixStream},
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError, mpsc},
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -122,7 +122,8 @@ fn live(
             return host.send(&ToHost::Finished { result, status: Box::default() });
         }
     };
-    host.send(&ToHost::Ready)?;
+    let mut loading = machine.load_image()?;
+    let mut ready = false;
 
     let (mut next_status, mut next_statistics) = (Instant::now(), Instant::now() + STATISTICS_INTERVAL);
     let result = loop {
@@ -139,6 +140,23 @@ fn live(
         }
         if machine.has_ended() {
             break machine.verdict();
+        }
+        if let Some(loaded) = loading.take_if(|loading| loading.is_finished()).map(JoinHandle::join) {
+            match loaded {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    machine.kill();
+                    break Err(error.to_string());
+                }
+                Err(_) => {
+                    machine.kill();
+                    break Err("the loader panicked".into());
+                }
+            }
+        }
+        if !ready && loading.is_none() {
+            ready = true;
+            host.send(&ToHost::Ready)?;
         }
         let now = Instant::now();
         if now >= next_status {
