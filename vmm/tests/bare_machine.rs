@@ -32,6 +32,8 @@ macro_rules! guest {
         mod $name {
             std::arch::global_asm!(
                 ".pushsection .text",
+                // The code that refers to them may be in another object file.
+                concat!(".globl guest_", stringify!($name), "_start, guest_", stringify!($name), "_end"),
                 concat!("guest_", stringify!($name), "_start:"),
                 "movabs rbx, {doorbell}",
                 "movabs rbp, {balloon}",
