@@ -4,7 +4,6 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,10 +12,9 @@ use std::{
     time::Duration,
 };
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::virtio_mmio::Turn;
+use crate::{sys::rung, virtio_mmio::Turn};
 
 /// How often the thread looks whether it is to end; it is woken for everything else.
 const LOOK: Duration = Duration::from_millis(50);
@@ -35,7 +33,8 @@ impl DeviceThread {
         let handle = thread::Builder::new().name("devices".into()).spawn(move || {
             let mut more = vec![false; events.len()];
             while !stopping.load(Ordering::Acquire) {
-                for queue in rung(&events, more.contains(&true)) {
+                let wait = if more.contains(&true) { Duration::ZERO } else { LOOK };
+                for queue in rung(&events, wait) {
                     more[queue] = true;
                 }
                 for (queue, more) in more.iter_mut().enumerate() {
@@ -45,20 +44,6 @@ impl DeviceThread {
         })?;
         Ok(Self { stop, handle: Some(handle) })
     }
-}
-
-/// Queues whose events were rung; waits for one unless there is work left.
-fn rung(events: &[EventFd], busy: bool) -> Vec<usize> {
-    // SAFETY: the descriptors are open as long as `events` is borrowed, which is longer than `fds` lives.
-    let borrow = |event: &EventFd| unsafe { BorrowedFd::borrow_raw(event.as_raw_fd()) };
-    let mut fds: Vec<_> = events.iter().map(|event| PollFd::new(borrow(event), PollFlags::POLLIN)).collect();
-    let wait = if busy { Duration::ZERO } else { LOOK };
-    let timeout = PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO);
-    if !poll(&mut fds, timeout).is_ok_and(|ready| ready > 0) {
-        return Vec::new();
-    }
-    let is_rung = |queue: &usize| fds[*queue].any() == Some(true) && events[*queue].read().is_ok();
-    (0..events.len()).filter(is_rung).collect()
 }
 
 impl Drop for DeviceThread {

@@ -4,7 +4,9 @@ pub mod kick;
 pub mod mapping;
 pub mod ram;
 
+mod events;
 pub mod inherited;
 mod process;
 
+pub use events::rung;
 pub use process::{anonymous_bytes, die_with_parent, ignore_interrupts};
