@@ -48,6 +48,7 @@ pub struct Page {
     /// Where the store wants it.
     pub frame: u32,
     /// 4096 bytes; or none, when the page has changed since: the store gives the frame to others.
+    #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
 }
 
