@@ -10,7 +10,7 @@ use nix::{
     sys::time::TimeValLike,
 };
 use pager::{Gfn, GuestMemory, PAGE_BYTES, StoreView};
-use vmm::{Failures, GuestPages};
+use vmm::{Failures, GuestPages, TABLE_BYTES_PER_PAGE};
 
 use crate::{
     dedup_bench::Side,
@@ -20,8 +20,6 @@ use crate::{
 
 /// Kernel memory of an alias's address-space area, bytes: a `vm_area_struct` and its share of the tree.
 const VMA_BYTES: u64 = 350;
-/// Bytes of tables for each guest page: 8 for its state, 4 for its placement, 8 for the counts of its two frames, 5 for dedup.
-const TABLE_BYTES: u64 = 25;
 /// After so many passes of every scanner without a gain, nothing more comes: contents are told on the second.
 const BARREN_PASSES: u32 = 3;
 /// The kernel's limit of address-space areas, which counts them per process. Here all guests live in one process, so that their
@@ -94,7 +92,7 @@ pub fn measure(scenario: &Scenario) -> Result<Side, Error> {
                 merges: shared,
                 cpu_seconds: cpu_seconds()? - cpu_before,
                 wall_seconds: start.elapsed().as_secs_f64(),
-                metadata_bytes: u64::from(pages) * u64::from(count) * TABLE_BYTES + vmas * VMA_BYTES,
+                metadata_bytes: u64::from(pages) * u64::from(count) * TABLE_BYTES_PER_PAGE + vmas * VMA_BYTES,
             };
         }
     }

@@ -7,6 +7,9 @@
 //!
 //! The second line is Dekker's: with both fences sequentially consistent, either the VMM sees the bit clear and takes its
 //! reference back, or its reference is there when it is asked.
+//!
+//! A VMM of ours reads the bits through the pager's view of the store (`pager::StoreView`); [`PublishedView`] is the same for
+//! whoever has no pager: this crate's tests.
 
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};

@@ -7,20 +7,15 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::Error;
 
-fn open(path: &Path) -> Result<File, Error> {
-    File::open(path).map_err(|source| Error::Ram { path: path.to_owned(), source })
-}
-
-/// Calls `page` with every page of the file, in order, at most `pages` of them.
-fn each_page<E: From<Error>>(
-    path: &Path,
-    pages: u32,
-    mut page: impl FnMut(u32, &PageBytes) -> Result<(), E>,
-) -> Result<u32, E> {
-    let mut file = open(path)?;
+/// Calls `page` with every whole page of the file, in order, at most `most` of them. How many there were.
+fn each_page(path: &Path, most: u32, mut page: impl FnMut(u32, &PageBytes) -> Result<(), Error>) -> Result<u32, Error> {
+    let failed = |source| Error::Ram { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(failed)?;
+    let in_file = file.metadata().map_err(failed)?.len() / PAGE_BYTES as u64;
+    let pages = u32::try_from(in_file).unwrap_or(u32::MAX).min(most);
     let mut bytes = [0; PAGE_BYTES];
     for number in 0..pages {
-        file.read_exact(&mut bytes).map_err(|source| Error::Ram { path: path.to_owned(), source })?;
+        file.read_exact(&mut bytes).map_err(failed)?;
         page(number, &bytes)?;
     }
     Ok(pages)
@@ -28,9 +23,7 @@ fn each_page<E: From<Error>>(
 
 /// Fills RAM from the image; pages of zeros stay untouched.
 pub fn load(path: &Path, memory: &GuestMemory, pages: u32) -> Result<(), Error> {
-    let in_file = open(path)?.metadata().map_err(|source| Error::Ram { path: path.to_owned(), source })?.len()
-        / PAGE_BYTES as u64;
-    each_page(path, pages.min(in_file as u32), |number, bytes| {
+    each_page(path, pages, |number, bytes| {
         if *bytes == [0; PAGE_BYTES] { Ok(()) } else { memory.populate(Gfn(number), bytes).map_err(Error::Memory) }
     })
     .map(drop)
@@ -38,18 +31,15 @@ pub fn load(path: &Path, memory: &GuestMemory, pages: u32) -> Result<(), Error> 
 
 /// Reads all of RAM as the guest would, and compares it with the image. How many pages there were.
 pub fn compare(path: &Path, memory: &GuestMemoryMmap<()>) -> Result<u64, String> {
-    let in_file =
-        open(path).and_then(|file| file.metadata().map_err(|source| Error::Ram { path: path.to_owned(), source }));
-    let pages = in_file.map_err(|error| error.to_string())?.len() / PAGE_BYTES as u64;
     let mut different = Vec::new();
-    let compared = each_page(path, pages as u32, |number, expected| {
+    let compared = each_page(path, u32::MAX, |number, expected| {
         let mut found = [0; PAGE_BYTES];
         let gpa = GuestAddress(u64::from(number) * PAGE_BYTES as u64);
         memory.read_slice(&mut found, gpa).map_err(Error::Address)?;
         if found != *expected {
             different.push(gpa.0);
         }
-        Ok::<_, Error>(())
+        Ok(())
     })
     .map_err(|error| error.to_string())?;
     match different.first() {

@@ -56,7 +56,7 @@ const BARE_GUEST: &[u8] = include_bytes!(env!("BALLAST_BARE_GUEST"));
 /// Memory a VMM takes besides its guest's, before it has been measured: page-state tables, threads, buffers.
 const OVERHEAD_BYTES: u64 = 1 << 20;
 /// Bytes of tables a guest page costs: 8 for its state, 4 for its placement, 8 for the counts of its two frames, 5 for dedup.
-const TABLE_BYTES_PER_PAGE: u64 = 25;
+pub const TABLE_BYTES_PER_PAGE: u64 = 25;
 
 type BalloonMmio = VirtioMmio<BalloonDevice<GuestPages>, Arc<GuestMemoryMmap<()>>, BalloonWires>;
 
