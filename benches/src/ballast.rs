@@ -130,15 +130,18 @@ fn guest(domain: &Domain, contents: &[u64], vma_budget: u32, failures: &Failures
     Ok(Guest { memory, _threads: threads, scanner })
 }
 
-/// One pass of one guest's scanner, and all that follows from it in any guest.
+/// One pass of one guest's scanner, and all that follows from it in any guest, between its batches.
 fn pass(domain: &Domain, guests: &mut [Guest], number: usize) -> Result<(), Error> {
     let mut requests = VecDeque::new();
-    guests[number].scanner.scan_pass(|request| requests.push_back((number, request)));
-    while let Some((from, request)) = requests.pop_front() {
-        for (to, answer) in domain.handle(VmmId(from as u32), over_the_wire(&request)?)? {
-            let answer: MergeAnswer = over_the_wire(&answer)?;
-            let to = to.0 as usize;
-            guests[to].scanner.on_answer(answer, |request: MergeRequest| requests.push_back((to, request)));
+    let mut ended = false;
+    while !ended {
+        ended = guests[number].scanner.scan_batch(|request| requests.push_back((number, request)));
+        while let Some((from, request)) = requests.pop_front() {
+            for (to, answer) in domain.handle(VmmId(from as u32), over_the_wire(&request)?)? {
+                let answer: MergeAnswer = over_the_wire(&answer)?;
+                let to = to.0 as usize;
+                guests[to].scanner.on_answer(answer, |request: MergeRequest| requests.push_back((to, request)));
+            }
         }
     }
     Ok(())

@@ -3,8 +3,9 @@
 //! ```text
 //!   scanner                                    store
 //!    | -- Hashes [(gfn, hash)] ---------------> |   stable private pages, keyed xxh3
-//!    | <------------- Answers [(gfn, answer)] - |   Share(frame) | Publish(frame)     (nothing is said of the others)
-//!    | -- Pages [(gfn, frame, hash, bytes)] --> |   for each Publish; the store hashes the bytes itself
+//!    | <------------- Answers [(gfn, answer)] - |   Share(frame) | Publish(frame) | Later  (nothing is said of the others)
+//!    | -- Pages [(gfn, frame)], bytes --------> |   for each Publish; the store hashes the bytes itself
+//!    | -- Declined [(gfn, frame)] ------------> |   or this: the page is not private any more
 //!    | <------------- Answers [(gfn, Share)] -- |   once the bytes are in place and the published bit is set
 //!    |    (the VMM compares, and adopts if equal)
 //!    | -- Adopted [frame] --------------------> |   the VMM now holds these frames, found by answer or by published bit
@@ -31,7 +32,9 @@ pub enum MergeRequest {
     /// Pages whose content has not changed between two visits: `(gfn, hash)`.
     Hashes(Vec<(u32, u64)>),
     /// Content the store asked for.
-    Pages(Vec<Page>),
+    Pages(Pages),
+    /// What it asked for and does not get: the page, and the frame it was for, which others may have.
+    Declined(Vec<(u32, u32)>),
     /// Frames that this VMM holds from here on.
     Adopted(Vec<u32>),
     /// Frames that this VMM holds no more.
@@ -40,14 +43,12 @@ pub enum MergeRequest {
     Retired(Vec<(u32, bool)>),
 }
 
-/// One page for the store.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Page {
-    /// Where the VMM has it.
-    pub gfn: u32,
-    /// Where the store wants it.
-    pub frame: u32,
-    /// 4096 bytes; or none, when the page has changed since: the store gives the frame to others.
+/// Pages for the store.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pages {
+    /// `(gfn, frame)`: where the VMM has each, and where the store wants it.
+    pub places: Vec<(u32, u32)>,
+    /// Their content, 4096 bytes each, one behind the other.
     #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
 }
@@ -68,4 +69,6 @@ pub enum Answer {
     Share(u32),
     /// Send it, for this frame.
     Publish(u32),
+    /// Its content is known, but cannot be shared now (the store's budget, or a queue, is full): ask again.
+    Later,
 }

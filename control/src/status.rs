@@ -129,6 +129,8 @@ pub struct DedupStatus {
     pub unmerged_unique: u64,
     /// Private pages at the last pass: an alias would exceed the VMA budget.
     pub unmerged_vma_budget: u64,
+    /// Private pages at the last pass: the store had no room for their content.
+    pub unmerged_store_budget: u64,
 }
 
 /// The balloon, and what the guest says of itself.

@@ -14,7 +14,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use control::merge::{Answer, BATCH_MAX, MergeAnswer, MergeRequest, PAGES_MAX, Page};
+use control::merge::{Answer, BATCH_MAX, MergeAnswer, MergeRequest, PAGES_MAX, Pages};
 
 use crate::frames::{FrameTable, State};
 use crate::index::{Entry, Index};
@@ -28,7 +28,7 @@ use crate::{Error, PageBytes, ProtocolError, VmmId, content_hash};
 /// How long a frame without holders is kept: several passes of a busy scanner, so that content that is only on its way from one
 /// page to another is not published again each time.
 const RETIRE_GRACE: Duration = Duration::from_secs(2);
-/// Most pages that wait for one awaited frame; the others find it by their next question.
+/// Most pages that wait for one awaited frame; the others are told to ask again.
 const WAITERS_MAX: usize = 64;
 /// What a VMM process gets: both read-only.
 #[derive(Debug)]
@@ -155,7 +155,8 @@ impl Domain {
     pub fn handle(&self, vmm: VmmId, request: MergeRequest) -> Result<Vec<(VmmId, MergeAnswer)>, ProtocolError> {
         let (entries, most) = match &request {
             MergeRequest::Hashes(hashes) => (hashes.len(), BATCH_MAX),
-            MergeRequest::Pages(pages) => (pages.len(), PAGES_MAX),
+            MergeRequest::Pages(pages) => (pages.places.len(), PAGES_MAX),
+            MergeRequest::Declined(places) => (places.len(), BATCH_MAX),
             MergeRequest::Adopted(frames) | MergeRequest::Dropped(frames) => (frames.len(), BATCH_MAX),
             MergeRequest::Retired(answers) => (answers.len(), BATCH_MAX),
         };
@@ -165,6 +166,7 @@ impl Domain {
         match request {
             MergeRequest::Hashes(hashes) => self.hashes(vmm, &hashes),
             MergeRequest::Pages(pages) => self.pages(vmm, &pages),
+            MergeRequest::Declined(places) => self.declined(vmm, &places),
             MergeRequest::Adopted(frames) => self.adopted(vmm, &frames),
             MergeRequest::Dropped(frames) => self.dropped(vmm, &frames),
             MergeRequest::Retired(answers) => self.retired(vmm, &answers),
@@ -203,24 +205,19 @@ impl Domain {
     }
 
     fn hashes(&self, vmm: VmmId, hashes: &[(u32, u64)]) -> Result<Outbox, ProtocolError> {
-        let known: Vec<Option<Entry>> = hashes.iter().map(|&(_, hash)| self.index.get(hash)).collect();
         let ledger = &mut *self.ledger();
         let pages = ledger.session(vmm)?.pages;
         let mut previous = None;
         let mut answers = Vec::new();
-        for (&(gfn, hash), known) in hashes.iter().zip(known) {
+        for &(gfn, hash) in hashes {
             if gfn >= pages {
                 return Err(ProtocolError::Gfn { gfn, pages });
             }
-            let answer = match known {
-                Some(Entry::Frame(frame)) => Some(Answer::Share(frame)),
-                _ => {
-                    let behind = previous.filter(|&(before, _)| gfn.checked_sub(1) == Some(before));
-                    self.offer(ledger, vmm, gfn, hash, behind.map(|(_, frame)| frame))
+            let behind = previous.filter(|&(before, _)| gfn.checked_sub(1) == Some(before)).map(|(_, frame)| frame);
+            if let Some(answer) = self.offer(ledger, vmm, gfn, hash, behind) {
+                if let Answer::Share(frame) | Answer::Publish(frame) = answer {
+                    previous = Some((gfn, frame));
                 }
-            };
-            if let Some(answer @ (Answer::Share(frame) | Answer::Publish(frame))) = answer {
-                previous = Some((gfn, frame));
                 answers.push((gfn, answer));
             }
         }
@@ -230,11 +227,14 @@ impl Domain {
 
     /// A page of `vmm` has content with this hash: what to do with it?
     fn offer(&self, ledger: &mut Ledger, vmm: VmmId, gfn: u32, hash: u64, behind: Option<u32>) -> Option<Answer> {
-        let first = match self.index.get(hash) {
+        let first = match self.index.get_or_note(hash, vmm, gfn, ledger.candidates_max) {
             Some(Entry::Frame(frame)) => return Some(Answer::Share(frame)),
             Some(Entry::Awaited(frame)) => {
                 let waiters = ledger.waiters.entry(frame).or_default();
-                if waiters.len() < WAITERS_MAX && !waiters.contains(&(vmm, gfn)) {
+                if waiters.len() >= WAITERS_MAX {
+                    return Some(Answer::Later);
+                }
+                if !waiters.contains(&(vmm, gfn)) {
                     waiters.push((vmm, gfn));
                 }
                 return None;
@@ -244,63 +244,88 @@ impl Domain {
             {
                 (first, at)
             }
-            _ => {
+            Some(Entry::Candidate { .. }) => {
                 self.index.put_candidate(hash, vmm, gfn, ledger.candidates_max);
                 return None;
             }
+            None => return None,
         };
-        let frame = ledger.reserve(vmm, gfn, first.1, behind, hash)?;
+        let Some(frame) = ledger.reserve(vmm, gfn, first.1, behind, hash) else { return Some(Answer::Later) };
         ledger.waiters.insert(frame, vec![first, (vmm, gfn)]);
         self.index.put(hash, Entry::Awaited(frame));
         Some(Answer::Publish(frame))
     }
 
-    fn pages(&self, vmm: VmmId, pages: &[Page]) -> Result<Outbox, ProtocolError> {
-        // Hashed before the lock is taken. No content: the page had changed.
-        let content = |page: &Page| match <&PageBytes>::try_from(page.bytes.as_slice()) {
-            Ok(bytes) => Ok(Some(content_hash(self.secret, bytes))),
-            Err(_) if page.bytes.is_empty() => Ok(None),
-            Err(_) => Err(ProtocolError::PageLength(page.bytes.len())),
-        };
-        let hashes = pages.iter().map(content).collect::<Result<Vec<_>, _>>()?;
+    fn pages(&self, vmm: VmmId, pages: &Pages) -> Result<Outbox, ProtocolError> {
+        let (contents, rest) = pages.bytes.as_chunks::<{ wire::PAGE_BYTES }>();
+        if !rest.is_empty() || contents.len() != pages.places.len() {
+            return Err(ProtocolError::PagesLength { bytes: pages.bytes.len(), pages: pages.places.len() });
+        }
+        // Hashed before the lock is taken.
+        let hashes: Vec<u64> = contents.iter().map(|page| content_hash(self.secret, page)).collect();
         let ledger = &mut *self.ledger();
+        ledger.session(vmm)?;
+        let strange = pages.places.iter().position(|&place| !ledger.take_asked(vmm, place));
+        // What came before a page nobody asked for is published, and told with the next messages.
+        let valid = strange.unwrap_or(pages.places.len());
+        let as_announced = |ledger: &mut Ledger, at: usize| {
+            let frame = ledger.frames.get(pages.places[at].1);
+            frame.is_some_and(|frame| frame.hash == hashes[at])
+        };
+        let (good, bad): (Vec<usize>, Vec<usize>) = (0..valid).partition(|&at| as_announced(ledger, at));
         let mut shares = BTreeMap::<VmmId, Vec<(u32, Answer)>>::new();
-        for (page, hash) in pages.iter().zip(hashes) {
-            let (gfn, frame) = (page.gfn, page.frame);
-            let asked = &mut ledger.session(vmm)?.asked;
-            if asked.get(&frame) != Some(&gfn) {
-                // What was published before this page is told with the next messages.
-                ledger.post_all(shares);
-                return Err(ProtocolError::NotAsked { gfn, frame });
-            }
-            asked.remove(&frame);
-            if ledger.frames.get(frame).is_none_or(|frame| Some(frame.hash) != hash) {
-                self.decline(ledger, frame, vmm);
-            } else if let Some(waiters) = self.publish(ledger, frame, &page.bytes, vmm) {
-                for (waiter, gfn) in waiters {
-                    shares.entry(waiter).or_default().push((gfn, Answer::Share(frame)));
-                }
+        let frame = |at: usize| pages.places[at].1;
+        for run in good.chunk_by(|&a, &b| a + 1 == b && frame(a) + 1 == frame(b)) {
+            let (first, last) = (run[0], run[run.len() - 1]);
+            for (waiter, gfn, frame) in self.publish(ledger, frame(first), &contents[first..=last], vmm) {
+                shares.entry(waiter).or_default().push((gfn, Answer::Share(frame)));
             }
         }
+        bad.into_iter().for_each(|at| self.decline(ledger, frame(at), vmm));
         ledger.post_all(shares);
+        match strange.map(|at| pages.places[at]) {
+            Some((gfn, frame)) => Err(ProtocolError::NotAsked { gfn, frame }),
+            None => Ok(ledger.take_outbox()),
+        }
+    }
+
+    fn declined(&self, vmm: VmmId, places: &[(u32, u32)]) -> Result<Outbox, ProtocolError> {
+        let ledger = &mut *self.ledger();
+        ledger.session(vmm)?;
+        for &(gfn, frame) in places {
+            if !ledger.take_asked(vmm, (gfn, frame)) {
+                return Err(ProtocolError::NotAsked { gfn, frame });
+            }
+            self.decline(ledger, frame, vmm);
+        }
         Ok(ledger.take_outbox())
     }
 
-    /// Puts content in its frame and announces it; returns who waits for it.
-    fn publish(&self, ledger: &mut Ledger, frame: u32, bytes: &[u8], vmm: VmmId) -> Option<Vec<(VmmId, u32)>> {
-        let written = bytes.try_into().ok().and_then(|bytes| self.store.write(frame, bytes).ok());
-        let record = ledger.frames.get(frame)?;
-        if written.is_none() {
-            ledger.totals.store_errors_total += 1;
-            self.decline(ledger, frame, vmm);
-            return None;
+    /// Puts content in neighbouring frames and announces them; returns who waits for which.
+    fn publish(&self, ledger: &mut Ledger, first: u32, contents: &[PageBytes], vmm: VmmId) -> Vec<(VmmId, u32, u32)> {
+        let frames = first..first + contents.len() as u32;
+        if self.store.write(first, contents).is_err() {
+            // What was written of it before it failed.
+            _ = self.store.punch(first, contents.len() as u32);
+            for frame in frames {
+                ledger.totals.store_errors_total += 1;
+                self.decline(ledger, frame, vmm);
+            }
+            return Vec::new();
         }
-        record.state = State::Published;
-        self.published.set(frame);
-        self.index.put(record.hash, Entry::Frame(frame));
-        ledger.totals.published_total += 1;
-        ledger.queue_if_idle(frame);
-        ledger.waiters.remove(&frame)
+        let mut waiting = Vec::new();
+        for frame in frames {
+            let Some(record) = ledger.frames.get(frame) else { continue };
+            record.state = State::Published;
+            let hash = record.hash;
+            self.published.set(frame);
+            self.index.put(hash, Entry::Frame(frame));
+            ledger.totals.published_total += 1;
+            ledger.queue_if_idle(frame);
+            let waiters = ledger.waiters.remove(&frame).unwrap_or_default();
+            waiting.extend(waiters.into_iter().map(|(vmm, gfn)| (vmm, gfn, frame)));
+        }
+        waiting
     }
 
     /// The content of an awaited frame will not come from `vmm`: the others that wait for it start over.
@@ -323,8 +348,9 @@ impl Domain {
     fn adopted(&self, vmm: VmmId, frames: &[u32]) -> Result<Outbox, ProtocolError> {
         let ledger = &mut *self.ledger();
         for &frame in frames {
-            let record = ledger.frames.get(frame).ok_or(ProtocolError::Frame(frame))?;
-            if !matches!(record.state, State::Published | State::Retiring) {
+            ledger.frames.check(frame)?;
+            let state = ledger.frames.get(frame).map(|record| record.state);
+            if !matches!(state, Some(State::Published | State::Retiring)) {
                 return Err(ProtocolError::NotPublished(frame));
             }
             ledger.set_held(vmm, frame, true)?;
@@ -335,7 +361,7 @@ impl Domain {
     fn dropped(&self, vmm: VmmId, frames: &[u32]) -> Result<Outbox, ProtocolError> {
         let ledger = &mut *self.ledger();
         for &frame in frames {
-            ledger.frames.get(frame).ok_or(ProtocolError::Frame(frame))?;
+            ledger.frames.check(frame)?;
             ledger.set_held(vmm, frame, false)?;
         }
         Ok(ledger.take_outbox())

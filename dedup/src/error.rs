@@ -46,9 +46,14 @@ pub enum ProtocolError {
         /// The guest's pages.
         pages: u32,
     },
-    /// A page of another length than a page's.
-    #[error("page of {0} bytes")]
-    PageLength(usize),
+    /// Content that is not as long as its pages.
+    #[error("{bytes} bytes of content for {pages} pages of 4096")]
+    PagesLength {
+        /// Content's length.
+        bytes: usize,
+        /// Pages it is said to be.
+        pages: usize,
+    },
     /// Content for a frame this VMM was not asked for.
     #[error("page {gfn:#x} sent for frame {frame:#x}, which was not asked for")]
     NotAsked {

@@ -8,6 +8,8 @@
 //!    └──────────────────────────────── release() ──────────────────────────────┘
 //! ```
 
+use crate::ProtocolError;
+
 /// How far the overflow area is searched for one new frame. A full turn over it takes several requests, then.
 const OVERFLOW_PROBES_MAX: u32 = 1024;
 
@@ -43,6 +45,7 @@ impl Frame {
 /// All frames of a store.
 #[derive(Debug)]
 pub(crate) struct FrameTable {
+    /// Records; the overflow area's last ones come when they are needed.
     frames: Vec<Frame>,
     home_frames: u32,
     /// Where the search in the overflow area goes on.
@@ -53,7 +56,7 @@ pub(crate) struct FrameTable {
 impl FrameTable {
     /// A table of `2 × home_frames` free frames.
     pub(crate) fn new(home_frames: u32) -> Self {
-        let frames = vec![Frame::FREE; home_frames as usize * 2];
+        let frames = vec![Frame::FREE; home_frames as usize];
         Self { frames, home_frames, overflow_next: home_frames, in_use: 0 }
     }
 
@@ -66,7 +69,12 @@ impl FrameTable {
         self.in_use
     }
 
-    /// A frame, unless the number is beyond the store.
+    /// Whether a number is that of a frame.
+    pub(crate) fn check(&self, frame: u32) -> Result<(), ProtocolError> {
+        if frame < self.count() { Ok(()) } else { Err(ProtocolError::Frame(frame)) }
+    }
+
+    /// A frame, unless the number is beyond the store, or of a part of it that was never used.
     pub(crate) fn get(&mut self, frame: u32) -> Option<&mut Frame> {
         self.frames.get_mut(frame as usize)
     }
@@ -77,6 +85,9 @@ impl FrameTable {
         let wishes = [Some(first_gfn), Some(gfn), behind.and_then(|frame| frame.checked_add(1))];
         let wish = wishes.into_iter().flatten().find(|&frame| self.is_free(frame));
         let frame = wish.or_else(|| self.overflow())?;
+        if frame as usize >= self.frames.len() {
+            self.frames.resize(frame as usize + 1, Frame::FREE);
+        }
         self.frames[frame as usize] = Frame { state: State::Awaited, hash, ..self.frames[frame as usize] };
         self.in_use += 1;
         Some(frame)
@@ -92,7 +103,7 @@ impl FrameTable {
     }
 
     fn is_free(&self, frame: u32) -> bool {
-        self.frames.get(frame as usize).is_some_and(|frame| frame.state == State::Free)
+        frame < self.count() && self.frames.get(frame as usize).is_none_or(|frame| frame.state == State::Free)
     }
 
     /// The next free frame of the overflow area, in ascending order so that runs come out contiguous.

@@ -9,6 +9,8 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use wire::PAGE_BYTES;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::ScanMemory;
+
 /// One page's content.
 pub type PageBytes = [u8; PAGE_BYTES];
 
@@ -21,6 +23,13 @@ pub fn content_hash(secret: u64, page: &PageBytes) -> u64 {
 pub fn is_zero(page: &PageBytes) -> bool {
     let (lines, _) = page.as_chunks::<64>();
     lines.iter().all(|line| line.iter().fold(0, |or, byte| or | byte) == 0)
+}
+
+/// What a page holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    Zero,
+    Hash(u64),
 }
 
 /// Hashes batches of pages: on the calling thread, or on a pool of its own.
@@ -38,16 +47,24 @@ impl BatchHasher {
         Self { secret, pool: (threads > 1).then(pool).flatten() }
     }
 
-    /// Hash of one page.
-    pub(crate) fn hash(&self, page: &PageBytes) -> u64 {
-        content_hash(self.secret, page)
-    }
-
-    /// Hash of each page.
-    pub(crate) fn hash_all(&self, pages: &[PageBytes]) -> Vec<u64> {
+    /// Content of each of these pages that is private.
+    pub(crate) fn read_all(&self, memory: &(impl ScanMemory + ?Sized), gfns: &[u32]) -> Vec<(u32, Content)> {
+        // One page's copy at a time: it is hashed while it is in the first cache.
+        let read = |page: &mut PageBytes, gfn| {
+            let content = |page: &PageBytes| {
+                if is_zero(page) { Content::Zero } else { Content::Hash(content_hash(self.secret, page)) }
+            };
+            memory.read_private(gfn, page).then(|| (gfn, content(page)))
+        };
+        let empty = || [0; PAGE_BYTES];
         match &self.pool {
-            Some(pool) => pool.install(|| pages.par_iter().map(|page| self.hash(page)).collect()),
-            None => pages.iter().map(|page| self.hash(page)).collect(),
+            Some(pool) => {
+                pool.install(|| gfns.par_iter().map_init(empty, |page, &gfn| read(page, gfn)).flatten().collect())
+            }
+            None => {
+                let mut page = empty();
+                gfns.iter().filter_map(|&gfn| read(&mut page, gfn)).collect()
+            }
         }
     }
 
@@ -83,14 +100,5 @@ mod tests {
         let page = [7; PAGE_BYTES];
         assert_eq!(content_hash(1, &page), content_hash(1, &page));
         assert_ne!(content_hash(1, &page), content_hash(2, &page));
-    }
-
-    #[test]
-    fn a_pool_hashes_like_a_single_thread_and_its_time_counts() {
-        let pages: Vec<PageBytes> = (0..=255).map(|byte| [byte; PAGE_BYTES]).collect();
-        let (single, pool) = (BatchHasher::new(3, 1), BatchHasher::new(3, 2));
-        let before = pool.cpu_time();
-        assert_eq!(single.hash_all(&pages), pool.hash_all(&pages));
-        assert!(pool.cpu_time() > before);
     }
 }

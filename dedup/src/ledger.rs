@@ -94,6 +94,12 @@ impl Ledger {
         Some(frame)
     }
 
+    /// Whether `vmm` was asked for this `(gfn, frame)`; it is not any more.
+    pub(crate) fn take_asked(&mut self, vmm: VmmId, (gfn, frame): (u32, u32)) -> bool {
+        let Some(session) = self.sessions.get_mut(&vmm) else { return false };
+        session.asked.get(&frame) == Some(&gfn) && session.asked.remove(&frame).is_some()
+    }
+
     /// The frame is one of the store.
     pub(crate) fn set_held(&mut self, vmm: VmmId, frame: u32, held: bool) -> Result<(), ProtocolError> {
         if !self.session(vmm)?.set_held(frame, held) {

@@ -4,17 +4,28 @@ use std::ops::Range;
 
 use crate::PageBytes;
 
-/// What became of a run of pages that was to be shared. The four sum to its length.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ShareOutcome {
+/// What backs a page, as far as the scanner cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backing {
+    /// A page of the guest's own.
+    Private,
+    /// A frame of the store.
+    Shared,
+    /// Anything else: nothing to be gained here.
+    Other,
+}
+
+/// What became of a page that was to be shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShareOutcome {
     /// Shared now.
-    pub shared: u32,
+    Shared,
     /// Not equal to the frame (or the frame is not published any more).
-    pub different: u32,
+    Different,
     /// Not private, or being moved by somebody else.
-    pub not_private: u32,
+    NotPrivate,
     /// An alias would exceed the VMA budget.
-    pub refused: u32,
+    Refused,
 }
 
 /// A guest's memory, as the scanner sees it.
@@ -22,13 +33,22 @@ pub trait ScanMemory: Sync {
     /// Pages of the guest.
     fn pages(&self) -> u32;
 
-    /// Locks each page of the range that is private in turn, and copies it out for `visit`; skips the others. Never blocks
-    /// on a fault. Ascending.
-    fn visit_private(&self, range: Range<u32>, visit: &mut dyn FnMut(u32, &PageBytes));
+    /// Pages that are private now.
+    fn private_pages(&self) -> u64;
 
-    /// Write-protects the private ones of pages `gfn..gfn + count`, compares each with its frame of `frame..frame + count`, and
-    /// adopts what is equal. The pages are within the guest; the frames are an allegation.
-    fn share(&self, gfn: u32, frame: u32, count: u32) -> ShareOutcome;
+    /// What backs a page at this moment.
+    fn backing(&self, gfn: u32) -> Backing;
+
+    /// Calls `visit` with a digest of each private page of the range, ascending; skips the others. Never blocks on a fault. The
+    /// digest is of a few words of the page, 0 if and only if they are zero: a page whose digest changed has changed.
+    fn sample_private(&self, range: Range<u32>, visit: &mut dyn FnMut(u32, u64));
+
+    /// Copies a page out, if it is private. Never blocks on a fault.
+    fn read_private(&self, gfn: u32, into: &mut PageBytes) -> bool;
+
+    /// Write-protects the private ones of the pages of `(gfn, frame)` pairs, compares each with its frame, adopts what is equal, and
+    /// reports what became of each, in any order. The pages are within the guest and ascend; the frames are an allegation.
+    fn share(&self, pairs: &[(u32, u32)], report: &mut dyn FnMut(u32, ShareOutcome));
 
     /// Write-protects the private pages of the range, drops those that are all zero, and returns how many.
     fn drop_zero(&self, range: Range<u32>) -> u32;

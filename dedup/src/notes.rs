@@ -1,16 +1,20 @@
-//! What the scanner remembers of each page, in five bytes: 32 bits of its last hash, and a byte of
+//! What the scanner remembers of each page, in five bytes: a 32-bit sample of its content, and a byte of
 //!
 //! ```text
-//!   bit  7   6 5 4    3        2         1          0
-//!        -   reluct.  taken    over      differs    told
-//!                              budget    from home
+//!   bit  7      6 5 4    3        2         1          0
+//!        later  reluct.  taken    over      differs    told
+//!                                 budget    from home
 //! ```
 //!
+//! A *sample* is a digest of a few words of a page (see `ScanMemory::sample_private`). A page that is sampled alike twice is taken for
+//! stable, and one that was told and is sampled alike for unchanged: neither is proof, and neither needs to be. A page that changed
+//! elsewhere is found out when the store hashes what it is sent, or when the page is compared before it is shared; what is lost is
+//! a chance to share until it is told anew. In return the second and all later visits to a page that does not change cost six cache lines
+//! instead of 64, and no write-protection that its guest would have to pay for with a fault.
+//!
 //! A page that was shared (or dropped as zero) and is private again was broken by its guest. Its *reluctance* grows by one, and it
-//! is visited in every 2^reluctance-th pass only, until [`Notes::relax`] lowers it again. Since a page must have the same hash on
+//! is visited in every 2^reluctance-th pass only, until [`Notes::relax`] lowers it again. Since a page must be sampled alike on
 //! two visits before anything is asked about it, a reluctant page must also be stable for that much longer.
-
-use crate::PageBytes;
 
 /// The store was asked about this content.
 pub(crate) const TOLD: u8 = 1 << 0;
@@ -21,10 +25,13 @@ pub(crate) const DIFFERS: u8 = 1 << 1;
 pub(crate) const OVER_BUDGET: u8 = 1 << 2;
 /// We took the page away from the guest: shared or dropped.
 pub(crate) const TAKEN: u8 = 1 << 3;
+/// The store has no room for it at present.
+pub(crate) const LATER: u8 = 1 << 7;
 /// What says something of the page's content, and is void when that changes.
-const OF_CONTENT: u8 = TOLD | OVER_BUDGET;
+const OF_CONTENT: u8 = TOLD | OVER_BUDGET | LATER;
 
 const RELUCTANCE_SHIFT: u32 = 4;
+const RELUCTANCE_MASK: u8 = 0b111;
 /// Every 64th pass at the least: minutes, when scanning is slow.
 const RELUCTANCE_MAX: u8 = 6;
 
@@ -42,18 +49,18 @@ pub(crate) enum Seen {
 /// The memory of all pages of a guest.
 #[derive(Debug)]
 pub(crate) struct Notes {
-    hashes: Vec<u32>,
+    samples: Vec<u32>,
     flags: Vec<u8>,
 }
 
 impl Notes {
     pub(crate) fn new(pages: u32) -> Self {
-        Self { hashes: vec![0; pages as usize], flags: vec![0; pages as usize] }
+        Self { samples: vec![0; pages as usize], flags: vec![0; pages as usize] }
     }
 
     /// Whether a page's turn has come. Reluctant pages are spread over the passes by their numbers.
     pub(crate) fn is_due(&self, gfn: u32, pass: u64) -> bool {
-        let reluctance = self.flags[gfn as usize] >> RELUCTANCE_SHIFT;
+        let reluctance = reluctance(self.flags[gfn as usize]);
         (pass + u64::from(gfn)).is_multiple_of(1 << reluctance)
     }
 
@@ -73,16 +80,16 @@ impl Notes {
     pub(crate) fn found_private(&mut self, gfn: u32) {
         let flags = &mut self.flags[gfn as usize];
         if *flags & TAKEN != 0 {
-            let reluctance = (*flags >> RELUCTANCE_SHIFT) + 1;
+            let reluctance = reluctance(*flags) + 1;
             *flags = (reluctance.min(RELUCTANCE_MAX) << RELUCTANCE_SHIFT) | *flags & OF_CONTENT;
         }
     }
 
-    /// Compares with the hash of the visit before, and keeps this one.
-    pub(crate) fn see(&mut self, gfn: u32, hash: u64) -> Seen {
-        let last = &mut self.hashes[gfn as usize];
-        let seen = match std::mem::replace(last, short(hash)) {
-            same if same == short(hash) => return Seen::Stable,
+    /// Compares with the sample of the visit before, and keeps this one.
+    pub(crate) fn see(&mut self, gfn: u32, sample: u64) -> Seen {
+        let last = &mut self.samples[gfn as usize];
+        let seen = match std::mem::replace(last, short(sample)) {
+            same if same == short(sample) => return Seen::Stable,
             0 => Seen::New,
             _ => Seen::Changed,
         };
@@ -90,47 +97,27 @@ impl Notes {
         seen
     }
 
-    /// Whether a page's content has this hash still, as far as 31 bits tell.
-    pub(crate) fn matches(&self, gfn: u32, hash: u64) -> bool {
-        self.hashes[gfn as usize] == short(hash)
-    }
-
     /// Forgets a page's content.
     pub(crate) fn forget(&mut self, gfn: u32) {
-        self.hashes[gfn as usize] = 0;
+        self.samples[gfn as usize] = 0;
         self.clear(gfn, OF_CONTENT);
     }
 
     /// Lowers every page's reluctance by one.
     pub(crate) fn relax(&mut self) {
         for flags in &mut self.flags {
-            *flags -= u8::from(*flags >> RELUCTANCE_SHIFT != 0) << RELUCTANCE_SHIFT;
+            *flags -= u8::from(reluctance(*flags) != 0) << RELUCTANCE_SHIFT;
         }
     }
 }
 
-/// What is kept of a hash: never 0, which stands for "not visited".
-fn short(hash: u64) -> u32 {
-    (hash >> 32) as u32 | 1
+fn reluctance(flags: u8) -> u8 {
+    flags >> RELUCTANCE_SHIFT & RELUCTANCE_MASK
 }
 
-/// Pages of one batch, copied out of the guest, and where they came from. The copies live in one buffer that is reused.
-#[derive(Debug, Default)]
-pub(crate) struct Copies {
-    pub(crate) gfns: Vec<u32>,
-    pub(crate) pages: Vec<PageBytes>,
-}
-
-impl Copies {
-    pub(crate) fn clear(&mut self) {
-        self.gfns.clear();
-        self.pages.clear();
-    }
-
-    pub(crate) fn push(&mut self, gfn: u32, page: &PageBytes) {
-        self.gfns.push(gfn);
-        self.pages.push(*page);
-    }
+/// What is kept of a sample: never 0, which stands for "not visited".
+fn short(sample: u64) -> u32 {
+    (sample >> 32) as u32 | 1
 }
 
 #[cfg(test)]

@@ -4,41 +4,43 @@
 //!   batch of pages ─► own offset published? ──yes──► share(gfn, gfn)  no hash, no message
 //!         │                     │ no, or different
 //!         │                     ▼
-//!         │              all zero? ──yes──► drop_zero
-//!         │                     │ no
+//!         │              sample; as at the last visit? ──no──► volatile: next pass
+//!         │                     │ yes                          (samples of zeros: look whether all is zero)
 //!         │                     ▼
-//!         │              hash; same as at the last visit? ──no──► volatile: next pass
-//!         │                     │ yes
+//!         │              told already? ──yes──► unique, as far as is known: nothing to do
+//!         │                     │ no
 //!         ▼                     ▼
-//!     next batch         Hashes to the store ─► Share(frame): share, longest runs first
-//!                                               Publish(frame): send the content, if it is still the same
+//!     next batch         hash ─► Hashes to the store ─► Share(frame): share
+//!                                                       Publish(frame): send the content
 //! ```
 //!
 //! One thread owns it all and calls into the guest's memory; the store's answers come through a [`ScannerHandle`] and are taken
 //! between two batches, in the pauses at once. That the same thread adopts frames and answers for them is what makes
 //! "not held" final: between the answer and the next publication nothing here can adopt the frame.
 //!
-//! Costs 5 bytes a guest page, and one buffer of [`BATCH_PAGES`] pages.
+//! Costs 5 bytes a guest page.
 
 use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use control::merge::{Answer, BATCH_MAX, MergeAnswer, MergeRequest, PAGES_MAX, Page};
+use control::merge::{Answer, BATCH_MAX, MergeAnswer, MergeRequest, PAGES_MAX, Pages};
 use control::status::DedupStatus;
+use wire::PAGE_BYTES;
 
-use crate::hash::BatchHasher;
+use crate::hash::{BatchHasher, Content};
 use crate::inbox::Event;
-use crate::notes::{Copies, DIFFERS, Notes, OVER_BUDGET, Seen, TAKEN, TOLD};
+use crate::notes::{DIFFERS, LATER, Notes, OVER_BUDGET, Seen, TAKEN, TOLD};
 use crate::pace::{Pace, PassFindings};
-use crate::runs::{Run, longest_first};
-use crate::{PageBytes, ScanMemory, ScannerHandle, ShareOutcome, is_zero};
+use crate::{Backing, ScanMemory, ScannerHandle, ShareOutcome};
 
-/// Pages that are looked at between two looks into the letter box: about 0.1 ms, half a megabyte of copies, and the bits of
-/// a [`BatchSet`].
-const BATCH_PAGES: u32 = 128;
-/// Stable content is told again every so many passes, because the store forgets candidates.
-const RETELL_PASSES: u64 = 4;
+/// Pages that are looked at between two looks into the letter box: what one page table maps, and at most half a millisecond.
+const BATCH_PAGES: u32 = 512;
+/// Stable content is hashed and told again every so many passes, because the store forgets candidates, and a sample does not see
+/// every change.
+const RETELL_PASSES: u64 = 16;
+/// The same for content that would be shared if there were room: in the store, or in the VMA budget.
+const RETRY_PASSES: u64 = 4;
 /// Every so many passes, pages that broke after merging are forgiven one break.
 const RELAX_PASSES: u64 = 64;
 
@@ -60,10 +62,6 @@ impl ScannerConfig {
     }
 }
 
-/// Pages of one batch: bit `i` is the page `i` behind the batch's first.
-type BatchSet = u128;
-const _: () = assert!(BATCH_PAGES == BatchSet::BITS);
-
 /// One guest's scanner. `P` points to its memory: a reference, or an `Arc`.
 #[derive(Debug)]
 pub struct Scanner<P> {
@@ -80,7 +78,6 @@ pub struct Scanner<P> {
     unmerged: Unmerged,
     /// Hashes to be told.
     stable: Vec<(u32, u64)>,
-    copies: Copies,
 }
 
 /// Why pages stayed private in this pass, as far as it has come.
@@ -89,6 +86,7 @@ struct Unmerged {
     volatile: u64,
     unique: u64,
     over_budget: u64,
+    store_full: u64,
 }
 
 impl<P: Deref<Target: ScanMemory>> Scanner<P> {
@@ -105,7 +103,6 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
             found: PassFindings::default(),
             unmerged: Unmerged::default(),
             stable: Vec::new(),
-            copies: Copies::default(),
             memory,
         }
     }
@@ -134,7 +131,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
                     resume_at = Instant::now();
                 }
                 Event::Timeout => {
-                    self.scan_batch(&mut send);
+                    _ = self.scan_batch(&mut send);
                     let used = self.hasher.cpu_time().saturating_sub(cpu);
                     cpu += used;
                     self.status.cpu_ns += used.as_nanos() as u64;
@@ -150,10 +147,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
 
     /// Scans to the end of the pass without a pause.
     pub fn scan_pass(&mut self, mut send: impl FnMut(MergeRequest)) {
-        let pass = self.pass;
-        while self.pass == pass {
-            self.scan_batch(&mut send);
-        }
+        while !self.scan_batch(&mut send) {}
     }
 
     /// Does what the store answers or orders.
@@ -161,18 +155,16 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
         match answer {
             MergeAnswer::Answers(answers) => {
                 let (mut shares, mut wanted) = (Vec::new(), Vec::new());
-                for (gfn, answer) in answers {
+                for (gfn, answer) in answers.into_iter().filter(|&(gfn, _)| gfn < self.memory.pages()) {
                     match answer {
                         Answer::Publish(frame) => wanted.push((gfn, frame)),
-                        Answer::Share(frame) if gfn < self.memory.pages() && self.memory.is_published(frame) => {
-                            shares.push((gfn, frame));
-                        }
-                        Answer::Share(_) => {}
+                        Answer::Share(frame) => shares.push((gfn, frame)),
+                        Answer::Later => self.notes.set(gfn, LATER),
                     }
                 }
-                for run in longest_first(shares) {
-                    self.share(run);
-                }
+                shares.sort_unstable();
+                shares.dedup_by_key(|&mut (gfn, _)| gfn);
+                self.share(&shares);
                 self.publish(&wanted, &mut send);
             }
             MergeAnswer::Retire(frames) => {
@@ -185,95 +177,102 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
         self.report_holds(&mut send);
     }
 
-    fn scan_batch(&mut self, send: &mut impl FnMut(MergeRequest)) {
+    /// Looks at one batch of pages; true at the end of a pass.
+    pub fn scan_batch(&mut self, mut send: impl FnMut(MergeRequest)) -> bool {
         let batch = self.next..self.next.saturating_add(BATCH_PAGES).min(self.memory.pages());
-        let (tried, all_private) = self.share_at_home(&batch);
-        let private = self.copy_private(&batch);
-        // What is private still was compared in vain; what is not any more was merged.
-        members(&batch, tried & private).for_each(|gfn| self.notes.set(gfn, DIFFERS));
-        members(&batch, all_private & !private).for_each(|gfn| self.notes.set(gfn, TAKEN));
-        self.look_at_copies();
-        self.report_holds(send);
+        self.share_at_home(batch.clone());
+        let (suspects, stable) = self.sample(batch.clone());
+        self.look_at(&suspects, &stable);
+        self.report_holds(&mut send);
         self.next = batch.end;
         let pass_ends = batch.end == self.memory.pages();
         if pass_ends || self.stable.len() + BATCH_PAGES as usize > BATCH_MAX {
-            self.tell(send);
+            self.tell(&mut send);
         }
         if pass_ends {
             self.end_pass();
         }
+        pass_ends
     }
 
-    /// Shares what is published at its own offset; returns the pages this was tried with, and of these the runs that were
-    /// private throughout.
-    fn share_at_home(&mut self, batch: &Range<u32>) -> (BatchSet, BatchSet) {
+    /// Shares what is published at its own offset.
+    fn share_at_home(&mut self, batch: Range<u32>) {
         let promising = |&gfn: &u32| {
-            let open = self.notes.is_due(gfn, self.pass) && !self.notes.has(gfn, DIFFERS | TAKEN);
-            open && self.memory.is_published(gfn)
+            self.memory.backing(gfn) == Backing::Private
+                && self.notes.is_due(gfn, self.pass)
+                && !self.notes.has(gfn, DIFFERS | TAKEN)
+                && self.memory.is_published(gfn)
         };
-        let tried = batch.clone().filter(promising).fold(0, |set, gfn| set | bit(batch, gfn));
-        let mut all_private = 0;
-        for run in ranges(batch, tried) {
-            let outcome = self.memory.share(run.start, run.start, run.end - run.start);
-            self.status.merged_same_address_total += u64::from(outcome.shared);
-            self.found.progress += u64::from(outcome.shared);
-            if outcome.not_private == 0 {
-                all_private = run.fold(all_private, |set, gfn| set | bit(batch, gfn));
-            }
-        }
-        (tried, all_private)
+        let pairs: Vec<_> = batch.filter(promising).map(|gfn| (gfn, gfn)).collect();
+        self.share(&pairs);
     }
 
-    /// Copies the batch's private pages that are due, drops those that are zero, and returns both.
-    fn copy_private(&mut self, batch: &Range<u32>) -> BatchSet {
-        let due = batch.clone().filter(|&gfn| self.notes.is_due(gfn, self.pass));
-        let due = due.fold(0, |set, gfn| set | bit(batch, gfn));
-        let (mut private, mut zero): (BatchSet, BatchSet) = (0, 0);
-        self.copies.clear();
-        for run in ranges(batch, due) {
-            self.memory.visit_private(run, &mut |gfn, page| {
-                private |= bit(batch, gfn);
-                if is_zero(page) { zero |= bit(batch, gfn) } else { self.copies.push(gfn, page) }
+    /// Samples the private pages that are due. Returns those that may be zero, and those to be hashed: neither zero nor new,
+    /// changed, or told.
+    fn sample(&mut self, batch: Range<u32>) -> (Vec<u32>, Vec<u32>) {
+        let (mut suspects, mut stable) = (Vec::new(), Vec::new());
+        let due: Vec<u32> = batch.filter(|&gfn| self.notes.is_due(gfn, self.pass)).collect();
+        for run in due.chunk_by(|a, b| a + 1 == *b) {
+            let range = run[0]..run[0] + run.len() as u32;
+            self.memory.sample_private(range, &mut |gfn, sample| {
+                self.found.private += 1;
+                self.notes.found_private(gfn);
+                let seen = self.notes.see(gfn, sample);
+                let told = self.notes.has(gfn, TOLD);
+                // Whole batches together, so that runs stay together.
+                let every = if self.notes.has(gfn, OVER_BUDGET | LATER) { RETRY_PASSES } else { RETELL_PASSES };
+                let again = (self.pass + u64::from(gfn / BATCH_PAGES)).is_multiple_of(every);
+                match seen {
+                    Seen::New => self.found.progress += 1,
+                    Seen::Changed => self.unmerged.volatile += 1,
+                    Seen::Stable if self.notes.has(gfn, OVER_BUDGET) => self.unmerged.over_budget += 1,
+                    Seen::Stable if self.notes.has(gfn, LATER) => self.unmerged.store_full += 1,
+                    Seen::Stable => self.unmerged.unique += 1,
+                }
+                if seen == Seen::Stable && (!told || again) {
+                    stable.push(gfn);
+                } else if seen != Seen::Stable && sample == 0 {
+                    suspects.push(gfn);
+                }
             });
         }
-        self.found.private += u64::from(private.count_ones());
-        for gfn in members(batch, private) {
-            self.notes.found_private(gfn);
+        (suspects, stable)
+    }
+
+    /// Reads pages: drops those that are zero, queues hashes of stable ones.
+    fn look_at(&mut self, suspects: &[u32], stable: &[u32]) {
+        let mut zero = Vec::new();
+        for (gfn, content) in self.hasher.read_all(&*self.memory, suspects) {
+            if content == Content::Zero {
+                zero.push(gfn);
+            }
         }
-        for run in ranges(batch, zero) {
-            let dropped = self.memory.drop_zero(run.clone());
-            self.status.merged_zero_total += u64::from(dropped);
-            self.found.progress += u64::from(dropped);
-            let all = dropped == run.end - run.start;
-            for gfn in run {
-                self.notes.forget(gfn);
-                if all {
-                    self.notes.set(gfn, TAKEN);
+        for (gfn, content) in self.hasher.read_all(&*self.memory, stable) {
+            match content {
+                Content::Zero => zero.push(gfn),
+                Content::Hash(hash) => {
+                    self.found.progress += u64::from(!self.notes.has(gfn, TOLD));
+                    self.notes.clear(gfn, LATER);
+                    self.notes.set(gfn, TOLD);
+                    self.stable.push((gfn, hash));
                 }
             }
         }
-        private
+        self.status.hashed_total += (suspects.len() + stable.len()) as u64;
+        zero.sort_unstable();
+        for run in zero.chunk_by(|a, b| a + 1 == *b) {
+            self.drop_zero(run[0]..run[0] + run.len() as u32);
+        }
     }
 
-    /// Hashes the copies and queues what is stable.
-    fn look_at_copies(&mut self) {
-        let hashes = self.hasher.hash_all(&self.copies.pages);
-        self.status.hashed_total += hashes.len() as u64;
-        for (&gfn, hash) in self.copies.gfns.iter().zip(hashes) {
-            match self.notes.see(gfn, hash) {
-                Seen::New => self.found.progress += 1,
-                Seen::Changed => self.unmerged.volatile += 1,
-                Seen::Stable => {
-                    let over_budget = self.notes.has(gfn, OVER_BUDGET);
-                    *(if over_budget { &mut self.unmerged.over_budget } else { &mut self.unmerged.unique }) += 1;
-                    let told = self.notes.has(gfn, TOLD);
-                    // Whole batches together, so that runs stay together.
-                    if !told || (self.pass + u64::from(gfn / BATCH_PAGES)).is_multiple_of(RETELL_PASSES) {
-                        self.notes.set(gfn, TOLD);
-                        self.found.progress += u64::from(!told);
-                        self.stable.push((gfn, hash));
-                    }
-                }
+    fn drop_zero(&mut self, range: Range<u32>) {
+        let dropped = self.memory.drop_zero(range.clone());
+        self.status.merged_zero_total += u64::from(dropped);
+        self.found.progress += u64::from(dropped);
+        for gfn in range {
+            self.notes.forget(gfn);
+            if self.memory.backing(gfn) != Backing::Private {
+                self.notes.set(gfn, TAKEN);
             }
         }
     }
@@ -286,6 +285,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
         self.status.unmerged_volatile = unmerged.volatile;
         self.status.unmerged_unique = unmerged.unique;
         self.status.unmerged_vma_budget = unmerged.over_budget;
+        self.status.unmerged_store_budget = unmerged.store_full;
         self.pass += 1;
         self.next = 0;
         if self.pass.is_multiple_of(RELAX_PASSES) {
@@ -299,44 +299,50 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
         }
     }
 
-    fn share(&mut self, run: Run) {
-        let ShareOutcome { shared, different, refused, .. } = self.memory.share(run.gfn, run.frame, run.count);
-        let merged = if run.gfn == run.frame {
-            &mut self.status.merged_same_address_total
-        } else {
-            &mut self.status.merged_alias_total
-        };
-        *merged += u64::from(shared);
-        self.status.mismatches_total += u64::from(different);
-        self.found.progress += u64::from(shared);
-        for gfn in run.gfn..run.gfn + run.count {
-            if refused > 0 {
-                self.notes.set(gfn, OVER_BUDGET);
-            } else if shared == run.count {
-                self.notes.set(gfn, TAKEN);
+    /// Shares pages with frames; the pages ascend.
+    fn share(&mut self, pairs: &[(u32, u32)]) {
+        let Self { memory, notes, status, found, .. } = self;
+        memory.share(pairs, &mut |gfn, outcome| {
+            let at = pairs.partition_point(|&(page, _)| page < gfn);
+            let home = pairs.get(at).is_some_and(|&(_, frame)| frame == gfn);
+            match outcome {
+                ShareOutcome::Shared => {
+                    *(if home { &mut status.merged_same_address_total } else { &mut status.merged_alias_total }) += 1;
+                    found.progress += 1;
+                    notes.set(gfn, TAKEN);
+                }
+                ShareOutcome::Different => {
+                    status.mismatches_total += u64::from(!home);
+                    notes.set(gfn, if home { DIFFERS } else { 0 });
+                }
+                ShareOutcome::Refused => notes.set(gfn, OVER_BUDGET),
+                ShareOutcome::NotPrivate => {}
             }
-        }
+        });
     }
 
-    /// Sends the pages that are wanted. One that has changed, or is not private any more, is sent without bytes.
+    /// Sends the pages that are wanted. The store hashes what it gets, so one that has changed is found out there.
     fn publish(&mut self, wanted: &[(u32, u32)], send: &mut impl FnMut(MergeRequest)) {
+        let mut page = [0; PAGE_BYTES];
         for batch in wanted.chunks(PAGES_MAX) {
-            let page = |&(gfn, frame): &(u32, u32)| {
-                let mut bytes = Vec::new();
-                if gfn < self.memory.pages() {
-                    self.memory.visit_private(gfn..gfn + 1, &mut |gfn, page: &PageBytes| {
-                        if self.notes.matches(gfn, self.hasher.hash(page)) {
-                            bytes = page.to_vec();
-                        }
-                    });
+            let mut pages = Pages { places: Vec::new(), bytes: Vec::with_capacity(batch.len() * PAGE_BYTES) };
+            let mut declined = Vec::new();
+            for &(gfn, frame) in batch {
+                if self.memory.read_private(gfn, &mut page) {
+                    pages.places.push((gfn, frame));
+                    pages.bytes.extend_from_slice(&page);
+                } else {
+                    declined.push((gfn, frame));
                 }
-                Page { gfn, frame, bytes }
-            };
-            let pages: Vec<Page> = batch.iter().map(page).collect();
-            let sent = pages.iter().filter(|page| !page.bytes.is_empty()).count() as u64;
-            self.status.published_total += sent;
-            self.found.progress += sent;
-            send(MergeRequest::Pages(pages));
+            }
+            self.status.published_total += pages.places.len() as u64;
+            self.found.progress += pages.places.len() as u64;
+            if !pages.places.is_empty() {
+                send(MergeRequest::Pages(pages));
+            }
+            if !declined.is_empty() {
+                send(MergeRequest::Declined(declined));
+            }
         }
     }
 
@@ -358,41 +364,5 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
                 return;
             }
         }
-    }
-}
-
-fn bit(batch: &Range<u32>, gfn: u32) -> BatchSet {
-    1 << (gfn - batch.start)
-}
-
-fn members(batch: &Range<u32>, set: BatchSet) -> impl Iterator<Item = u32> {
-    let start = batch.start;
-    (0..BATCH_PAGES).filter(move |at| set >> at & 1 != 0).map(move |at| start + at)
-}
-
-/// The members of a set as ranges of neighbours.
-fn ranges(batch: &Range<u32>, set: BatchSet) -> impl Iterator<Item = Range<u32>> + use<> {
-    let (start, mut left) = (batch.start, set);
-    std::iter::from_fn(move || {
-        let first = (left != 0).then(|| left.trailing_zeros())?;
-        let count = (left >> first).trailing_ones();
-        left &= BatchSet::MAX.checked_shl(first + count).unwrap_or(0);
-        Some(start + first..start + first + count)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_set_splits_into_its_ranges() {
-        let batch = 1000..1128;
-        let set = |set| ranges(&batch, set).collect::<Vec<_>>();
-        assert_eq!(set(0), []);
-        assert_eq!(set(BatchSet::MAX), std::slice::from_ref(&batch));
-        assert_eq!(set(0b1011 | 1 << 127), [1000..1002, 1003..1004, 1127..1128]);
-        let all: Vec<u32> = set(0xf0f5 << 40).into_iter().flatten().collect();
-        assert_eq!(all, members(&batch, 0xf0f5 << 40).collect::<Vec<_>>());
     }
 }

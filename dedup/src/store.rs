@@ -47,13 +47,12 @@ impl Store {
         &self.memfd
     }
 
-    /// Writes one frame. Its published bit must be clear.
-    pub(crate) fn write(&self, frame: u32, page: &PageBytes) -> Result<(), Error> {
+    /// Writes frames from `first` on. Their published bits must be clear.
+    pub(crate) fn write(&self, first: u32, pages: &[PageBytes]) -> Result<(), Error> {
         let error = |source| Error::Store { what: "write to", source };
-        match pwrite(&self.memfd, page, offset_bytes(frame).cast_signed()).map_err(error)? {
-            PAGE_BYTES => Ok(()),
-            _ => Err(error(Errno::ENOSPC)),
-        }
+        let bytes = pages.as_flattened();
+        let written = pwrite(&self.memfd, bytes, offset_bytes(first).cast_signed()).map_err(error)?;
+        if written == bytes.len() { Ok(()) } else { Err(error(Errno::ENOSPC)) }
     }
 
     /// Gives back the memory of frames `first..first + count`.
@@ -104,8 +103,7 @@ mod tests {
     fn a_punched_frame_gives_its_memory_back_and_reads_as_zeros() {
         let store = Store::new(64).unwrap();
         assert_eq!(store.allocated_bytes().unwrap(), 0);
-        store.write(5, &[1; PAGE_BYTES]).unwrap();
-        store.write(6, &[2; PAGE_BYTES]).unwrap();
+        store.write(5, &[[1; PAGE_BYTES], [2; PAGE_BYTES]]).unwrap();
         assert_eq!(store.allocated_bytes().unwrap(), 2 * PAGE_BYTES as u64);
         store.punch(5, 1).unwrap();
         assert_eq!(store.allocated_bytes().unwrap(), PAGE_BYTES as u64);
@@ -120,13 +118,13 @@ mod tests {
         let store = Store::new(8).unwrap();
         assert_eq!(ftruncate(store.memfd(), 0), Err(Errno::EPERM));
         assert_eq!(ftruncate(store.memfd(), 1 << 20), Err(Errno::EPERM));
-        assert!(store.write(8, &[1; PAGE_BYTES]).is_err());
+        assert!(store.write(8, &[[1; PAGE_BYTES]]).is_err());
     }
 
     #[test]
     fn a_vmm_descriptor_cannot_write_punch_or_map_writable() {
         let store = Store::new(8).unwrap();
-        store.write(0, &[3; PAGE_BYTES]).unwrap();
+        store.write(0, &[[3; PAGE_BYTES]]).unwrap();
         let reader = reopen_read_only(store.memfd()).unwrap();
         assert_eq!(pwrite(&reader, &[0; PAGE_BYTES], 0), Err(Errno::EBADF));
         let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use control::merge::{Answer, BATCH_MAX, MergeAnswer, MergeRequest, PAGES_MAX, Page};
+use control::merge::{Answer, BATCH_MAX, MergeAnswer, MergeRequest, PAGES_MAX, Pages};
 use dedup::{Domain, PageBytes, ProtocolError, PublishedView, VmmId, content_hash};
 use proptest::prelude::*;
 use support::{PAGE, content};
@@ -55,16 +55,17 @@ enum Step {
 
 fn lie() -> impl Strategy<Value = MergeRequest> {
     let frame = 0..HOME * 2 + 2;
-    let page = (
-        0..HOME + 1,
-        frame.clone(),
-        prop_oneof![Just(vec![]), Just(vec![1; 9]), (0..4u64).prop_map(|n| content(n).into())],
-    )
-        .prop_map(|(gfn, frame, bytes)| Page { gfn, frame, bytes });
+    let place = (0..HOME + 1, frame.clone());
+    let bytes = prop_oneof![1 => Just(vec![1; 9]), 9 => (0..4u64).prop_map(|n| content(n).into())];
+    let pages = prop::collection::vec((place.clone(), bytes), 0..3).prop_map(|pages| {
+        let (places, contents): (Vec<_>, Vec<Vec<u8>>) = pages.into_iter().unzip();
+        Pages { places, bytes: contents.concat() }
+    });
     let hash = (0..4u64).prop_map(|number| content_hash(SECRET, &content(number)));
     prop_oneof![
         4 => prop::collection::vec((0..HOME + 1, hash), 0..4).prop_map(MergeRequest::Hashes),
-        1 => prop::collection::vec(page, 0..3).prop_map(MergeRequest::Pages),
+        1 => pages.prop_map(MergeRequest::Pages),
+        1 => prop::collection::vec(place, 0..3).prop_map(MergeRequest::Declined),
         2 => prop::collection::vec(frame.clone(), 0..4).prop_map(MergeRequest::Adopted),
         2 => prop::collection::vec(frame.clone(), 0..4).prop_map(MergeRequest::Dropped),
         4 => prop::collection::vec((frame, any::<bool>()), 0..4).prop_map(MergeRequest::Retired),
@@ -145,10 +146,14 @@ impl Stage {
                 for (gfn, answer) in answers {
                     match answer {
                         Answer::Share(frame) => self.adopt(vmm, frame),
+                        Answer::Later => {}
                         Answer::Publish(frame) => {
                             let number = self.told.get(&(self.ids[vmm], gfn)).filter(|_| send);
-                            let bytes = number.map(|&number| content(number).to_vec()).unwrap_or_default();
-                            self.send(vmm, MergeRequest::Pages(vec![Page { gfn, frame, bytes }]));
+                            let request = match number {
+                                Some(&number) => page(gfn, frame, content(number).into()),
+                                None => MergeRequest::Declined(vec![(gfn, frame)]),
+                            };
+                            self.send(vmm, request);
                         }
                     }
                 }
@@ -275,6 +280,11 @@ fn the_property_is_not_empty_frames_are_adopted_retired_and_used_again() {
     assert!(adoptions > 64 && retired > 10, "{adoptions} adoptions, {retired} retired");
 }
 
+/// One page, for a frame.
+fn page(gfn: u32, frame: u32, bytes: Vec<u8>) -> MergeRequest {
+    MergeRequest::Pages(Pages { places: vec![(gfn, frame)], bytes })
+}
+
 fn joined() -> Domain {
     let domain = Domain::new(HOME, SECRET).unwrap();
     domain.vmm_joined(LIAR, HOME).unwrap();
@@ -292,16 +302,17 @@ fn numbers_out_of_range_are_refused_by_name() {
     assert_eq!(refusal(MergeRequest::Dropped(vec![u32::MAX])), ProtocolError::Frame(u32::MAX));
     assert_eq!(refusal(MergeRequest::Adopted(vec![0])), ProtocolError::NotPublished(0));
     assert_eq!(refusal(MergeRequest::Retired(vec![(0, true)])), ProtocolError::NotRetiring(0));
-    let page = |bytes| MergeRequest::Pages(vec![Page { gfn: 1, frame: 1, bytes }]);
-    assert_eq!(refusal(page(vec![0; 4097])), ProtocolError::PageLength(4097));
-    assert_eq!(refusal(page(vec![0; 4096])), ProtocolError::NotAsked { gfn: 1, frame: 1 });
+    assert_eq!(refusal(page(1, 1, vec![0; 4097])), ProtocolError::PagesLength { bytes: 4097, pages: 1 });
+    assert_eq!(refusal(page(1, 1, vec![])), ProtocolError::PagesLength { bytes: 0, pages: 1 });
+    assert_eq!(refusal(MergeRequest::Declined(vec![(1, 1)])), ProtocolError::NotAsked { gfn: 1, frame: 1 });
+    assert_eq!(refusal(page(1, 1, vec![0; 4096])), ProtocolError::NotAsked { gfn: 1, frame: 1 });
 }
 
 #[test]
 fn batches_too_long_and_strangers_are_refused() {
     assert_eq!(refusal(MergeRequest::Dropped(vec![0; BATCH_MAX + 1])), ProtocolError::BatchTooLong(BATCH_MAX + 1));
-    let page = Page { gfn: 0, frame: 0, bytes: vec![] };
-    assert_eq!(refusal(MergeRequest::Pages(vec![page; PAGES_MAX + 1])), ProtocolError::BatchTooLong(PAGES_MAX + 1));
+    let pages = Pages { places: vec![(0, 0); PAGES_MAX + 1], bytes: vec![] };
+    assert_eq!(refusal(MergeRequest::Pages(pages)), ProtocolError::BatchTooLong(PAGES_MAX + 1));
     let stranger = joined().handle(VmmId(77), MergeRequest::Hashes(vec![]));
     assert_eq!(stranger, Err(ProtocolError::Unknown(VmmId(77))));
 }
@@ -314,8 +325,7 @@ fn content_other_than_announced_is_not_published() {
     assert_eq!(domain.handle(VmmId(1), MergeRequest::Hashes(vec![(2, hash)])), Ok(vec![]));
     let asked = domain.handle(LIAR, MergeRequest::Hashes(vec![(3, hash)])).unwrap();
     assert_eq!(asked, [(LIAR, MergeAnswer::Answers(vec![(3, Answer::Publish(2))]))]);
-    let page = Page { gfn: 3, frame: 2, bytes: content(9).to_vec() };
-    assert_eq!(domain.handle(LIAR, MergeRequest::Pages(vec![page])), Ok(vec![]));
+    assert_eq!(domain.handle(LIAR, page(3, 2, content(9).into())), Ok(vec![]));
     let figures = domain.figures();
     assert_eq!((figures.frames_in_use, figures.declined_total, figures.candidates), (0, 1, 1));
 }
@@ -327,8 +337,7 @@ fn an_answer_of_an_earlier_round_is_no_answer() {
     let hash = content_hash(SECRET, &content(1));
     domain.handle(VmmId(1), MergeRequest::Hashes(vec![(2, hash)])).unwrap();
     domain.handle(LIAR, MergeRequest::Hashes(vec![(3, hash)])).unwrap();
-    let page = Page { gfn: 3, frame: 2, bytes: content(1).to_vec() };
-    domain.handle(LIAR, MergeRequest::Pages(vec![page])).unwrap();
+    domain.handle(LIAR, page(3, 2, content(1).into())).unwrap();
     let start = Instant::now();
     domain.sweep(start);
     let asked = domain.sweep(start + Duration::from_secs(5));

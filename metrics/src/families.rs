@@ -110,6 +110,7 @@ pub(crate) static GUEST: [Family<Guest>; 28] = [
         ("volatile", |guest| guest.status.dedup.unmerged_volatile as f64),
         ("unique", |guest| guest.status.dedup.unmerged_unique as f64),
         ("vma_budget", |guest| guest.status.dedup.unmerged_vma_budget as f64),
+        ("store_budget", |guest| guest.status.dedup.unmerged_store_budget as f64),
     ])),
     family(Gauge, "ballast_guest_alias_vmas", "Address-space areas that aliases cost.", One(|guest| guest.status.dedup.vmas as f64)),
     family(Gauge, "ballast_guest_balloon_requested_bytes", "Memory the guest is asked to give up.",

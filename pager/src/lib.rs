@@ -12,6 +12,7 @@
 //! A guest's RAM is one `MAP_PRIVATE` mapping of the frame store, registered with userfaultfd for every kind of fault. Where to look:
 //!
 //! * [`transition`]: every transition, and the order of steps that makes it safe against running vCPUs;
+//! * [`share`]: how a page comes to share a frame, at home or as an alias;
 //! * [`entry`], [`table`]: one word a page, its lock, and the sums;
 //! * [`memory`]: the threads that serve faults and evict; [`evict`]: which page goes;
 //! * [`credit`]: why resident bytes never exceed the allocation; [`frames`]: why a frame in use is never released;
@@ -27,6 +28,7 @@ pub mod frames;
 pub mod mapping;
 pub mod memory;
 pub mod pool;
+pub mod share;
 mod stats;
 mod sync;
 pub mod sys;
@@ -39,6 +41,7 @@ mod model;
 
 pub use entry::State;
 pub use memory::{Config, Failure, GuestMemory, Threads};
+pub use share::Sharing;
 pub use sys::{ProbeError, StoreView, probe};
-pub use transition::{Error, Pages, Shared};
+pub use transition::{Error, Pages};
 pub use units::{Frame, Gfn, PAGE_BYTES, PageBytes, Run};

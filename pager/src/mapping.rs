@@ -9,7 +9,10 @@
 
 use std::io;
 
-use crate::units::{Frame, Gfn, PageBytes, Run};
+use crate::{
+    share::Alias,
+    units::{Frame, Gfn, PageBytes, Run},
+};
 
 /// How a page was found to be mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,9 +38,9 @@ pub trait Mapping: Send + Sync {
     fn zero(&self, run: Run) -> io::Result<()>;
     /// Maps absent pages to the frames their placement names, write-protected.
     fn map_placed(&self, run: Run) -> io::Result<()>;
-    /// Changes the placement of pages to `frame` and on. They become absent, or what an access in between made of them:
-    /// their frame, or an anonymous copy of it.
-    fn place(&self, run: Run, frame: Frame) -> io::Result<()>;
+    /// Changes the placement of pages to these frames. They become absent, or what an access in between made of them: their
+    /// frame, or an anonymous copy of it. The aliases ascend.
+    fn place(&self, aliases: &[Alias]) -> io::Result<()>;
     /// The frame that the page's address range is a mapping of.
     fn placement(&self, gfn: Gfn) -> Frame;
     /// Address-space areas that placements away from home cost now.
@@ -54,6 +57,9 @@ pub trait Mapping: Send + Sync {
     fn mapped(&self, gfn: Gfn) -> io::Result<Mapped>;
     /// Calls `found` with each run of pages of `run` that are mapped to anonymous pages.
     fn anonymous(&self, run: Run, found: &mut dyn FnMut(Run)) -> io::Result<()>;
+    /// A digest of a few words spread over a mapped page: a page whose digest changed has changed. 0 if, and only if, all of these
+    /// words are zero.
+    fn sample(&self, gfn: Gfn) -> u64;
     /// Copies out a page that is mapped.
     fn read(&self, gfn: Gfn, into: &mut PageBytes);
     /// Whether a mapped page's content equals a published frame's.

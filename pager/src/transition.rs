@@ -88,19 +88,6 @@ pub enum Served {
     NoCredit,
 }
 
-/// What became of a run to be shared. The counts sum to the run's length.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Shared {
-    /// Pages that now share their frames.
-    pub shared: u32,
-    /// Pages whose content is not the frame's.
-    pub different: u32,
-    /// Pages that were not private, or in motion.
-    pub not_private: u32,
-    /// Pages left alone because their placement would exceed the budget of address-space areas.
-    pub refused: u32,
-}
-
 /// What became of pages to be evicted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Evicted {
@@ -280,82 +267,6 @@ impl<M: Mapping> Pages<M> {
                 Err(Error::Kernel { action: "loading", gfn, source })
             }
         }
-    }
-
-    /// Shares private pages with equal frames: page `first + i` with frame `frame + i`.
-    pub fn share(&self, first: Gfn, frame: Frame, count: u32) -> Result<Shared, Error> {
-        let count =
-            count.min(self.table.pages().saturating_sub(first.0)).min(self.references.count().saturating_sub(frame.0));
-        let mut outcome = Shared::default();
-        let private = self.lock_private(Run { first, count });
-        outcome.not_private = count - private.len() as u32;
-        for run in runs(private.iter().map(|&(gfn, _)| gfn)).flat_map(pieces) {
-            self.share_locked(run, frame.plus(run.first.0 - first.0), &mut outcome)?;
-        }
-        Ok(outcome)
-    }
-
-    /// [`Pages::share`] for a run whose pages are private and locked; unlocks them.
-    fn share_locked(&self, run: Run, frame: Frame, outcome: &mut Shared) -> Result<(), Error> {
-        let frame_of = |gfn: Gfn| frame.plus(gfn.0 - run.first.0);
-        let private = |gfn: Gfn| self.unlock(gfn, Entry::private(), Entry::private());
-        if let Err(source) = self.mapping.protect(run) {
-            run.gfns().for_each(private);
-            return Err(Error::Kernel { action: "protecting", gfn: run.first, source });
-        }
-        let (mut equal, mut different) = (Vec::with_capacity(run.count as usize), Vec::new());
-        for gfn in run.gfns() {
-            // Counted first, looked up second: see `frames`.
-            self.references.add(frame_of(gfn));
-            if self.mapping.published(frame_of(gfn)) && self.mapping.equal(gfn, frame_of(gfn)) {
-                equal.push(gfn);
-            } else {
-                self.references.remove(frame_of(gfn));
-                different.push(gfn);
-            }
-        }
-        outcome.different += different.len() as u32;
-        let mut error = None;
-        for run in runs(different) {
-            error = error.or(self.mapping.unprotect(run).err());
-            run.gfns().for_each(private);
-        }
-        for run in runs(equal) {
-            error = error.or(self.adopt(run, frame_of(run.first), outcome).err());
-        }
-        error.map_or(Ok(()), |source| Err(Error::Kernel { action: "sharing", gfn: run.first, source }))
-    }
-
-    /// Puts frames in the place of protected, locked, equal pages whose references are counted; unlocks them.
-    fn adopt(&self, run: Run, frame: Frame, outcome: &mut Shared) -> io::Result<()> {
-        let frame_of = |gfn: Gfn| frame.plus(gfn.0 - run.first.0);
-        let placed = run.gfns().all(|gfn| self.mapping.placement(gfn) == frame_of(gfn));
-        if !placed && self.mapping.vmas() + 2 > self.vma_budget {
-            outcome.refused += run.count;
-            run.gfns().for_each(|gfn| self.references.remove(frame_of(gfn)));
-            let result = self.mapping.unprotect(run);
-            run.gfns().for_each(|gfn| self.unlock(gfn, Entry::private(), Entry::private()));
-            return result;
-        }
-        let moved = if placed { self.mapping.discard(run) } else { self.mapping.place(run, frame) };
-        let mapped = moved.and_then(|()| self.mapping.map_placed(run));
-        // An access between the placing and its registration may have mapped a page before us, unprotected: to its frame, or,
-        // if it wrote, to a copy. Protected, neither can change; then look.
-        let looked = if placed { mapped } else { mapped.and_then(|()| self.mapping.protect(run)) };
-        let mut error = looked.err();
-        for gfn in run.gfns() {
-            let copied = !placed && matches!(self.mapping.mapped(gfn), Ok(Mapped::Anonymous));
-            if copied {
-                self.references.remove(frame_of(gfn));
-                error = error.or(self.mapping.unprotect(gfn.run()).err());
-                outcome.different += 1;
-                self.unlock(gfn, Entry::private(), Entry::private_hot());
-            } else {
-                outcome.shared += 1;
-                self.unlock(gfn, Entry::private(), Entry::shared(frame_of(gfn)));
-            }
-        }
-        error.map_or(Ok(()), Err)
     }
 
     /// Drops private pages that are all zero. How many were.
@@ -549,15 +460,24 @@ impl<M: Mapping> Pages<M> {
         runs(open).flat_map(pieces).collect()
     }
 
-    /// Copies out each private page of the run that is not in motion, for `visit`.
-    pub fn visit_private(&self, run: Run, visit: &mut dyn FnMut(Gfn, &PageBytes)) {
-        let mut buffer = [0; PAGE_BYTES];
+    /// Calls `visit` with a digest of each private page of the run that is not in motion; see [`Mapping::sample`].
+    pub fn sample_private(&self, run: Run, visit: &mut dyn FnMut(Gfn, u64)) {
         for gfn in self.clip(run).gfns() {
             let Some((_, entry)) = self.lock_one_private(gfn) else { continue };
-            self.mapping.read(gfn, &mut buffer);
+            let sample = self.mapping.sample(gfn);
             self.unlock(gfn, Entry::private(), entry);
-            visit(gfn, &buffer);
+            visit(gfn, sample);
         }
+    }
+
+    /// Copies out a page, if it is private and not in motion.
+    pub fn read_private(&self, gfn: Gfn, into: &mut PageBytes) -> bool {
+        let Some((_, entry)) = self.clip(gfn.run()).gfns().next().and_then(|gfn| self.lock_one_private(gfn)) else {
+            return false;
+        };
+        self.mapping.read(gfn, into);
+        self.unlock(gfn, Entry::private(), entry);
+        true
     }
 
     /// The clock hand passes a private page: it is hot no more, and `retry` says whether to try again to compress it.
@@ -568,17 +488,17 @@ impl<M: Mapping> Pages<M> {
         }
     }
 
-    fn clip(&self, run: Run) -> Run {
+    pub(crate) fn clip(&self, run: Run) -> Run {
         let first = run.first.0.min(self.table.pages());
         Run { first: Gfn(first), count: run.count.min(self.table.pages() - first) }
     }
 
     /// Locks the page if it is private, without waiting.
-    fn lock_one_private(&self, gfn: Gfn) -> Option<(Gfn, Entry)> {
+    pub(crate) fn lock_one_private(&self, gfn: Gfn) -> Option<(Gfn, Entry)> {
         self.lock_if(gfn, |entry| entry.state() == State::Private).map(|entry| (gfn, entry))
     }
 
-    fn lock_if(&self, gfn: Gfn, wanted: impl Fn(Entry) -> bool) -> Option<Entry> {
+    pub(crate) fn lock_if(&self, gfn: Gfn, wanted: impl Fn(Entry) -> bool) -> Option<Entry> {
         if !wanted(self.table.peek(gfn)) {
             return None;
         }
@@ -590,7 +510,7 @@ impl<M: Mapping> Pages<M> {
         None
     }
 
-    fn lock_private(&self, run: Run) -> Vec<(Gfn, Entry)> {
+    pub(crate) fn lock_private(&self, run: Run) -> Vec<(Gfn, Entry)> {
         self.clip(run).gfns().filter_map(|gfn| self.lock_one_private(gfn)).collect()
     }
 
@@ -604,7 +524,7 @@ impl<M: Mapping> Pages<M> {
     /// Ends a transition: the new entry, the credits it no longer carries, and a wake for whoever waited.
     ///
     /// `old` may leave out flags that do not bear on counts (hot, incompressible).
-    fn unlock(&self, gfn: Gfn, old: Entry, new: Entry) {
+    pub(crate) fn unlock(&self, gfn: Gfn, old: Entry, new: Entry) {
         let released = old.credits() - new.credits();
         if released > 0 {
             self.credits.give(released);

@@ -7,6 +7,21 @@ pub const PAGE_BYTES: usize = 4096;
 /// A page's content.
 pub type PageBytes = [u8; PAGE_BYTES];
 
+/// Where a page is sampled, in bytes: its first words, where data structures and file formats keep what distinguishes them, its last,
+/// and one in each quarter; six cache lines' worth of looking instead of 64.
+const SAMPLE_AT: [usize; 8] = [0, 8, 968, 1544, 2248, 2960, 3528, 4088];
+
+/// A digest of a few words of a page, 0 if and only if all are zero. `word` reads the one at a byte offset.
+pub(crate) fn sample(word: impl Fn(usize) -> u64) -> u64 {
+    let words = SAMPLE_AT.map(word);
+    if words == [0; SAMPLE_AT.len()] {
+        return 0;
+    }
+    // The finaliser of xorshift-multiply generators: each word moves all bits.
+    let mix = |sum: u64, word: u64| (sum.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    words.into_iter().fold(1, mix) | 1
+}
+
 /// Guest frame number: a guest-physical address divided by [`PAGE_BYTES`]. 32 bits: 16 TiB of guest RAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Gfn(pub u32);

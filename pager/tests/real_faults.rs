@@ -18,7 +18,7 @@ use std::{
 
 use control::status::{PageCounts, PagerStatus};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use pager::{Config, Frame, Gfn, GuestMemory, PAGE_BYTES, PageBytes, Run, State, StoreView, Threads};
+use pager::{Config, Frame, Gfn, GuestMemory, PAGE_BYTES, PageBytes, Run, Sharing, State, StoreView, Threads};
 
 const PAGES: u32 = 2048;
 const FRAMES: u32 = 2 * PAGES;
@@ -124,6 +124,14 @@ fn wait_for(memory: &GuestMemory, expected: impl Fn(&PageCounts) -> bool) -> Pag
     }
 }
 
+/// Shares `count` pages with as many frames; how many do.
+fn share(memory: &GuestMemory, gfn: u32, frame: u32, count: u32) -> u32 {
+    let pairs: Vec<_> = (0..count).map(|i| (Gfn(gfn + i), Frame(frame + i))).collect();
+    let mut shared = 0;
+    memory.pages().share(&pairs, &mut |_, outcome| shared += u32::from(outcome == Sharing::Shared)).unwrap();
+    shared
+}
+
 #[test]
 fn fresh_memory_reads_as_zero_and_keeps_what_is_written() {
     let Some((_store, memory, _threads)) = guest(AMPLE) else { return };
@@ -156,9 +164,7 @@ fn equal_pages_share_a_frame_at_home_and_elsewhere_until_they_are_written() {
     (0..64).for_each(|page| write(&memory, page, &content(page % 32, 9)));
     (0..32).for_each(|frame| store.publish(frame, &content(frame, 9)));
     wait_for(&memory, |pages| pages.private == 64);
-    let home = memory.pages().share(Gfn(0), Frame(0), 32).unwrap();
-    let alias = memory.pages().share(Gfn(32), Frame(0), 32).unwrap();
-    assert_eq!((home.shared, alias.shared), (32, 32));
+    assert_eq!((share(&memory, 0, 0, 32), share(&memory, 32, 0, 32)), (32, 32));
     wait_for(&memory, |pages| pages.shared == 64);
     assert_eq!(memory.pages().vmas(), 2);
     assert!((0..64).all(|page| read(&memory, page) == content(page % 32, 9)));
@@ -178,8 +184,10 @@ fn a_page_that_differs_by_one_byte_or_is_unpublished_is_not_shared() {
     write(&memory, 4, &content(4, 1));
     store.publish(3, &other);
     wait_for(&memory, |pages| pages.private == 2);
-    let outcome = memory.pages().share(Gfn(3), Frame(3), 2).unwrap();
-    assert_eq!((outcome.shared, outcome.different), (0, 2));
+    let mut outcomes = Vec::new();
+    let pairs = [(Gfn(3), Frame(3)), (Gfn(4), Frame(4))];
+    memory.pages().share(&pairs, &mut |gfn, outcome| outcomes.push((gfn, outcome))).unwrap();
+    assert_eq!(outcomes, [(Gfn(3), Sharing::Different), (Gfn(4), Sharing::Different)]);
     assert_eq!((read(&memory, 3), read(&memory, 4)), (content(3, 1), content(4, 1)));
     assert!(!memory.pages().references().holds(Frame(3)));
 }
@@ -190,7 +198,7 @@ fn ballooned_and_zeroed_pages_cost_nothing_and_read_as_zero() {
     (0..96).for_each(|page| write(&memory, page, &content(page, 1)));
     store.publish(0, &content(0, 1));
     wait_for(&memory, |pages| pages.private == 96);
-    assert_eq!(memory.pages().share(Gfn(0), Frame(0), 1).unwrap().shared, 1);
+    assert_eq!(share(&memory, 0, 0, 1), 1);
     memory.pages().inflate(Run { first: Gfn(0), count: 32 }).unwrap();
     (32..64).for_each(|page| write(&memory, page, &[0; PAGE_BYTES]));
     wait_for(&memory, |pages| pages.private == 64);
@@ -253,7 +261,7 @@ fn no_byte_is_lost_while_everything_moves() {
     while Instant::now() < end {
         for first in (0..PAGES).step_by(256) {
             for version in 0..4 {
-                shared += memory.pages().share(Gfn(first), Frame(256 * version), 256).unwrap().shared;
+                shared += share(&memory, first, 256 * version, 256);
             }
             memory.pages().drop_zero(Run { first: Gfn(first), count: 256 }).unwrap();
         }

@@ -3,8 +3,8 @@
 use std::{ops::Range, sync::Arc};
 
 use balloon::PageSink;
-use dedup::{ScanMemory, ShareOutcome};
-use pager::{Frame, Gfn, GuestMemory, PageBytes, Run};
+use dedup::{Backing, ScanMemory, ShareOutcome};
+use pager::{Frame, Gfn, GuestMemory, PageBytes, Run, Sharing, State};
 
 use crate::failure::Failures;
 
@@ -49,14 +49,38 @@ impl ScanMemory for GuestPages {
         self.memory.pages().count()
     }
 
-    fn visit_private(&self, range: Range<u32>, visit: &mut dyn FnMut(u32, &PageBytes)) {
-        self.memory.pages().visit_private(Run::from_range(range), &mut |gfn, bytes| visit(gfn.0, bytes));
+    fn private_pages(&self) -> u64 {
+        self.memory.pages().counts().private
     }
 
-    fn share(&self, gfn: u32, frame: u32, count: u32) -> ShareOutcome {
-        let pager::Shared { shared, different, not_private, refused } =
-            self.or_fail(self.memory.pages().share(Gfn(gfn), Frame(frame), count));
-        ShareOutcome { shared, different, not_private, refused }
+    fn backing(&self, gfn: u32) -> Backing {
+        match self.memory.pages().state(Gfn(gfn)) {
+            State::Private => Backing::Private,
+            State::Shared => Backing::Shared,
+            State::Zero | State::Ballooned | State::Compressed | State::Swapped => Backing::Other,
+        }
+    }
+
+    fn sample_private(&self, range: Range<u32>, visit: &mut dyn FnMut(u32, u64)) {
+        self.memory.pages().sample_private(Run::from_range(range), &mut |gfn, sample| visit(gfn.0, sample));
+    }
+
+    fn read_private(&self, gfn: u32, into: &mut PageBytes) -> bool {
+        self.memory.pages().read_private(Gfn(gfn), into)
+    }
+
+    fn share(&self, pairs: &[(u32, u32)], report: &mut dyn FnMut(u32, ShareOutcome)) {
+        let pairs: Vec<_> = pairs.iter().map(|&(gfn, frame)| (Gfn(gfn), Frame(frame))).collect();
+        let mut report = |gfn: Gfn, sharing| {
+            let outcome = match sharing {
+                Sharing::Shared => ShareOutcome::Shared,
+                Sharing::Different => ShareOutcome::Different,
+                Sharing::NotPrivate => ShareOutcome::NotPrivate,
+                Sharing::Refused => ShareOutcome::Refused,
+            };
+            report(gfn.0, outcome);
+        };
+        self.or_fail(self.memory.pages().share(&pairs, &mut report));
     }
 
     fn drop_zero(&self, range: Range<u32>) -> u32 {

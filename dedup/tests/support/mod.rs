@@ -14,7 +14,10 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use control::merge::{MergeAnswer, MergeRequest};
-use dedup::{Domain, PageBytes, PublishedView, ScanMemory, Scanner, ScannerConfig, ShareOutcome, VmmId, is_zero};
+use dedup::{
+    Backing, Domain, PageBytes, PublishedView, ScanMemory, Scanner, ScannerConfig, ShareOutcome, VmmId, content_hash,
+    is_zero,
+};
 
 pub const PAGE: u64 = 4096;
 
@@ -124,37 +127,62 @@ impl ScanMemory for FakeGuest {
         self.inner().pages.len() as u32
     }
 
-    fn visit_private(&self, range: Range<u32>, visit: &mut dyn FnMut(u32, &PageBytes)) {
+    fn private_pages(&self) -> u64 {
+        self.counts().0 as u64
+    }
+
+    fn backing(&self, gfn: u32) -> Backing {
+        match self.inner().pages[gfn as usize] {
+            FakePage::Private(_) => Backing::Private,
+            FakePage::Shared(_) => Backing::Shared,
+            FakePage::Zero => Backing::Other,
+        }
+    }
+
+    fn sample_private(&self, range: Range<u32>, visit: &mut dyn FnMut(u32, u64)) {
         for gfn in range {
             if let FakePage::Private(bytes) = &self.inner().pages[gfn as usize] {
-                visit(gfn, bytes);
+                let sample = content_hash(0, bytes);
+                visit(gfn, if is_zero(bytes) { 0 } else { sample | 1 });
             }
         }
     }
 
-    fn share(&self, gfn: u32, frame: u32, count: u32) -> ShareOutcome {
-        let mut outcome = ShareOutcome::default();
+    fn read_private(&self, gfn: u32, into: &mut PageBytes) -> bool {
+        match &self.inner().pages[gfn as usize] {
+            FakePage::Private(bytes) => into.copy_from_slice(&**bytes),
+            _ => return false,
+        }
+        true
+    }
+
+    fn share(&self, pairs: &[(u32, u32)], report: &mut dyn FnMut(u32, ShareOutcome)) {
         let inner = &mut *self.inner();
-        if gfn != frame {
-            if inner.alias_runs_left == 0 {
-                return ShareOutcome { refused: count, ..outcome };
+        let follows = |a: &(u32, u32), b: &(u32, u32)| a.0 + 1 == b.0 && a.1 + 1 == b.1;
+        for run in pairs.chunk_by(follows) {
+            if run[0].0 != run[0].1 {
+                if inner.alias_runs_left == 0 {
+                    run.iter().for_each(|&(gfn, _)| report(gfn, ShareOutcome::Refused));
+                    continue;
+                }
+                inner.alias_runs_left -= 1;
             }
-            inner.alias_runs_left -= 1;
-        }
-        for (gfn, frame) in (gfn..gfn + count).zip(frame..) {
-            let FakePage::Private(bytes) = &inner.pages[gfn as usize] else {
-                outcome.not_private += 1;
-                continue;
-            };
-            if self.view.is_published(frame) && self.frame_bytes(frame) == **bytes {
-                inner.pages[gfn as usize] = FakePage::Shared(frame);
-                inner.count(frame, 1);
-                outcome.shared += 1;
-            } else {
-                outcome.different += 1;
+            for &(gfn, frame) in run {
+                let outcome = match &inner.pages[gfn as usize] {
+                    FakePage::Private(bytes) => {
+                        if self.view.is_published(frame) && self.frame_bytes(frame) == **bytes {
+                            inner.pages[gfn as usize] = FakePage::Shared(frame);
+                            inner.count(frame, 1);
+                            ShareOutcome::Shared
+                        } else {
+                            ShareOutcome::Different
+                        }
+                    }
+                    _ => ShareOutcome::NotPrivate,
+                };
+                report(gfn, outcome);
             }
         }
-        outcome
     }
 
     fn drop_zero(&self, range: Range<u32>) -> u32 {

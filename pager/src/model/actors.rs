@@ -49,17 +49,21 @@ impl Actor {
         match self {
             Actor::Write => kernel.access(gfn, Some(world.any_content(Frame(gfn.0 + below(2))))),
             Actor::Fault => kernel.access(gfn, None),
-            Actor::Merge => _ = pages.share(run.first, Frame(run.first.0), run.count).expect("sharing"),
+            Actor::Merge => share(world, run, Frame(run.first.0)),
             Actor::Alias => {
                 let frame = if run.count == PAGES { 1 } else { below(FRAMES) };
-                _ = pages.share(run.first, Frame(frame), run.count).expect("sharing");
+                share(world, run, Frame(frame));
             }
             Actor::DropZero => _ = pages.drop_zero(run).expect("dropping"),
             Actor::Evict => _ = pages.evict(&run.gfns().collect::<Vec<_>>()).expect("evicting"),
             Actor::CloseOpen => _ = pages.close_open().expect("closing"),
             Actor::Note => {
                 pages.note_written().expect("noting");
-                pages.visit_private(run, &mut |_, bytes| _ = Content::of(bytes));
+                pages.sample_private(run, &mut |_, _| {});
+                let mut page = *Content::ZERO.bytes();
+                if pages.read_private(gfn, &mut page) {
+                    _ = Content::of(&page);
+                }
                 pages.cool(gfn, true);
             }
             Actor::Inflate => kernel.giving_up(run, || pages.inflate(run).expect("inflating")),
@@ -68,6 +72,12 @@ impl Actor {
             Actor::Release => release(world, Frame(below(FRAMES))),
         }
     }
+}
+
+/// Shares the pages with `frame` and those behind it.
+pub(super) fn share(world: &World, run: Run, frame: Frame) {
+    let pairs: Vec<_> = run.gfns().zip((frame.0..).map(Frame)).collect();
+    world.pages.share(&pairs, &mut |_, _| {}).expect("sharing");
 }
 
 /// The host's half of the handshake drawn in [`crate::frames`]; a frame it got back it may fill again.

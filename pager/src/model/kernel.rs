@@ -22,8 +22,9 @@ use shuttle::sync::{Condvar, Mutex, MutexGuard};
 use super::{FRAMES, PAGES, content::Content, truth::Truth};
 use crate::{
     mapping::{Mapped, Mapping},
+    share::Alias,
     sync::lock,
-    units::{Frame, Gfn, PageBytes, Run},
+    units::{Frame, Gfn, PageBytes, Run, sample},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,16 +273,17 @@ impl Mapping for Kernel {
         Ok(())
     }
 
-    fn place(&self, run: Run, frame: Frame) -> io::Result<()> {
-        let mut space = self.space();
-        for (gfn, frame) in run.gfns().zip(frame.0..) {
-            space.ptes[gfn.index()] = Pte::Absent;
-            space.placement[gfn.index()] = Frame(frame);
-            space.registered[gfn.index()] = false;
+    fn place(&self, aliases: &[Alias]) -> io::Result<()> {
+        for alias in aliases {
+            let mut space = self.space();
+            for (gfn, frame) in alias.run.gfns().zip(alias.frame.0..) {
+                space.ptes[gfn.index()] = Pte::Absent;
+                space.placement[gfn.index()] = Frame(frame);
+                space.registered[gfn.index()] = false;
+            }
         }
-        drop(space);
         let mut space = self.space();
-        run.gfns().for_each(|gfn| space.registered[gfn.index()] = true);
+        aliases.iter().flat_map(|alias| alias.run.gfns()).for_each(|gfn| space.registered[gfn.index()] = true);
         Ok(())
     }
 
@@ -330,6 +332,12 @@ impl Mapping for Kernel {
             }
         }
         Ok(())
+    }
+
+    fn sample(&self, gfn: Gfn) -> u64 {
+        let mut page = *Content::ZERO.bytes();
+        self.read(gfn, &mut page);
+        sample(|at| u64::from(page[at]))
     }
 
     fn read(&self, gfn: Gfn, into: &mut PageBytes) {

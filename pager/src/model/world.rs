@@ -9,7 +9,7 @@ use shuttle::{
 
 use super::{
     FRAMES, PAGES,
-    actors::{Actor, below, coin},
+    actors::{Actor, below, coin, share},
     content::Content,
     kernel::Kernel,
 };
@@ -112,7 +112,7 @@ impl World {
                 2 => _ = pages.evict(&[gfn]).expect("evicting"),
                 3 => _ = pages.drop_zero(gfn.run()).expect("dropping"),
                 4 => kernel.giving_up(gfn.run(), || pages.inflate(gfn.run()).expect("inflating")),
-                5 | 6 => _ = pages.share(gfn, frame, 1).expect("sharing"),
+                5 | 6 => share(self, gfn.run(), frame),
                 _ => {}
             }
         }

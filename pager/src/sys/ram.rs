@@ -22,7 +22,8 @@ use super::{
 };
 use crate::{
     mapping::{Mapped, Mapping},
-    units::{Frame, Gfn, PAGE_BYTES, PageBytes, Run},
+    share::Alias,
+    units::{Frame, Gfn, PAGE_BYTES, PageBytes, Run, sample},
 };
 
 /// The mapping, and which frame each page's address range is a mapping of.
@@ -98,6 +99,23 @@ impl Ram {
         gfn > 0 && (gfn as usize) < self.placement.len() && at(gfn) != at(gfn - 1).wrapping_add(1)
     }
 
+    fn map_alias(&self, &Alias { run, frame }: &Alias) -> io::Result<()> {
+        let seams = || (0..=run.count).filter(|i| self.seam(run.first.0 + i)).count() as u32;
+        let before = seams();
+        let Some(bytes) = NonZeroUsize::new(run.bytes()) else { return Ok(()) };
+        let address = NonZeroUsize::new(self.address(run.first) as usize);
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE | MapFlags::MAP_FIXED;
+        let offset = i64::from(frame.0) * PAGE_BYTES as i64;
+        // SAFETY: the range lies inside our own mapping of RAM, whose pages here the caller has locked.
+        unsafe { mmap(address, bytes, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags, self.store.fd(), offset) }
+            .map_err(super::io_error)?;
+        for i in 0..run.count {
+            self.placement[run.first.index() + i as usize].store(frame.0 + i, Ordering::Relaxed);
+        }
+        self.seams.fetch_add(seams().wrapping_sub(before), Ordering::Relaxed);
+        Ok(())
+    }
+
     fn each_region(&self, run: Run, found: &mut dyn FnMut(Run, u64)) -> io::Result<()> {
         let start = self.address(run.first);
         self.pagemap.scan(start, start + run.bytes() as u64, &mut |region| {
@@ -134,23 +152,14 @@ impl Mapping for Ram {
         self.in_one_area(run, |part| self.uffd.map_protected(self.address(part.first), part.bytes()))
     }
 
-    fn place(&self, run: Run, frame: Frame) -> io::Result<()> {
-        let edges = || u32::from(self.seam(run.first.0)) + u32::from(self.seam(run.first.0 + run.count));
-        let inside = (1..run.count).filter(|i| self.seam(run.first.0 + i)).count() as u32;
-        let before = edges() + inside;
-        let Some(bytes) = NonZeroUsize::new(run.bytes()) else { return Ok(()) };
-        let address = NonZeroUsize::new(self.address(run.first) as usize);
-        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE | MapFlags::MAP_FIXED;
-        let offset = i64::from(frame.0) * PAGE_BYTES as i64;
-        // SAFETY: the range lies inside our own mapping of RAM, whose pages here the caller has locked.
-        unsafe { mmap(address, bytes, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags, self.store.fd(), offset) }
-            .map_err(super::io_error)?;
-        self.uffd.register(self.address(run.first), run.bytes())?;
-        for i in 0..run.count {
-            self.placement[run.first.index() + i as usize].store(frame.0 + i, Ordering::Relaxed);
+    fn place(&self, aliases: &[Alias]) -> io::Result<()> {
+        let (Some(first), Some(last)) = (aliases.first(), aliases.last()) else { return Ok(()) };
+        for alias in aliases {
+            self.map_alias(alias)?;
         }
-        self.seams.fetch_add(edges().wrapping_sub(before), Ordering::Relaxed);
-        Ok(())
+        // Once for all: what lies between the aliases is registered already, which costs a look at its areas.
+        let (start, end) = (self.address(first.run.first), self.address(last.run.first) + last.run.bytes() as u64);
+        self.uffd.register(start, (end - start) as usize)
     }
 
     fn placement(&self, gfn: Gfn) -> Frame {
@@ -197,6 +206,17 @@ impl Mapping for Ram {
             if is_anonymous(categories) {
                 found(run);
             }
+        })
+    }
+
+    fn sample(&self, gfn: Gfn) -> u64 {
+        let page = self.page(gfn).cast::<u64>();
+        sample(|at| {
+            // SAFETY: inside the page: `at` is below its length.
+            let word = unsafe { page.byte_add(at) };
+            // SAFETY: mapped for the life of `self`, and aligned; volatile, because the guest may be writing: any of its values
+            // will do.
+            unsafe { word.read_volatile() }
         })
     }
 
