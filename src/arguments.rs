@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use control::{Levers, VcpuKind};
-use host::{ByteCount, RunConfig, VmmCommand};
+use control::{Dedup, Levers, VcpuKind};
+use host::{ByteCount, DomainRange, RunConfig, VmmCommand};
 use wire::machine::Workload;
 
 /// Runs KVM guests that were promised more memory than there is, and keeps the promise.
@@ -38,6 +38,7 @@ Examples:
   ballast run                                        8 guests of 256 MiB in 768 MiB, for 20 s
   ballast run --guests 32 --budget 2GiB --duration 60s
   ballast run --image a.mem --image b.mem            guests whose RAM starts from these files
+  ballast run --domain web=4,db=4                    two tenants: nothing is shared between them
   ballast run --workload zipf --dedup off --report run.json";
 
 #[derive(Debug, Args)]
@@ -69,9 +70,13 @@ pub struct Run {
     /// Seed of everything random in the guests
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Share equal pages
+    /// Share equal pages; zero-pages-only: drop pages that are all zero, share nothing
     #[arg(long, value_enum, default_value = "on")]
-    dedup: Switch,
+    dedup: DedupSwitch,
+    /// Guests that may share with each other, by number: the first COUNT, the next COUNT, ... Each guest of `none`, or left over,
+    /// shares with itself only. NAME:zero-pages-only shares nothing [default: all guests in `default`]
+    #[arg(long = "domain", value_name = "NAME[=COUNT]", value_delimiter = ',')]
+    domains: Vec<DomainRange>,
     /// Ask guests for memory
     #[arg(long, value_enum, default_value = "on")]
     balloon: Switch,
@@ -98,12 +103,24 @@ enum Switch {
     Off,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum DedupSwitch {
+    On,
+    ZeroPagesOnly,
+    Off,
+}
+
 impl Run {
     /// The run that was asked for; its VMMs are processes of this same program.
     pub fn into_config(self) -> Result<RunConfig, host::Error> {
         let program = std::env::current_exe()
             .map_err(|source| host::Error::System { doing: "finding this program's file", source })?;
         let on = |switch| switch == Switch::On;
+        let dedup = match self.dedup {
+            DedupSwitch::On => Dedup::On,
+            DedupSwitch::ZeroPagesOnly => Dedup::ZeroPagesOnly,
+            DedupSwitch::Off => Dedup::Off,
+        };
         Ok(RunConfig {
             guests: self.guests,
             memory_bytes: self.memory.map(|ByteCount(bytes)| bytes),
@@ -117,7 +134,8 @@ impl Run {
             },
             images: self.images,
             seed: self.seed,
-            levers: Levers { dedup: on(self.dedup), balloon: on(self.balloon), pager: on(self.pager) },
+            levers: Levers { dedup, balloon: on(self.balloon), pager: on(self.pager) },
+            domains: self.domains,
             metrics: self.metrics,
             report: self.report,
             vmm: VmmCommand { program, arguments: vec!["vmm".into()] },

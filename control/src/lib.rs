@@ -57,11 +57,24 @@ pub enum VcpuKind {
     Hosted,
 }
 
+/// What is done about equal pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dedup {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Pages that are all zero are dropped; nothing is hashed, published or shared.
+    ZeroPagesOnly,
+    /// Equal pages of a sharing domain are kept once.
+    On,
+}
+
 /// Which levers a guest's VMM may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Levers {
-    /// Share equal pages.
-    pub dedup: bool,
+    /// Share equal pages, or drop zero ones.
+    pub dedup: Dedup,
     /// Offer a balloon device.
     pub balloon: bool,
     /// Evict (compress) pages.

@@ -71,6 +71,7 @@ pub struct Figures {
 pub struct Domain {
     secret: u64,
     home_frames: u32,
+    store_frames: u32,
     store: Store,
     published: Published,
     index: Index,
@@ -81,12 +82,23 @@ impl Domain {
     /// A domain for guests of at most `home_frames` pages, with its secret. The store has twice as many frames.
     pub fn new(home_frames: u32, secret: u64) -> Result<Self, Error> {
         let home_frames = home_frames.clamp(1, u32::MAX / 2);
-        let frames = FrameTable::new(home_frames);
+        Self::with_frames(home_frames, secret, FrameTable::new(home_frames))
+    }
+
+    /// A domain that shares nothing, for guests of which only the zero pages are dropped. Its store is what their RAM is a mapping
+    /// of, and stays empty: every merge request is a protocol error.
+    pub fn zero_pages_only(home_frames: u32) -> Result<Self, Error> {
+        Self::with_frames(home_frames.clamp(1, u32::MAX / 2), 0, FrameTable::new(0))
+    }
+
+    fn with_frames(home_frames: u32, secret: u64, frames: FrameTable) -> Result<Self, Error> {
+        let store_frames = frames.count().max(home_frames);
         Ok(Self {
             secret,
             home_frames,
-            store: Store::new(frames.count())?,
-            published: Published::new(frames.count())?,
+            store_frames,
+            store: Store::new(store_frames)?,
+            published: Published::new(store_frames)?,
             index: Index::default(),
             ledger: Mutex::new(Ledger::new(frames)),
         })
@@ -94,7 +106,7 @@ impl Domain {
 
     /// Frames of the store: what `GuestConfig::store_frames` says.
     pub fn store_frames(&self) -> u32 {
-        self.home_frames * 2
+        self.store_frames
     }
 
     /// The secret that keys this domain's hashes: what `GuestConfig::hash_secret` says.
@@ -162,6 +174,9 @@ impl Domain {
         };
         if entries > most {
             return Err(ProtocolError::BatchTooLong(entries));
+        }
+        if self.store_frames == self.home_frames {
+            return Err(ProtocolError::NothingShared);
         }
         match request {
             MergeRequest::Hashes(hashes) => self.hashes(vmm, &hashes),

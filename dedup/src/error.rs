@@ -71,4 +71,7 @@ pub enum ProtocolError {
     /// A frame the store does not have.
     #[error("frame {0:#x} is beyond the store")]
     Frame(u32),
+    /// A question or report about frames, where nothing is shared.
+    #[error("a merge request in a domain that shares nothing")]
+    NothingShared,
 }

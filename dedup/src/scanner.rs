@@ -53,12 +53,14 @@ pub struct ScannerConfig {
     pub cpu_share: f64,
     /// Threads that hash; 1 is the scanner's own.
     pub hash_threads: usize,
+    /// Drop zero pages, and do nothing else: nothing is hashed, told or shared.
+    pub zero_pages_only: bool,
 }
 
 impl ScannerConfig {
     /// The usual: a fifth of one CPU, one thread.
     pub fn new(hash_secret: u64) -> Self {
-        Self { hash_secret, cpu_share: 0.2, hash_threads: 1 }
+        Self { hash_secret, cpu_share: 0.2, hash_threads: 1, zero_pages_only: false }
     }
 }
 
@@ -67,6 +69,7 @@ impl ScannerConfig {
 pub struct Scanner<P> {
     memory: P,
     hasher: BatchHasher,
+    zero_pages_only: bool,
     notes: Notes,
     pace: Pace,
     handle: ScannerHandle,
@@ -94,6 +97,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
     pub fn new(memory: P, config: ScannerConfig) -> Self {
         Self {
             hasher: BatchHasher::new(config.hash_secret, config.hash_threads),
+            zero_pages_only: config.zero_pages_only,
             notes: Notes::new(memory.pages()),
             pace: Pace::new(config.cpu_share),
             handle: ScannerHandle::default(),
@@ -197,6 +201,9 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
 
     /// Shares what is published at its own offset.
     fn share_at_home(&mut self, batch: Range<u32>) {
+        if self.zero_pages_only {
+            return;
+        }
         let promising = |&gfn: &u32| {
             self.memory.backing(gfn) == Backing::Private
                 && self.notes.is_due(gfn, self.pass)
@@ -229,7 +236,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
                     Seen::Stable if self.notes.has(gfn, LATER) => self.unmerged.store_full += 1,
                     Seen::Stable => self.unmerged.unique += 1,
                 }
-                if seen == Seen::Stable && (!told || again) {
+                if seen == Seen::Stable && (!told || again) && !self.zero_pages_only {
                     stable.push(gfn);
                 } else if seen != Seen::Stable && sample == 0 {
                     suspects.push(gfn);

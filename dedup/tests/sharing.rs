@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use control::merge::{MergeAnswer, MergeRequest};
-use dedup::{Domain, Error, PageBytes, Scanner, ScannerConfig, VmmId};
+use dedup::{Domain, Error, PageBytes, ProtocolError, Scanner, ScannerConfig, VmmId};
 use support::{FakeGuest, PAGE, World, content};
 
 const PAGES: u32 = 1000;
@@ -106,6 +106,24 @@ fn two_domains_share_nothing() {
         assert_eq!(guest.counts().1, 0);
         assert_eq!(domain.figures().allocated_bytes, 0);
     }
+}
+
+#[test]
+fn zero_pages_only_drops_zero_pages_and_says_nothing() {
+    let domain = Domain::zero_pages_only(PAGES).unwrap();
+    let guest = guests(&domain, 1).remove(0);
+    domain.vmm_joined(VmmId(1), PAGES).unwrap();
+    let config = ScannerConfig { zero_pages_only: true, ..ScannerConfig::new(0) };
+    let mut scanner = Scanner::new(&guest, config);
+    for _ in 0..5 {
+        scanner.scan_pass(|request| panic!("{request:?}"));
+    }
+    assert_eq!(guest.counts(), (900, 0, 100));
+    assert_eq!(scanner.status().hashed_total, 0);
+    let request = MergeRequest::Hashes(vec![(0, 1)]);
+    assert_eq!(domain.handle(VmmId(1), request), Err(ProtocolError::NothingShared));
+    domain.vmm_gone(VmmId(1));
+    assert_eq!(domain.figures().allocated_bytes, 0);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use control::{GuestStatus, Levers};
+use control::{Dedup, GuestStatus, Levers};
 use policy::{Config, Host, Usage};
 use wire::PAGE_BYTES;
 
@@ -149,7 +149,7 @@ impl Rates {
 
 fn policy_config(levers: Levers) -> Config {
     let Levers { dedup, balloon, pager } = levers;
-    Config { dedup, balloon, pager }
+    Config { dedup: dedup != Dedup::Off, balloon, pager }
 }
 
 fn host(budget_bytes: u64) -> Host {
@@ -157,7 +157,7 @@ fn host(budget_bytes: u64) -> Host {
 }
 
 fn least_headroom(levers: Levers) -> u64 {
-    if levers.dedup { HEADROOM_BYTES_MIN } else { 0 }
+    if levers.dedup == Dedup::On { HEADROOM_BYTES_MIN } else { 0 }
 }
 
 fn overhead_bytes(memory_bytes: u64) -> u64 {
@@ -210,8 +210,8 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
     const TICK: Duration = Duration::from_millis(100);
-    const ALL: Levers = Levers { dedup: true, balloon: true, pager: true };
-    const NONE: Levers = Levers { dedup: false, balloon: false, pager: false };
+    const ALL: Levers = Levers { dedup: Dedup::On, balloon: true, pager: true };
+    const NONE: Levers = Levers { dedup: Dedup::Off, balloon: false, pager: false };
 
     fn config(budget_bytes: u64, levers: Levers) -> RunConfig {
         RunConfig {
@@ -225,6 +225,7 @@ mod tests {
             images: Vec::new(),
             seed: 0,
             levers,
+            domains: Vec::new(),
             metrics: ([127, 0, 0, 1], 0).into(),
             report: None,
             vmm: VmmCommand { program: "none".into(), arguments: Vec::new() },
@@ -238,6 +239,8 @@ mod tests {
             image: None,
             workload: Workload::Idle,
             vma_budget: 1,
+            domain: "default".into(),
+            dedup: control::Dedup::On,
         };
         (0..8).map(guest).collect()
     }

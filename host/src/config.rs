@@ -8,6 +8,8 @@ use std::time::Duration;
 use control::{Levers, VcpuKind};
 use wire::machine::Workload;
 
+use crate::domain_range::DomainRange;
+
 /// `ballast run`, as asked for.
 #[derive(Clone, Debug)]
 pub struct RunConfig {
@@ -31,6 +33,9 @@ pub struct RunConfig {
     pub seed: u64,
     /// Which levers the guests' memory may be reclaimed with.
     pub levers: Levers,
+    /// Which guests may share with which, in the order of their numbers; those that are left share with themselves only. Without any,
+    /// all guests are in [`DOMAIN_DEFAULT`].
+    pub domains: Vec<DomainRange>,
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
     pub metrics: SocketAddr,
     /// Where the JSON report goes.
@@ -48,6 +53,8 @@ pub struct VmmCommand {
     pub arguments: Vec<OsString>,
 }
 
+/// Sharing domain of guests that were given none: those of one run are one user's.
+pub const DOMAIN_DEFAULT: &str = "default";
 /// Guests when neither a number nor an image is given.
 pub const GUESTS_DEFAULT: u32 = 8;
 /// RAM of a guest when neither a size nor an image is given, bytes.

@@ -19,12 +19,12 @@ pub async fn control(fleet: Arc<Fleet>, meter: Arc<Meter>, mut ledger: Ledger) {
         ticks.tick().await;
         let now = Instant::now();
         fleet.guests.iter().for_each(crate::guest::Guest::kill_if_stuck);
-        fleet.deliver(fleet.domain.sweep(now));
+        fleet.deliver(fleet.domains.sweep(now));
         let Ok(_held) = meter.ledger.try_lock() else { continue };
         let settlement = ledger.settle(&fleet.views(), fleet.frames_bytes(), now - settled);
         settled = now;
         // What is taken is taken before anything is given.
-        fleet.domain.set_store_budget_bytes(settlement.store_bytes_max);
+        fleet.domains.set_store_budget_bytes(settlement.store_bytes_max);
         for (guest, grant) in fleet.guests.iter().zip(settlement.grants) {
             if let Some(grant) = grant {
                 guest.grant(grant);

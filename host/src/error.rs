@@ -53,6 +53,12 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// two ways to treat equal pages in one sharing domain
+    #[error("--domain {domain}: given with and without zero-pages-only; a domain has one or the other")]
+    DomainMode {
+        /// Its name.
+        domain: String,
+    },
     /// something of the machine is missing
     #[error("{0}")]
     Prerequisite(String),
@@ -93,6 +99,7 @@ impl Error {
             | Error::ImageUnreadable { .. }
             | Error::ImageSize { .. }
             | Error::BudgetTooSmall { .. }
+            | Error::DomainMode { .. }
             | Error::MetricsAddress { .. }
             | Error::Report { .. } => 2,
             Error::Prerequisite(_) | Error::Spawn { .. } | Error::FrameStore(_) | Error::System { .. } => 1,

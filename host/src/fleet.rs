@@ -22,9 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
-use control::{
-    CONTROL_FD, GuestConfig, MergeAnswer, MergeRequest, PROTOCOL_VERSION, PUBLISHED_FD, STORE_FD, ToHost, ToVmm,
-};
+use control::{CONTROL_FD, GuestConfig, Levers, MergeAnswer, PROTOCOL_VERSION, PUBLISHED_FD, STORE_FD, ToHost, ToVmm};
 use dedup::{Descriptors, Domain, VmmId};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
@@ -33,6 +31,7 @@ use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{RunConfig, VmmCommand};
+use crate::domains::{Domains, Membership};
 use crate::error::Error;
 use crate::guest::{Grant, Guest, OUTBOX_MAX, View};
 use crate::link;
@@ -53,8 +52,8 @@ const LINE_BYTES_MAX: u64 = 1024;
 pub struct Fleet {
     /// In order of their numbers.
     pub guests: Vec<Guest>,
-    /// The sharing domain they are all in.
-    pub domain: Domain,
+    /// The sharing domains they are in.
+    pub domains: Domains,
     changed: watch::Sender<()>,
 }
 
@@ -65,30 +64,36 @@ struct Started {
     reader: OwnedReadHalf,
 }
 
+/// What the task of a guest has to itself.
+struct Life {
+    child: Child,
+    reader: OwnedReadHalf,
+    membership: Membership,
+}
+
 impl Fleet {
     /// Starts a VMM for each planned guest and has it build the guest. Nothing runs yet.
-    pub async fn launch(
-        config: &RunConfig,
-        planned: &[PlannedGuest],
-        domain: Domain,
-        grants: &[Grant],
-    ) -> Result<Arc<Fleet>, Error> {
+    pub async fn launch(config: &RunConfig, planned: &[PlannedGuest], grants: &[Grant]) -> Result<Arc<Fleet>, Error> {
+        let domains = Domains::default();
         let mut guests = Vec::with_capacity(planned.len());
-        let mut processes = Vec::with_capacity(planned.len());
+        let mut lives = Vec::with_capacity(planned.len());
         for (number, (plan, &grant)) in planned.iter().zip(grants).enumerate() {
-            let started = start_vmm(&config.vmm, plan.clone(), grant, &domain);
+            let largest = planned.iter().filter(|other| other.domain == plan.domain).map(PlannedGuest::pages).max();
+            let home_frames = largest.unwrap_or_default();
+            let membership = domains.join(&plan.domain, plan.dedup, home_frames, VmmId(number as u32), plan.pages())?;
+            let domain = membership.domain();
+            let started = start_vmm(&config.vmm, plan.clone(), grant, domain);
             let Started { guest, child, reader } =
                 started.map_err(|source| Error::Spawn { guest: plan.name.clone(), source })?;
-            domain.vmm_joined(VmmId(number as u32), (plan.memory_bytes / wire::PAGE_BYTES as u64) as u32)?;
             let scanner_cpu_share = (SCANNERS_CPU_SHARE / planned.len() as f64).min(SCANNER_CPU_SHARE_MAX);
-            let start = GuestConfig { scanner_cpu_share, ..guest_config(config, number as u32, plan, grant, &domain) };
+            let start = GuestConfig { scanner_cpu_share, ..guest_config(config, number as u32, plan, grant, domain) };
             guest.send(ToVmm::Start(Box::new(start)));
             guests.push(guest);
-            processes.push((child, reader));
+            lives.push(Life { child, reader, membership });
         }
-        let fleet = Arc::new(Fleet { guests, domain, changed: watch::Sender::new(()) });
-        for (number, (child, reader)) in processes.into_iter().enumerate() {
-            tokio::spawn(Arc::clone(&fleet).attend(number, child, reader));
+        let fleet = Arc::new(Fleet { guests, domains, changed: watch::Sender::new(()) });
+        for (number, life) in lives.into_iter().enumerate() {
+            tokio::spawn(Arc::clone(&fleet).attend(number, life));
         }
         Ok(fleet)
     }
@@ -108,13 +113,12 @@ impl Fleet {
         self.guests.iter().map(Guest::view).collect()
     }
 
-    /// Memory of the frame store, bytes.
+    /// Memory of all frame stores, bytes.
     pub fn frames_bytes(&self) -> u64 {
-        // `fstat` on a descriptor of our own fails only where we have a bug; frames that cannot be counted count as used up.
-        self.domain.allocated_bytes().unwrap_or(u64::MAX / 2)
+        self.domains.allocated_bytes()
     }
 
-    /// Brings answers of the domain to the VMMs they are for.
+    /// Brings answers of a domain to the VMMs they are for.
     pub fn deliver(&self, answers: Vec<(VmmId, MergeAnswer)>) {
         for (VmmId(number), answer) in answers {
             if let Some(guest) = self.guests.get(number as usize) {
@@ -131,7 +135,8 @@ impl Fleet {
     }
 
     /// One guest's life, from its first message to its process's end.
-    async fn attend(self: Arc<Self>, number: usize, mut child: Child, mut reader: OwnedReadHalf) {
+    async fn attend(self: Arc<Self>, number: usize, life: Life) {
+        let Life { mut child, mut reader, membership } = life;
         let guest = &self.guests[number];
         let stderr = child.stderr.take();
         let words = async {
@@ -141,7 +146,7 @@ impl Fleet {
         };
         let life = async {
             let orderly = async {
-                if let Err(broken) = self.converse(number, &mut reader).await {
+                if let Err(broken) = self.converse(guest, &membership, &mut reader).await {
                     guest.kill(broken);
                     std::future::pending::<()>().await;
                 }
@@ -158,14 +163,13 @@ impl Fleet {
             }
         };
         let (exit, ()) = tokio::join!(life, words);
-        self.deliver(self.domain.vmm_gone(VmmId(number as u32)));
+        self.deliver(self.domains.leave(membership));
         guest.on_reaped(exit);
         self.changed.send_replace(());
     }
 
     /// Takes messages until the VMM closes its socket; an error says how it broke the protocol.
-    async fn converse(&self, number: usize, reader: &mut OwnedReadHalf) -> Result<(), String> {
-        let guest = &self.guests[number];
+    async fn converse(&self, guest: &Guest, membership: &Membership, reader: &mut OwnedReadHalf) -> Result<(), String> {
         let mut body = Vec::new();
         loop {
             match link::receive(reader, &mut body).await {
@@ -174,18 +178,14 @@ impl Fleet {
                     self.changed.send_replace(());
                 }
                 Ok(Some(ToHost::Status(status))) => guest.on_status(*status),
-                Ok(Some(ToHost::Merge(request))) => self.merge(number, request)?,
+                Ok(Some(ToHost::Merge(request))) => {
+                    self.deliver(membership.handle(request).map_err(|error| error.to_string())?);
+                }
                 Ok(Some(ToHost::Finished { result, status })) => guest.on_finished(result, *status),
                 Ok(None) | Err(control::Error::Io(_)) => return Ok(()),
                 Err(error) => return Err(error.to_string()),
             }
         }
-    }
-
-    fn merge(&self, number: usize, request: MergeRequest) -> Result<(), String> {
-        let answers = self.domain.handle(VmmId(number as u32), request);
-        self.deliver(answers.map_err(|error| error.to_string())?);
-        Ok(())
     }
 }
 
@@ -224,7 +224,7 @@ fn guest_config(config: &RunConfig, number: u32, plan: &PlannedGuest, grant: Gra
         workload: plan.workload as u32,
         seed: config.seed,
         image: plan.image.clone(),
-        levers: config.levers,
+        levers: Levers { dedup: plan.dedup, ..config.levers },
         store_frames: domain.store_frames(),
         hash_secret: domain.hash_secret(),
         scanner_cpu_share: SCANNER_CPU_SHARE_MAX,

@@ -238,6 +238,8 @@ mod tests {
             image: None,
             workload: Workload::Idle,
             vma_budget: 1,
+            domain: "default".into(),
+            dedup: control::Dedup::On,
         };
         (Guest::new(plan, 1, outbox, Grant::default()), inbox)
     }

@@ -24,6 +24,8 @@ mod bytes;
 mod config;
 mod control_loop;
 pub mod display;
+mod domain_range;
+mod domains;
 mod error;
 mod fleet;
 mod guest;
@@ -40,6 +42,7 @@ mod totals;
 
 pub use bytes::ByteCount;
 pub use config::{RunConfig, VmmCommand};
+pub use domain_range::DomainRange;
 pub use error::Error;
 pub use report::Outcome;
 pub use run::run;

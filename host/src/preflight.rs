@@ -10,11 +10,12 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use control::Dedup;
 use wire::PAGE_BYTES;
 use wire::machine::{RAM_BYTES_MAX, VCPUS_MAX, Workload};
 
 use crate::bytes::ByteCount;
-use crate::config::{GUESTS_DEFAULT, MEMORY_BYTES_DEFAULT, RunConfig};
+use crate::config::{DOMAIN_DEFAULT, GUESTS_DEFAULT, MEMORY_BYTES_DEFAULT, RunConfig};
 use crate::error::Error;
 use crate::prerequisite;
 
@@ -51,6 +52,18 @@ pub struct PlannedGuest {
     pub workload: Workload,
     /// Address-space areas its aliases may cost.
     pub vma_budget: u32,
+    /// Sharing domain, unique in the run.
+    pub domain: String,
+    /// What is done about equal pages.
+    pub dedup: Dedup,
+}
+
+impl PlannedGuest {
+    /// Pages of RAM.
+    pub fn pages(&self) -> u32 {
+        // `RAM_BYTES_MAX` is far below 2^32 pages.
+        (self.memory_bytes / PAGE_BYTES as u64) as u32
+    }
 }
 
 /// Checks everything; the first thing that is wrong is the error.
@@ -90,7 +103,9 @@ pub fn check(config: RunConfig) -> Result<Plan, Error> {
 fn plan_guests(config: &RunConfig, count: u32) -> Result<Vec<PlannedGuest>, Error> {
     let sizes =
         config.images.iter().map(|path| image_bytes(path, config.memory_bytes)).collect::<Result<Vec<_>, _>>()?;
+    let mut domains = plan_domains(config, count)?.into_iter();
     let plan = |number: u32| {
+        let (domain, dedup) = domains.next().unwrap_or_else(|| (own_domain(number), config.levers.dedup));
         let image = (number as usize).checked_rem(sizes.len());
         let memory_bytes = image.map_or(config.memory_bytes.unwrap_or(MEMORY_BYTES_DEFAULT), |image| sizes[image]);
         Ok(PlannedGuest {
@@ -99,9 +114,45 @@ fn plan_guests(config: &RunConfig, count: u32) -> Result<Vec<PlannedGuest>, Erro
             image: image.map(|image| config.images[image].clone()),
             workload: if image.is_some() { Workload::Image } else { config.workload },
             vma_budget: prerequisite::vma_budget(memory_bytes / PAGE_BYTES as u64).map_err(Error::Prerequisite)?,
+            domain,
+            dedup,
         })
     };
     (0..count).map(plan).collect()
+}
+
+/// Domain and mode of the guests in their order, as far as the ranges go.
+fn plan_domains(config: &RunConfig, guests: u32) -> Result<Vec<(String, Dedup)>, Error> {
+    let dedup = config.levers.dedup;
+    if config.domains.is_empty() {
+        return Ok((0..guests).map(|_| (DOMAIN_DEFAULT.to_owned(), dedup)).collect());
+    }
+    let mut planned: Vec<(String, Dedup)> = Vec::new();
+    for range in &config.domains {
+        let left = guests - planned.len() as u32;
+        let count = range.guests.unwrap_or(left);
+        if !(1..=left).contains(&count) {
+            let allowed = match left {
+                0 => format!("none, all {guests} guests have their domain already"),
+                _ => format!("1 to {left} guests, of {guests} in all"),
+            };
+            return Err(out_of_range("--domain", range.to_string(), &allowed));
+        }
+        let dedup = if range.zero_pages_only && dedup == Dedup::On { Dedup::ZeroPagesOnly } else { dedup };
+        for number in (planned.len() as u32..).take(count as usize) {
+            let name = range.name.clone().unwrap_or_else(|| own_domain(number));
+            if planned.iter().any(|(other, mode)| *other == name && *mode != dedup) {
+                return Err(Error::DomainMode { domain: name });
+            }
+            planned.push((name, dedup));
+        }
+    }
+    Ok(planned)
+}
+
+/// The domain of a guest that shares with itself only. No other can have this name: the colon is not allowed there.
+fn own_domain(number: u32) -> String {
+    format!("own:guest{number}")
 }
 
 /// The size of an image that can be a guest's RAM.
@@ -161,7 +212,8 @@ mod tests {
             vcpu: VcpuKind::Hosted,
             images: images.to_vec(),
             seed: 0,
-            levers: Levers { dedup: true, balloon: true, pager: true },
+            levers: Levers { dedup: Dedup::On, balloon: true, pager: true },
+            domains: Vec::new(),
             metrics: ([127, 0, 0, 1], 0).into(),
             report: None,
             vmm: VmmCommand { program: "none".into(), arguments: Vec::new() },
@@ -173,6 +225,35 @@ mod tests {
         let guests = plan_guests(&config(&[]), 8).unwrap();
         assert!(guests.iter().all(|guest| guest.memory_bytes == 256 << 20 && guest.workload == Workload::Mixed));
         assert_eq!((guests[0].name.as_str(), guests[7].name.as_str()), ("guest0", "guest7"));
+    }
+
+    #[test]
+    fn guests_are_put_into_domains_in_their_order_and_the_rest_shares_with_nobody() {
+        let with = |domains: &[&str]| {
+            let domains = domains.iter().map(|text| text.parse().unwrap()).collect();
+            plan_guests(&RunConfig { domains, ..config(&[]) }, 4)
+        };
+        let plan = |domains: &[&str]| {
+            with(domains).unwrap().into_iter().map(|guest| (guest.domain, guest.dedup)).collect::<Vec<_>>()
+        };
+        let planned = |names: [&str; 4]| names.map(|name| (name.to_owned(), Dedup::On)).to_vec();
+        assert_eq!(plan(&[]), planned(["default"; 4]));
+        assert_eq!(plan(&["web"]), planned(["web"; 4]));
+        assert_eq!(plan(&["web=2", "db=1"]), planned(["web", "web", "db", "own:guest3"]));
+        assert_eq!(plan(&["none"]), planned(["own:guest0", "own:guest1", "own:guest2", "own:guest3"]));
+        assert_eq!(plan(&["web=1", "none=2", "web"]), planned(["web", "own:guest1", "own:guest2", "web"]));
+        let vault = plan(&["web=3", "vault=1:zero-pages-only"]);
+        assert_eq!(vault[3], ("vault".into(), Dedup::ZeroPagesOnly));
+        for (domains, words) in [
+            (vec!["web=5"], "--domain web=5: allowed are 1 to 4 guests, of 4"),
+            (vec!["web=2", "db=3"], "--domain db=3: allowed are 1 to 2 guests"),
+            (vec!["web=0"], "--domain web=0: allowed are 1 to 4"),
+            (vec!["web", "db=1"], "--domain db=1: allowed are none"),
+            (vec!["web=1", "web=1:zero-pages-only"], "--domain web: given with and without zero-pages-only"),
+        ] {
+            let refusal = with(&domains).unwrap_err().to_string();
+            assert!(refusal.starts_with(words), "{refusal}");
+        }
     }
 
     #[test]

@@ -11,11 +11,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dedup::Domain;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use wire::PAGE_BYTES;
 
 use crate::accounting::Meter;
 use crate::allocation::{self, Ledger};
@@ -50,10 +48,8 @@ pub fn run(config: RunConfig) -> Result<Outcome, Error> {
 async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
     let mut signals = Signals::new()?;
     let (config, planned) = (&plan.config, &plan.guests);
-    let largest_bytes = planned.iter().map(|guest| guest.memory_bytes).max().unwrap_or(0);
-    let domain = Domain::new((largest_bytes / PAGE_BYTES as u64) as u32, random_secret()?)?;
     let grants = allocation::initial(config, planned);
-    let fleet = Fleet::launch(config, planned, domain, &grants).await?;
+    let fleet = Fleet::launch(config, planned, &grants).await?;
 
     let meter = Arc::new(Meter::default());
     let ledger = Ledger::new(config, planned.len());
@@ -72,7 +68,7 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
     };
     meter.sample(&fleet).await;
     let before = fleet.views();
-    let reclaimed = Reclaimed::of(&before, fleet.domain.figures().frames_in_use * PAGE_BYTES as u64);
+    let reclaimed = Reclaimed::of(&before, fleet.frames_bytes());
     let interrupted = end(&fleet, &mut signals, interrupted).await;
     tasks.shutdown().await;
     display::erase();
@@ -142,13 +138,4 @@ impl Signals {
             _ = self.terminate.recv() => {}
         }
     }
-}
-
-/// What keys the run's content hashes: nobody inside a guest can know it.
-fn random_secret() -> Result<u64, Error> {
-    use std::io::Read;
-    let mut bytes = [0; 8];
-    let read = std::fs::File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut bytes));
-    read.map_err(|source| Error::System { doing: "reading /dev/urandom", source })?;
-    Ok(u64::from_le_bytes(bytes))
 }

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use control::{
-    CONTROL_FD, GuestConfig, GuestStatus, Levers, MergeRequest, ToHost, ToVmm, VcpuKind, read_frame, write_frame,
+    CONTROL_FD, Dedup, GuestConfig, GuestStatus, Levers, MergeRequest, ToHost, ToVmm, VcpuKind, read_frame, write_frame,
 };
 use host::{Outcome, RunConfig, VmmCommand, run};
 use nix::sys::signal::{Signal, kill};
@@ -49,7 +49,8 @@ fn config(behaviour: Behaviour, guests: u32) -> RunConfig {
         vcpu: VcpuKind::Hosted,
         images: Vec::new(),
         seed: behaviour as u64,
-        levers: Levers { dedup: true, balloon: true, pager: true },
+        levers: Levers { dedup: Dedup::On, balloon: true, pager: true },
+        domains: Vec::new(),
         metrics: ([127, 0, 0, 1], 0).into(),
         report: None,
         vmm: VmmCommand {

@@ -54,6 +54,15 @@ fn budgets_that_cannot_be_kept_are_refused_with_the_numbers() {
 }
 
 #[test]
+fn domains_that_no_guest_can_be_in_are_refused() {
+    assert_refused(&["--domain", "we b"], &["we b", "NAME=COUNT"]);
+    assert_refused(&["--domain", "web:zero"], &["web:zero", "zero-pages-only"]);
+    assert_refused(&["--guests", "4", "--domain", "web=3,db=2"], &["--domain db=2", "1 to 1 guests, of 4"]);
+    assert_refused(&["--domain", "web", "--domain", "db=1"], &["--domain db=1", "all 8 guests"]);
+    assert_refused(&["--domain", "web=1,web=1:zero-pages-only"], &["--domain web", "one or the other"]);
+}
+
+#[test]
 fn an_unknown_workload_is_refused_with_the_known_ones() {
     assert_refused(
         &["--workload", "nope"],

@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod books;
+mod domains;
 mod images;
 mod levers;
 mod loss;

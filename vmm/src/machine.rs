@@ -22,7 +22,7 @@ use std::{
 
 use balloon::Balloon;
 use control::{
-    GuestConfig, MergeAnswer, MergeRequest, VcpuKind,
+    Dedup, GuestConfig, MergeAnswer, MergeRequest, VcpuKind,
     status::{BalloonStatus, GuestStatus, WorkloadStatus},
 };
 use dedup::{Scanner, ScannerConfig, ScannerHandle};
@@ -156,8 +156,14 @@ impl Machine {
         memory.set_vcpu_tids(vcpus.thread_ids());
         let device_thread =
             balloon.as_ref().map(|(balloon, events)| spawn_devices(balloon, events, vm.as_ref())).transpose()?;
-        let scanner = ScannerConfig { cpu_share: config.scanner_cpu_share, ..ScannerConfig::new(config.hash_secret) };
-        let scanner = config.levers.dedup.then(|| ScannerThread::spawn(guest_pages, scanner, send)).transpose()?;
+        let scanner = ScannerConfig {
+            cpu_share: config.scanner_cpu_share,
+            zero_pages_only: config.levers.dedup == Dedup::ZeroPagesOnly,
+            ..ScannerConfig::new(config.hash_secret)
+        };
+        let scanner = (config.levers.dedup != Dedup::Off)
+            .then(|| ScannerThread::spawn(guest_pages, scanner, send))
+            .transpose()?;
         let machine = Machine {
             start: Instant::now(),
             memory,
