@@ -3,7 +3,7 @@
 //! ```text
 //!   scanner                                    store
 //!    | -- Hashes [(gfn, hash)] ---------------> |   stable private pages, keyed xxh3
-//!    | <------------- Answers [(gfn, answer)] - |   Share(frame) | Publish(frame) | Later  (nothing is said of the others)
+//!    | <------------- Answers [(gfn, answer)] - |   Share(frame) | Publish(frame) | NoRoom (nothing is said of the others)
 //!    | -- Pages [(gfn, frame)], bytes --------> |   for each Publish; the store hashes the bytes itself
 //!    | -- Declined [(gfn, frame)] ------------> |   or this: the page is not private any more
 //!    | <------------- Answers [(gfn, Share)] -- |   once the bytes are in place and the published bit is set
@@ -69,6 +69,6 @@ pub enum Answer {
     Share(u32),
     /// Send it, for this frame.
     Publish(u32),
-    /// Its content is known, but cannot be shared now (the store's budget, or a queue, is full): ask again.
-    Later,
+    /// It has an equal, but the store has no room for their frame (or for their names): ask again later.
+    NoRoom,
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Dedup;
+
 /// Latency buckets: bucket `i` counts faults served in at most [`latency_bound_ns`]`(i)`; the last one has no bound.
 pub const LATENCY_BUCKETS: usize = 42;
 
@@ -123,14 +125,29 @@ pub struct DedupStatus {
     pub cpu_ns: u64,
     /// Address-space areas that aliases cost now.
     pub vmas: u64,
-    /// Private pages at the last pass: hash differed from the pass before.
-    pub unmerged_volatile: u64,
-    /// Private pages at the last pass: stable, content not seen elsewhere.
-    pub unmerged_unique: u64,
-    /// Private pages at the last pass: an alias would exceed the VMA budget.
-    pub unmerged_vma_budget: u64,
-    /// Private pages at the last pass: the store had no room for their content.
-    pub unmerged_store_budget: u64,
+    /// Most areas they may cost.
+    pub vma_budget: u64,
+    /// Runs of pages that were refused for want of areas, while all content was told once: at most two areas each would take them.
+    pub vma_refused_runs: u64,
+    /// What is done about equal pages.
+    pub mode: Dedup,
+    /// Private pages at the end of the last pass; see [`crate::explain`].
+    pub unmerged: Unmerged,
+}
+
+/// Private pages by the reason why they are, as of the scanner's last visits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unmerged {
+    /// Content changed between the last two visits.
+    pub volatile: u64,
+    /// Stable, content not seen elsewhere.
+    pub unique: u64,
+    /// Merged before, and broken by the guest.
+    pub broken: u64,
+    /// An alias would exceed the VMA budget.
+    pub vma_budget: u64,
+    /// Content seen elsewhere, but the frame store has no room.
+    pub store_budget: u64,
 }
 
 /// The balloon, and what the guest says of itself.

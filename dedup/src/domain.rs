@@ -62,6 +62,10 @@ pub struct Figures {
     pub declined_total: u64,
     /// Frames not placed because the budget or the store was full.
     pub refused_total: u64,
+    /// Frames that some VMM holds.
+    pub frames_held: u64,
+    /// The same, each counted as often as there are VMMs that hold it.
+    pub holds: u64,
     /// Frames that could not be written or punched.
     pub store_errors_total: u64,
 }
@@ -247,7 +251,7 @@ impl Domain {
             Some(Entry::Awaited(frame)) => {
                 let waiters = ledger.waiters.entry(frame).or_default();
                 if waiters.len() >= WAITERS_MAX {
-                    return Some(Answer::Later);
+                    return Some(Answer::NoRoom);
                 }
                 if !waiters.contains(&(vmm, gfn)) {
                     waiters.push((vmm, gfn));
@@ -265,7 +269,11 @@ impl Domain {
             }
             None => return None,
         };
-        let Some(frame) = ledger.reserve(vmm, gfn, first.1, behind, hash) else { return Some(Answer::Later) };
+        let Some(frame) = ledger.reserve(vmm, gfn, first.1, behind, hash) else {
+            // The candidate is this page now, so that the one before hears of it, too, when it asks again.
+            self.index.put_candidate(hash, vmm, gfn, ledger.candidates_max);
+            return Some(Answer::NoRoom);
+        };
         ledger.waiters.insert(frame, vec![first, (vmm, gfn)]);
         self.index.put(hash, Entry::Awaited(frame));
         Some(Answer::Publish(frame))

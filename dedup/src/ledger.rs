@@ -109,6 +109,8 @@ impl Ledger {
             self.lose_holder(frame);
         } else if let Some(record) = self.frames.get(frame) {
             record.holders += 1;
+            self.totals.holds += 1;
+            self.totals.frames_held += u64::from(record.holders == 1);
         }
         Ok(())
     }
@@ -116,6 +118,8 @@ impl Ledger {
     pub(crate) fn lose_holder(&mut self, frame: u32) {
         if let Some(record) = self.frames.get(frame) {
             record.holders -= 1;
+            self.totals.holds -= 1;
+            self.totals.frames_held -= u64::from(record.holders == 0);
         }
         self.queue_if_idle(frame);
     }

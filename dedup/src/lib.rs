@@ -25,6 +25,7 @@
 
 #![deny(unsafe_code)]
 
+mod census;
 mod domain;
 mod error;
 mod frames;

@@ -1,9 +1,9 @@
 //! What the scanner remembers of each page, in five bytes: a 32-bit sample of its content, and a byte of
 //!
 //! ```text
-//!   bit  7      6 5 4    3        2         1          0
-//!        later  reluct.  taken    over      differs    told
-//!                                 budget    from home
+//!   bit  7         6 5 4    3        2         1          0
+//!        changed / reluct.  taken    over      differs    told
+//!        no room                     budget    from home
 //! ```
 //!
 //! A *sample* is a digest of a few words of a page (see `ScanMemory::sample_private`). A page that is sampled alike twice is taken for
@@ -25,13 +25,15 @@ pub(crate) const DIFFERS: u8 = 1 << 1;
 pub(crate) const OVER_BUDGET: u8 = 1 << 2;
 /// We took the page away from the guest: shared or dropped.
 pub(crate) const TAKEN: u8 = 1 << 3;
-/// The store has no room for it at present.
-pub(crate) const LATER: u8 = 1 << 7;
+/// Of content that the store was told: it has an equal, but the store had no room for their frame.
+pub(crate) const NO_ROOM: u8 = 1 << 7;
+/// The same bit, of content that was not told: it was different at the visit before.
+const CHANGED: u8 = NO_ROOM;
 /// What says something of the page's content, and is void when that changes.
-const OF_CONTENT: u8 = TOLD | OVER_BUDGET | LATER;
+const OF_CONTENT: u8 = TOLD | OVER_BUDGET | NO_ROOM;
 
+const RELUCTANCE: u8 = 0b111 << RELUCTANCE_SHIFT;
 const RELUCTANCE_SHIFT: u32 = 4;
-const RELUCTANCE_MASK: u8 = 0b111;
 /// Every 64th pass at the least: minutes, when scanning is slow.
 const RELUCTANCE_MAX: u8 = 6;
 
@@ -44,6 +46,23 @@ pub(crate) enum Seen {
     Changed,
     /// The same.
     Stable,
+}
+
+/// Why a private page is private.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Not seen twice yet.
+    NotVisited,
+    /// Changes from visit to visit.
+    Volatile,
+    /// Content not known elsewhere.
+    Unique,
+    /// Its guest broke it.
+    Broken,
+    /// No area for its alias.
+    VmaBudget,
+    /// No room for its frame.
+    StoreBudget,
 }
 
 /// The memory of all pages of a guest.
@@ -60,7 +79,7 @@ impl Notes {
 
     /// Whether a page's turn has come. Reluctant pages are spread over the passes by their numbers.
     pub(crate) fn is_due(&self, gfn: u32, pass: u64) -> bool {
-        let reluctance = reluctance(self.flags[gfn as usize]);
+        let reluctance = (self.flags[gfn as usize] & RELUCTANCE) >> RELUCTANCE_SHIFT;
         (pass + u64::from(gfn)).is_multiple_of(1 << reluctance)
     }
 
@@ -80,7 +99,7 @@ impl Notes {
     pub(crate) fn found_private(&mut self, gfn: u32) {
         let flags = &mut self.flags[gfn as usize];
         if *flags & TAKEN != 0 {
-            let reluctance = reluctance(*flags) + 1;
+            let reluctance = ((*flags & RELUCTANCE) >> RELUCTANCE_SHIFT) + 1;
             *flags = (reluctance.min(RELUCTANCE_MAX) << RELUCTANCE_SHIFT) | *flags & OF_CONTENT;
         }
     }
@@ -89,12 +108,34 @@ impl Notes {
     pub(crate) fn see(&mut self, gfn: u32, sample: u64) -> Seen {
         let last = &mut self.samples[gfn as usize];
         let seen = match std::mem::replace(last, short(sample)) {
-            same if same == short(sample) => return Seen::Stable,
+            same if same == short(sample) => {
+                if !self.has(gfn, TOLD) {
+                    self.clear(gfn, CHANGED);
+                }
+                return Seen::Stable;
+            }
             0 => Seen::New,
             _ => Seen::Changed,
         };
         self.clear(gfn, OF_CONTENT);
+        if seen == Seen::Changed {
+            self.set(gfn, CHANGED);
+        }
         seen
+    }
+
+    /// Why a private page is private.
+    pub(crate) fn why(&self, gfn: u32) -> Why {
+        let (sample, flags) = (self.samples[gfn as usize], self.flags[gfn as usize]);
+        match flags {
+            _ if flags & (TAKEN | RELUCTANCE) != 0 => Why::Broken,
+            _ if sample == 0 => Why::NotVisited,
+            _ if flags & OVER_BUDGET != 0 => Why::VmaBudget,
+            _ if flags & (TOLD | NO_ROOM) == TOLD | NO_ROOM => Why::StoreBudget,
+            _ if flags & TOLD != 0 => Why::Unique,
+            _ if flags & CHANGED != 0 => Why::Volatile,
+            _ => Why::NotVisited,
+        }
     }
 
     /// Forgets a page's content.
@@ -103,16 +144,15 @@ impl Notes {
         self.clear(gfn, OF_CONTENT);
     }
 
-    /// Lowers every page's reluctance by one.
+    /// Lowers every page's reluctance by one, and forgets what the store had no room for: it says so again if that is still so.
     pub(crate) fn relax(&mut self) {
         for flags in &mut self.flags {
-            *flags -= u8::from(reluctance(*flags) != 0) << RELUCTANCE_SHIFT;
+            if *flags & TOLD != 0 {
+                *flags &= !NO_ROOM;
+            }
+            *flags -= u8::from(*flags & RELUCTANCE != 0) << RELUCTANCE_SHIFT;
         }
     }
-}
-
-fn reluctance(flags: u8) -> u8 {
-    flags >> RELUCTANCE_SHIFT & RELUCTANCE_MASK
 }
 
 /// What is kept of a sample: never 0, which stands for "not visited".

@@ -24,13 +24,15 @@ use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use control::Dedup;
 use control::merge::{Answer, BATCH_MAX, MergeAnswer, MergeRequest, PAGES_MAX, Pages};
 use control::status::DedupStatus;
 use wire::PAGE_BYTES;
 
+use crate::census::census;
 use crate::hash::{BatchHasher, Content};
 use crate::inbox::Event;
-use crate::notes::{DIFFERS, LATER, Notes, OVER_BUDGET, Seen, TAKEN, TOLD};
+use crate::notes::{DIFFERS, NO_ROOM, Notes, OVER_BUDGET, Seen, TAKEN, TOLD};
 use crate::pace::{Pace, PassFindings};
 use crate::{Backing, ScanMemory, ScannerHandle, ShareOutcome};
 
@@ -41,7 +43,7 @@ const BATCH_PAGES: u32 = 512;
 const RETELL_PASSES: u64 = 16;
 /// The same for content that would be shared if there were room: in the store, or in the VMA budget.
 const RETRY_PASSES: u64 = 4;
-/// Every so many passes, pages that broke after merging are forgiven one break.
+/// Every so many passes, pages that broke after merging are forgiven one break, and what the store had no room for is forgotten.
 const RELAX_PASSES: u64 = 64;
 
 /// What a scanner is to know.
@@ -78,18 +80,10 @@ pub struct Scanner<P> {
     next: u32,
     pass: u64,
     found: PassFindings,
-    unmerged: Unmerged,
+    /// Runs refused for want of areas since all content began to be told once more.
+    refused_runs: u64,
     /// Hashes to be told.
     stable: Vec<(u32, u64)>,
-}
-
-/// Why pages stayed private in this pass, as far as it has come.
-#[derive(Clone, Copy, Debug, Default)]
-struct Unmerged {
-    volatile: u64,
-    unique: u64,
-    over_budget: u64,
-    store_full: u64,
 }
 
 impl<P: Deref<Target: ScanMemory>> Scanner<P> {
@@ -101,11 +95,14 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
             notes: Notes::new(memory.pages()),
             pace: Pace::new(config.cpu_share),
             handle: ScannerHandle::default(),
-            status: DedupStatus::default(),
+            status: DedupStatus {
+                mode: if config.zero_pages_only { Dedup::ZeroPagesOnly } else { Dedup::On },
+                ..DedupStatus::default()
+            },
             next: 0,
             pass: 0,
             found: PassFindings::default(),
-            unmerged: Unmerged::default(),
+            refused_runs: 0,
             stable: Vec::new(),
             memory,
         }
@@ -116,7 +113,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
         self.handle.clone()
     }
 
-    /// What it did so far. `vmas` is the pager's to say.
+    /// What it did so far. `vmas` and `vma_budget` are the pager's to say.
     pub fn status(&self) -> &DedupStatus {
         &self.status
     }
@@ -163,7 +160,8 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
                     match answer {
                         Answer::Publish(frame) => wanted.push((gfn, frame)),
                         Answer::Share(frame) => shares.push((gfn, frame)),
-                        Answer::Later => self.notes.set(gfn, LATER),
+                        Answer::NoRoom if self.notes.has(gfn, TOLD) => self.notes.set(gfn, NO_ROOM),
+                        Answer::NoRoom => {}
                     }
                 }
                 shares.sort_unstable();
@@ -227,15 +225,10 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
                 let seen = self.notes.see(gfn, sample);
                 let told = self.notes.has(gfn, TOLD);
                 // Whole batches together, so that runs stay together.
-                let every = if self.notes.has(gfn, OVER_BUDGET | LATER) { RETRY_PASSES } else { RETELL_PASSES };
+                let wants_room = self.notes.has(gfn, OVER_BUDGET) || told && self.notes.has(gfn, NO_ROOM);
+                let every = if wants_room { RETRY_PASSES } else { RETELL_PASSES };
                 let again = (self.pass + u64::from(gfn / BATCH_PAGES)).is_multiple_of(every);
-                match seen {
-                    Seen::New => self.found.progress += 1,
-                    Seen::Changed => self.unmerged.volatile += 1,
-                    Seen::Stable if self.notes.has(gfn, OVER_BUDGET) => self.unmerged.over_budget += 1,
-                    Seen::Stable if self.notes.has(gfn, LATER) => self.unmerged.store_full += 1,
-                    Seen::Stable => self.unmerged.unique += 1,
-                }
+                self.found.progress += u64::from(seen == Seen::New);
                 if seen == Seen::Stable && (!told || again) && !self.zero_pages_only {
                     stable.push(gfn);
                 } else if seen != Seen::Stable && sample == 0 {
@@ -259,7 +252,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
                 Content::Zero => zero.push(gfn),
                 Content::Hash(hash) => {
                     self.found.progress += u64::from(!self.notes.has(gfn, TOLD));
-                    self.notes.clear(gfn, LATER);
+                    self.notes.clear(gfn, NO_ROOM);
                     self.notes.set(gfn, TOLD);
                     self.stable.push((gfn, hash));
                 }
@@ -286,14 +279,13 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
 
     fn end_pass(&mut self) {
         let found = std::mem::take(&mut self.found);
-        let unmerged = std::mem::take(&mut self.unmerged);
         self.pace.pass_ended(found);
         self.status.passes_total += 1;
-        self.status.unmerged_volatile = unmerged.volatile;
-        self.status.unmerged_unique = unmerged.unique;
-        self.status.unmerged_vma_budget = unmerged.over_budget;
-        self.status.unmerged_store_budget = unmerged.store_full;
+        self.status.unmerged = census(&*self.memory, &self.notes);
         self.pass += 1;
+        if self.pass.is_multiple_of(RETRY_PASSES) {
+            self.status.vma_refused_runs = std::mem::take(&mut self.refused_runs);
+        }
         self.next = 0;
         if self.pass.is_multiple_of(RELAX_PASSES) {
             self.notes.relax();
@@ -308,7 +300,8 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
 
     /// Shares pages with frames; the pages ascend.
     fn share(&mut self, pairs: &[(u32, u32)]) {
-        let Self { memory, notes, status, found, .. } = self;
+        let Self { memory, notes, status, found, refused_runs, .. } = self;
+        let mut refused_before = None;
         memory.share(pairs, &mut |gfn, outcome| {
             let at = pairs.partition_point(|&(page, _)| page < gfn);
             let home = pairs.get(at).is_some_and(|&(_, frame)| frame == gfn);
@@ -322,7 +315,10 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
                     status.mismatches_total += u64::from(!home);
                     notes.set(gfn, if home { DIFFERS } else { 0 });
                 }
-                ShareOutcome::Refused => notes.set(gfn, OVER_BUDGET),
+                ShareOutcome::Refused => {
+                    notes.set(gfn, OVER_BUDGET);
+                    *refused_runs += u64::from(refused_before.replace(gfn) != gfn.checked_sub(1));
+                }
                 ShareOutcome::NotPrivate => {}
             }
         });

@@ -146,7 +146,7 @@ impl Stage {
                 for (gfn, answer) in answers {
                     match answer {
                         Answer::Share(frame) => self.adopt(vmm, frame),
-                        Answer::Later => {}
+                        Answer::NoRoom => {}
                         Answer::Publish(frame) => {
                             let number = self.told.get(&(self.ids[vmm], gfn)).filter(|_| send);
                             let request = match number {

@@ -49,11 +49,12 @@ fn guests_reach_all_the_sharing_there_is_within_three_passes() {
     assert_unchanged(&guests);
     let figures = domain.figures();
     assert_eq!((figures.frames_in_use, figures.allocated_bytes), (600, 600 * PAGE));
+    assert_eq!((figures.frames_held, figures.holds), (600, 5 * 600));
     for (_, scanner) in &world.scanners {
         let status = scanner.status();
         assert_eq!(status.merged_zero_total, 100);
         assert_eq!(status.merged_same_address_total + status.merged_alias_total, 600);
-        assert_eq!((status.unmerged_unique, status.mismatches_total), (300, 0));
+        assert_eq!((status.unmerged.unique, status.mismatches_total), (300, 0));
     }
     assert_eq!(world.scanners[0].1.status().merged_alias_total, 0, "frames lie where they were first seen");
 }
@@ -159,6 +160,7 @@ fn a_page_that_keeps_breaking_is_left_alone_for_longer_and_longer() {
         }
     }
     assert!((3..=8).contains(&merges), "{merges} merges in 60 passes");
+    assert_eq!(world.scanners[0].1.status().unmerged.broken, 1);
 }
 
 #[test]
@@ -182,9 +184,14 @@ fn publishing_stops_at_the_budget() {
     domain.set_store_budget_bytes(150 * PAGE);
     let guests = guests(&domain, 3);
     let mut world = World::new(&domain, &guests);
-    (0..4).for_each(|_| world.pass());
+    (0..12).for_each(|_| world.pass());
     assert_eq!(domain.allocated_bytes().unwrap(), 150 * PAGE);
     assert!(domain.figures().refused_total > 0);
+    for (guest, (_, scanner)) in guests.iter().zip(&world.scanners) {
+        let unmerged = scanner.status().unmerged;
+        assert_eq!(unmerged.unique + unmerged.store_budget, guest.counts().0 as u64);
+        assert!(unmerged.store_budget >= 400 && unmerged.unique >= 300, "{unmerged:?}");
+    }
     domain.set_store_budget_bytes(u64::MAX);
     (0..5).for_each(|_| world.pass());
     assert_eq!(domain.figures().frames_in_use, 600, "and goes on when there is more");
@@ -199,7 +206,8 @@ fn pages_beyond_the_vma_budget_are_counted_as_such() {
     let mut world = World::new(&domain, &guests);
     (0..6).for_each(|_| world.pass());
     let status = world.scanners[1].1.status();
-    assert_eq!((status.unmerged_vma_budget, status.unmerged_unique), (300, 300));
+    assert_eq!((status.unmerged.vma_budget, status.unmerged.unique), (300, 300));
+    assert!((1..=6).contains(&status.vma_refused_runs), "{}: 300 neighbours are few runs", status.vma_refused_runs);
     guests[1].set_alias_budget(u32::MAX);
     (0..5).for_each(|_| world.pass());
     assert_eq!(guests[1].counts(), (300, 600, 100), "and merged when there is room");
@@ -218,7 +226,7 @@ fn volatile_pages_are_never_sent() {
     }
     for (guest, (_, scanner)) in guests.iter().zip(&world.scanners) {
         assert_eq!(guest.counts(), (1, 7, 0));
-        assert_eq!(scanner.status().unmerged_volatile, 1);
+        assert_eq!(scanner.status().unmerged.volatile, 1);
     }
 }
 

@@ -39,9 +39,8 @@ const COMMON_FRAMES_MIN: usize = 200;
 #[test]
 fn identical_guests_share_within_their_domain_and_nothing_across() {
     let Some(_turn) = Turn::take_with_kvm() else { return };
-    let run = Run::start(
-        "--guests 5 --memory 64MiB --budget 320MiB --workload identical --domain web=2,db=2 --duration 1h",
-    );
+    let run =
+        Run::start("--guests 5 --memory 64MiB --budget 320MiB --workload identical --domain web=2,db=2 --duration 1h");
     run.wait_for(5, "running");
     let shared = |guest: &str| {
         run.metric_where("ballast_guest_memory_bytes", |labels| {

@@ -277,6 +277,7 @@ impl Machine {
         });
         let mut dedup = self.scanner.as_ref().map(|scanner| scanner.handle.status()).unwrap_or_default();
         dedup.vmas = u64::from(self.memory.pages().vmas());
+        dedup.vma_budget = u64::from(self.config.vma_budget);
         GuestStatus {
             memory_bytes: self.config.memory_bytes,
             pager,
