@@ -77,6 +77,9 @@ pub struct Run {
     /// shares with itself only. NAME:zero-pages-only shares nothing [default: all guests in `default`]
     #[arg(long = "domain", value_name = "NAME[=COUNT]", value_delimiter = ',')]
     domains: Vec<DomainRange>,
+    /// Address-space areas that pages shared at another address may cost each guest [default: one for every other page]
+    #[arg(long, value_name = "AREAS")]
+    vma_budget: Option<u32>,
     /// Ask guests for memory
     #[arg(long, value_enum, default_value = "on")]
     balloon: Switch,
@@ -86,6 +89,9 @@ pub struct Run {
     /// Where /metrics is served
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9464")]
     metrics: SocketAddr,
+    /// Say at the end why pages were not merged, what each domain gained, and what is reserved for breaks
+    #[arg(long)]
+    pub explain: bool,
     /// Write the figures of the run to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
@@ -135,6 +141,7 @@ impl Run {
             images: self.images,
             seed: self.seed,
             levers: Levers { dedup, balloon: on(self.balloon), pager: on(self.pager) },
+            vma_budget: self.vma_budget,
             domains: self.domains,
             metrics: self.metrics,
             report: self.report,

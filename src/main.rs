@@ -37,6 +37,7 @@ fn main() -> ExitCode {
 fn run(arguments: arguments::Run) -> ExitCode {
     log_to(|| host::display::LogWriter, true);
     let report: Option<PathBuf> = arguments.report.clone();
+    let explain = arguments.explain;
     let outcome = arguments.into_config().and_then(host::run);
     let outcome = match outcome {
         Ok(outcome) => outcome,
@@ -44,6 +45,9 @@ fn run(arguments: arguments::Run) -> ExitCode {
     };
     // Whoever closed our standard output still wants the exit code.
     let _ = io::stdout().write_all(host::summary(&outcome).as_bytes());
+    if explain {
+        let _ = io::stdout().write_all(host::explain(&outcome).as_bytes());
+    }
     if let Some(Err(error)) = report.map(|path| outcome.write(&path)) {
         return fail(&error);
     }

@@ -11,6 +11,7 @@ use policy::{Config, Host, Usage};
 use wire::PAGE_BYTES;
 
 use crate::config::RunConfig;
+use crate::cow::Breaks;
 use crate::error::Error;
 use crate::guest::{Grant, View};
 use crate::preflight::PlannedGuest;
@@ -69,8 +70,10 @@ pub struct Ledger {
 pub struct Settlement {
     /// For each guest, or nothing where there is none any more.
     pub grants: Vec<Option<Grant>>,
-    /// What the frame store may grow to until the next tick, bytes.
+    /// What the frame stores together may grow to until the next tick, bytes.
     pub store_bytes_max: u64,
+    /// For each guest, what breaks of its shared pages are expected to take, bytes.
+    pub cow_expected_bytes: Vec<u64>,
 }
 
 /// Counters at the last tick, and moving averages of their growth.
@@ -80,6 +83,7 @@ struct Rates {
     refaults_total: u64,
     stall_ratio: f64,
     refaults_per_second: f64,
+    breaks: Breaks,
 }
 
 impl Ledger {
@@ -122,7 +126,9 @@ impl Ledger {
             }
             grants[number] = Some(grant);
         }
-        Settlement { grants, store_bytes_max }
+        let expected = |(rates, view): (&Rates, &View)| rates.breaks.expected_bytes(view.status.pager.pages.shared);
+        let cow_expected_bytes = self.rates.iter().zip(views).map(expected).collect();
+        Settlement { grants, store_bytes_max, cow_expected_bytes }
     }
 
     fn adapt_headroom(&mut self, frames_bytes: u64) {
@@ -144,6 +150,7 @@ impl Rates {
         self.stall_ratio += SMOOTHING * (stall_ratio - self.stall_ratio);
         self.refaults_per_second += SMOOTHING * (refaults_per_second - self.refaults_per_second);
         (self.stall_ns_total, self.refaults_total) = (stall_ns, refaults);
+        self.breaks.update(status.pager.breaks_total, elapsed);
     }
 }
 
@@ -225,6 +232,7 @@ mod tests {
             images: Vec::new(),
             seed: 0,
             levers,
+            vma_budget: None,
             domains: Vec::new(),
             metrics: ([127, 0, 0, 1], 0).into(),
             report: None,
@@ -251,7 +259,15 @@ mod tests {
             let mut status = GuestStatus { memory_bytes: 256 * MIB, ..GuestStatus::default() };
             status.pager.committed_bytes = grant.allocation_bytes;
             status.pager.resident_bytes = grant.allocation_bytes;
-            View { name: format!("guest{number}"), pid: 1, phase: Phase::Running, status, grant }
+            View {
+                name: format!("guest{number}"),
+                domain: "default".into(),
+                pid: 1,
+                phase: Phase::Running,
+                status,
+                grant,
+                cow_expected_bytes: 0,
+            }
         };
         grants.iter().enumerate().map(view).collect()
     }

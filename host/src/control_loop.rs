@@ -25,6 +25,9 @@ pub async fn control(fleet: Arc<Fleet>, meter: Arc<Meter>, mut ledger: Ledger) {
         settled = now;
         // What is taken is taken before anything is given.
         fleet.domains.set_store_budget_bytes(settlement.store_bytes_max);
+        for (guest, bytes) in fleet.guests.iter().zip(settlement.cow_expected_bytes) {
+            guest.expect_breaks(bytes);
+        }
         for (guest, grant) in fleet.guests.iter().zip(settlement.grants) {
             if let Some(grant) = grant {
                 guest.grant(grant);

@@ -38,7 +38,7 @@ pub struct Membership {
 }
 
 /// A domain at one moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct DomainView {
     /// Unique among the domains that exist.
     pub name: String,

@@ -33,6 +33,8 @@ pub struct Grant {
 pub struct View {
     /// Unique in the run.
     pub name: String,
+    /// Its sharing domain.
+    pub domain: String,
     /// Process id of its VMM.
     pub pid: u32,
     /// Where it stands.
@@ -41,6 +43,8 @@ pub struct View {
     pub status: GuestStatus,
     /// What it was given last.
     pub grant: Grant,
+    /// What breaks of its shared pages are expected to take; see [`crate::cow`].
+    pub cow_expected_bytes: u64,
 }
 
 impl View {
@@ -77,7 +81,8 @@ impl Guest {
     /// A guest whose VMM was just started with this grant.
     pub fn new(plan: PlannedGuest, pid: u32, outbox: mpsc::Sender<ToVmm>, grant: Grant) -> Guest {
         let status = GuestStatus { memory_bytes: plan.memory_bytes, ..GuestStatus::default() };
-        let view = View { name: plan.name.clone(), pid, phase: Phase::Starting, status, grant };
+        let (name, domain) = (plan.name.clone(), plan.domain.clone());
+        let view = View { name, domain, pid, phase: Phase::Starting, status, grant, cow_expected_bytes: 0 };
         let now = Instant::now();
         let state = State { view, heard: now, verified: now, finished: None, kill_reason: None, last_words: None };
         Guest { plan, pid, outbox, killed: Notify::new(), state: Mutex::new(state) }
@@ -131,6 +136,11 @@ impl Guest {
             let Grant { allocation_bytes, balloon_bytes } = grant;
             self.send(ToVmm::Allocate { allocation_bytes, balloon_bytes });
         }
+    }
+
+    /// What breaks of its shared pages are expected to take, bytes.
+    pub fn expect_breaks(&self, cow_expected_bytes: u64) {
+        self.state().view.cow_expected_bytes = cow_expected_bytes;
     }
 
     /// Ends the VMM at once. The first reason is the one remembered.

@@ -13,8 +13,10 @@ use metrics::Snapshot;
 use tokio::net::TcpListener;
 
 use crate::accounting::Meter;
+use crate::domains::DomainView;
 use crate::fleet::Fleet;
-use crate::guest::Guest;
+use crate::gain::{DomainGain, areas_wanted, unmerged_pages};
+use crate::guest::{Guest, View};
 use crate::phase::Phase;
 use crate::totals::Reclaimed;
 
@@ -66,12 +68,34 @@ async fn metrics(extract::State(state): extract::State<State>) -> Response {
 }
 
 impl State {
+    fn domains(&self, views: &[View]) -> Vec<metrics::Domain> {
+        let domains = self.fleet.domains.views();
+        let domain = |(gain, view): (DomainGain, &DomainView)| metrics::Domain {
+            name: gain.name,
+            guests: gain.guests,
+            frames_bytes: gain.frames_bytes,
+            idle_frames_bytes: gain.idle_frames_bytes,
+            gain_zero_bytes: gain.gain_bytes.zero,
+            gain_within_bytes: gain.gain_bytes.within_guest,
+            gain_across_bytes: gain.gain_bytes.across_guests,
+            cow_full_bytes: gain.cow_full_bytes,
+            cow_expected_bytes: gain.cow_expected_bytes,
+            published_total: view.figures.published_total,
+            retired_total: view.figures.retired_total,
+            refused_total: view.figures.refused_total,
+            declined_total: view.figures.declined_total,
+        };
+        DomainGain::of(views, &domains).into_iter().zip(&domains).map(domain).collect()
+    }
+
     fn snapshot(&self) -> Snapshot {
         let views = self.fleet.views();
         let frames_bytes = self.fleet.frames_bytes();
         let guests = views.iter().filter(|view| !view.has_ended()).map(|view| metrics::Guest {
             name: view.name.clone(),
             allocation_bytes: view.grant.allocation_bytes,
+            unmerged_pages: unmerged_pages(view).to_vec(),
+            alias_vmas_wanted: areas_wanted(view),
             status: view.status.clone(),
         });
         let guests: Vec<_> = guests.collect();
@@ -87,6 +111,7 @@ impl State {
                 reclaimed_bytes: Reclaimed::of(&views, frames_bytes).by_mechanism().to_vec(),
                 guests: Phase::NAMES.map(in_phase).to_vec(),
             },
+            domains: self.domains(&views),
             guests,
         }
     }

@@ -17,7 +17,7 @@ use wire::machine::{RAM_BYTES_MAX, VCPUS_MAX, Workload};
 use crate::bytes::ByteCount;
 use crate::config::{DOMAIN_DEFAULT, GUESTS_DEFAULT, MEMORY_BYTES_DEFAULT, RunConfig};
 use crate::error::Error;
-use crate::prerequisite;
+use crate::prerequisite::{self, VMA_RESERVE};
 
 /// Most guests of one run: 64 times the vCPUs of a small host; each costs a process, three descriptors and a metrics series set.
 pub const GUESTS_MAX: u32 = 256;
@@ -81,6 +81,11 @@ pub fn check(config: RunConfig) -> Result<Plan, Error> {
             return Err(out_of_range("--memory", format!("{bytes} B"), "multiples of the page size, 4096 bytes"));
         }
     }
+    if let Some(areas) = config.vma_budget {
+        let most = prerequisite::vma_budget_max().map_err(Error::Prerequisite)?;
+        let note = format!(" (vm.max_map_count less {VMA_RESERVE}; sysctl -w vm.max_map_count=... raises it)");
+        in_range("--vma-budget", areas, 0..=most, &note)?;
+    }
     let guests = plan_guests(&config, count)?;
     let machine = prerequisite::memory_bytes().map_err(Error::Prerequisite)?;
     in_range(
@@ -113,7 +118,10 @@ fn plan_guests(config: &RunConfig, count: u32) -> Result<Vec<PlannedGuest>, Erro
             memory_bytes,
             image: image.map(|image| config.images[image].clone()),
             workload: if image.is_some() { Workload::Image } else { config.workload },
-            vma_budget: prerequisite::vma_budget(memory_bytes / PAGE_BYTES as u64).map_err(Error::Prerequisite)?,
+            vma_budget: match config.vma_budget {
+                Some(areas) => areas,
+                None => prerequisite::vma_budget(memory_bytes / PAGE_BYTES as u64).map_err(Error::Prerequisite)?,
+            },
             domain,
             dedup,
         })
@@ -213,6 +221,7 @@ mod tests {
             images: images.to_vec(),
             seed: 0,
             levers: Levers { dedup: Dedup::On, balloon: true, pager: true },
+            vma_budget: None,
             domains: Vec::new(),
             metrics: ([127, 0, 0, 1], 0).into(),
             report: None,

@@ -7,11 +7,12 @@ use std::path::Path;
 
 use control::VcpuKind;
 use serde::Serialize;
+use wire::PAGE_BYTES;
 
 use crate::bytes::ByteCount;
 
 /// Areas of a VMM's address space that are not aliases: its stacks, libraries and heap. An estimate with room to grow.
-const VMA_RESERVE: u32 = 1024;
+pub const VMA_RESERVE: u32 = 1024;
 /// Fewest areas that aliases are worth running with: 4096 alias runs. An estimate.
 const VMA_BUDGET_MIN: u32 = 8192;
 
@@ -38,7 +39,7 @@ pub fn all() -> Vec<Prerequisite> {
             "userfaultfd",
             userfaultfd().map(|()| "all needed features, and the right to serve kernel faults".into()),
         ),
-        found("vm.max_map_count", max_map_count().map(|count| count.to_string())),
+        found("vm.max_map_count", max_map_count().map(maps_detail)),
         found("memory", memory_bytes().map(|bytes| ByteCount(bytes).to_string())),
     ]
 }
@@ -53,9 +54,15 @@ pub fn require(vcpu: VcpuKind) -> Result<(), String> {
     Ok(())
 }
 
-/// Areas that the aliases of a guest of so many pages may cost: one for every other page, as far as the kernel allows.
+/// Most areas that the aliases of any guest may cost.
+pub fn vma_budget_max() -> Result<u32, String> {
+    Ok(max_map_count()? - VMA_RESERVE)
+}
+
+/// Areas that the aliases of a guest of so many pages may cost unless somebody chose: one for every other page, as far as the
+/// kernel allows.
 pub fn vma_budget(guest_pages: u64) -> Result<u32, String> {
-    let most = max_map_count()? - VMA_RESERVE;
+    let most = vma_budget_max()?;
     Ok(u32::try_from(guest_pages / 2).unwrap_or(u32::MAX).clamp(VMA_BUDGET_MIN, most))
 }
 
@@ -94,6 +101,16 @@ fn max_map_count() -> Result<u32, String> {
     let count = fs::read_to_string(path).map_err(|error| format!("{path}: {error}; is /proc mounted?"))?;
     let count = count.trim().parse().map_err(|_| format!("{path} holds {:?}, no number", count.trim()))?;
     enough_maps(count)
+}
+
+/// The limit, and the largest guest whose aliases it does not hold back.
+fn maps_detail(count: u32) -> String {
+    let guest_bytes = u64::from(count - VMA_RESERVE) * 2 * PAGE_BYTES as u64;
+    format!(
+        "{count}: guests of up to {} may use an area for every other page; larger ones, and --vma-budget, take more: pages / 2 + {}",
+        ByteCount::rounded(guest_bytes),
+        VMA_RESERVE
+    )
 }
 
 fn enough_maps(count: u32) -> Result<u32, String> {

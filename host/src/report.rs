@@ -1,5 +1,6 @@
 //! What a run came to: the verdict, and the JSON that `--report` writes.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -8,6 +9,7 @@ use serde::Serialize;
 
 use crate::bytes::ByteCount;
 use crate::error::Error;
+use crate::gain::{DomainGain, areas_wanted, unmerged_pages};
 use crate::guest::View;
 use crate::phase::{End, Phase};
 use crate::totals::{FaultSeconds, Reclaimed, sum};
@@ -30,6 +32,8 @@ pub struct Outcome {
     pub reclaimed: Reclaimed,
     /// The guests at that moment.
     pub before: Vec<View>,
+    /// The sharing domains at that moment.
+    pub domains: Vec<DomainGain>,
     /// The guests' ends and last words.
     pub after: Vec<View>,
     /// Whether a signal ended the run early.
@@ -64,6 +68,7 @@ impl Outcome {
         let total = |figure: fn(&control::GuestStatus) -> u64| sum(&self.after, figure);
         let guests = self.before.iter().zip(&self.after).map(|(before, after)| GuestReport {
             name: &after.name,
+            domain: &after.domain,
             pid: after.pid,
             operations_total: after.status.workload.operations_total,
             pages_verified_total: after.status.workload.pages_verified_total,
@@ -72,6 +77,9 @@ impl Outcome {
             memory_bytes: after.status.memory_bytes,
             allocation_bytes: before.grant.allocation_bytes,
             resident_bytes: before.status.pager.resident_bytes,
+            unmerged_pages: unmerged_pages(before).into_iter().collect(),
+            alias_vmas: before.status.dedup.vmas,
+            alias_vmas_wanted: areas_wanted(before),
             exit: match &after.phase {
                 Phase::Ended(end) => end.to_string(),
                 phase => phase.to_string(),
@@ -96,6 +104,7 @@ impl Outcome {
                 alias_total: total(|status| status.dedup.merged_alias_total),
                 cow_breaks_total: total(|status| status.pager.breaks_total),
                 cpu_seconds: total(|status| status.dedup.cpu_ns) as f64 / 1e9,
+                domains: &self.domains,
             },
             pager: PagerReport {
                 faults_total: total(|status| {
@@ -124,7 +133,7 @@ pub struct Report<'a> {
     schema_version: u32,
     host: HostReport,
     reclaimed_bytes: Reclaimed,
-    dedup: DedupReport,
+    dedup: DedupReport<'a>,
     pager: PagerReport,
     guests: Vec<GuestReport<'a>>,
 }
@@ -139,12 +148,13 @@ struct HostReport {
 }
 
 #[derive(Debug, Serialize)]
-struct DedupReport {
+struct DedupReport<'a> {
     pages_merged_total: u64,
     same_address_total: u64,
     alias_total: u64,
     cow_breaks_total: u64,
     cpu_seconds: f64,
+    domains: &'a [DomainGain],
 }
 
 #[derive(Debug, Serialize)]
@@ -158,6 +168,7 @@ struct PagerReport {
 #[derive(Debug, Serialize)]
 struct GuestReport<'a> {
     name: &'a str,
+    domain: &'a str,
     pid: u32,
     operations_total: u64,
     pages_verified_total: u64,
@@ -166,18 +177,30 @@ struct GuestReport<'a> {
     memory_bytes: u64,
     allocation_bytes: u64,
     resident_bytes: u64,
+    unmerged_pages: BTreeMap<&'static str, u64>,
+    alias_vmas: u64,
+    alias_vmas_wanted: u64,
     exit: String,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domains::DomainView;
     use crate::guest::Grant;
     use control::GuestStatus;
 
     fn outcome(end: End, peak_used_bytes: u64) -> Outcome {
         let status = GuestStatus { memory_bytes: 256 << 20, ..GuestStatus::default() };
-        let view = View { name: "guest0".into(), pid: 7, phase: Phase::Running, status, grant: Grant::default() };
+        let view = View {
+            name: "guest0".into(),
+            domain: "default".into(),
+            pid: 7,
+            phase: Phase::Running,
+            status,
+            grant: Grant::default(),
+            cow_expected_bytes: 0,
+        };
         let after = View { phase: Phase::Ended(end), ..view.clone() };
         Outcome {
             budget_bytes: 64 << 20,
@@ -186,6 +209,7 @@ mod tests {
             vcpu: VcpuKind::Kvm,
             reclaimed: Reclaimed::default(),
             before: vec![view],
+            domains: vec![DomainGain::of(&[], &[DomainView::default()]).remove(0)],
             after: vec![after],
             interrupted: false,
         }
@@ -220,8 +244,11 @@ mod tests {
         assert_eq!(json["host"]["overcommit_ratio"], 4.0);
         assert_eq!(keys(&json["host"]).len(), 5);
         assert_eq!(keys(&json["reclaimed_bytes"]).len(), 5);
-        assert_eq!(keys(&json["dedup"]).len(), 5);
+        assert_eq!(keys(&json["dedup"]).len(), 6);
+        assert_eq!(keys(&json["dedup"]["domains"][0]).len(), 7);
+        assert_eq!(keys(&json["dedup"]["domains"][0]["gain_bytes"]), ["across_guests", "within_guest", "zero"]);
+        assert_eq!(keys(&json["guests"][0]["unmerged_pages"]).len(), control::explain::REASONS.len());
         assert_eq!(keys(&json["pager"]["fault_seconds"]), ["max", "p50", "p99"]);
-        assert_eq!(keys(&json["guests"][0]).len(), 10);
+        assert_eq!(keys(&json["guests"][0]).len(), 14);
     }
 }

@@ -22,6 +22,7 @@ use crate::control_loop;
 use crate::display::{self, Display};
 use crate::error::Error;
 use crate::fleet::Fleet;
+use crate::gain::DomainGain;
 use crate::guest::Guest;
 use crate::http;
 use crate::preflight;
@@ -68,6 +69,7 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
     };
     meter.sample(&fleet).await;
     let before = fleet.views();
+    let domains = DomainGain::of(&before, &fleet.domains.views());
     let reclaimed = Reclaimed::of(&before, fleet.frames_bytes());
     let interrupted = end(&fleet, &mut signals, interrupted).await;
     tasks.shutdown().await;
@@ -80,6 +82,7 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
         vcpu: config.vcpu,
         reclaimed,
         before,
+        domains,
         after: fleet.views(),
         interrupted,
     })

@@ -97,7 +97,15 @@ mod tests {
 
     fn view(phase: Phase, pager: PagerStatus) -> View {
         let status = GuestStatus { pager, ..GuestStatus::default() };
-        View { name: "guest0".into(), pid: 1, phase, status, grant: Grant::default() }
+        View {
+            name: "guest0".into(),
+            domain: "default".into(),
+            pid: 1,
+            phase,
+            status,
+            grant: Grant::default(),
+            cow_expected_bytes: 0,
+        }
     }
 
     fn pager() -> PagerStatus {

@@ -50,6 +50,7 @@ fn config(behaviour: Behaviour, guests: u32) -> RunConfig {
         images: Vec::new(),
         seed: behaviour as u64,
         levers: Levers { dedup: Dedup::On, balloon: true, pager: true },
+        vma_budget: None,
         domains: Vec::new(),
         metrics: ([127, 0, 0, 1], 0).into(),
         report: None,

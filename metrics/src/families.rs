@@ -1,6 +1,6 @@
 //! The tables: a family is a name, a help text, at most one label of its own, and for each of that label's values a figure.
 
-use crate::{Guest, Host};
+use crate::{Domain, Guest, Host};
 
 const PAGE_BYTES: f64 = 4096.0;
 const NS: f64 = 1e-9;
@@ -53,9 +53,32 @@ pub(crate) static HOST: [Family<Host>; 7] = [
     family(Gauge, "ballast_host_guests", "Guests by state, those that are gone included.", Listed("state", |host| &host.guests)),
 ];
 
+/// A sharing domain's, all with the label `domain`.
+#[rustfmt::skip] // A table reads as one.
+pub(crate) static DOMAIN: [Family<Domain>; 7] = [
+    family(Gauge, "ballast_domain_guests", "Guests in the sharing domain.", One(|domain| domain.guests as f64)),
+    family(Gauge, "ballast_domain_frames_bytes", "Memory of its shared frames.", One(|domain| domain.frames_bytes as f64)),
+    family(Gauge, "ballast_domain_idle_frames_bytes", "Part of it that no guest holds.", One(|domain| domain.idle_frames_bytes as f64)),
+    family(Gauge, "ballast_domain_gain_bytes", "Memory that sharing saves, less the frames that are held, by where equal pages lie.", By("kind", &[
+        ("zero", |domain| domain.gain_zero_bytes as f64),
+        ("within_guest", |domain| domain.gain_within_bytes as f64),
+        ("across_guests", |domain| domain.gain_across_bytes as f64),
+    ])),
+    family(Gauge, "ballast_domain_cow_full_bytes", "Memory that would be needed if every shared page were written to.",
+        One(|domain| domain.cow_full_bytes as f64)),
+    family(Gauge, "ballast_domain_cow_expected_bytes", "Part of it that is expected to be needed before the host has reacted.",
+        One(|domain| domain.cow_expected_bytes as f64)),
+    family(Counter, "ballast_domain_frames_total", "What became of frames.", By("kind", &[
+        ("published", |domain| domain.published_total as f64),
+        ("retired", |domain| domain.retired_total as f64),
+        ("refused", |domain| domain.refused_total as f64),
+        ("declined", |domain| domain.declined_total as f64),
+    ])),
+];
+
 /// A guest's, all with the label `guest`.
 #[rustfmt::skip] // A table reads as one.
-pub(crate) static GUEST: [Family<Guest>; 28] = [
+pub(crate) static GUEST: [Family<Guest>; 30] = [
     family(Gauge, "ballast_guest_memory_bytes", "Guest RAM by what backs it; the states sum to the RAM.", By("state", &[
         ("private", |guest| guest.status.pager.pages.private as f64 * PAGE_BYTES),
         ("shared", |guest| guest.status.pager.pages.shared as f64 * PAGE_BYTES),
@@ -106,12 +129,12 @@ pub(crate) static GUEST: [Family<Guest>; 28] = [
         One(|guest| guest.status.dedup.hashed_total as f64)),
     family(Counter, "ballast_guest_scanner_cpu_seconds_total", "CPU time of the scanner.",
         One(|guest| guest.status.dedup.cpu_ns as f64 * NS)),
-    family(Gauge, "ballast_guest_unmerged_pages", "Private pages the last pass left unmerged, by why.", By("kind", &[
-        ("volatile", |guest| guest.status.dedup.unmerged_volatile as f64),
-        ("unique", |guest| guest.status.dedup.unmerged_unique as f64),
-        ("vma_budget", |guest| guest.status.dedup.unmerged_vma_budget as f64),
-        ("store_budget", |guest| guest.status.dedup.unmerged_store_budget as f64),
-    ])),
+    family(Gauge, "ballast_dedup_unmerged_pages", "Pages that are neither shared nor zero, by why.",
+        Listed("reason", |guest| &guest.unmerged_pages)),
+    family(Gauge, "ballast_guest_alias_vmas_budget", "Address-space areas that aliases may cost.",
+        One(|guest| guest.status.dedup.vma_budget as f64)),
+    family(Gauge, "ballast_guest_alias_vmas_wanted", "Address-space areas with which none would have been refused, at most.",
+        One(|guest| guest.alias_vmas_wanted as f64)),
     family(Gauge, "ballast_guest_alias_vmas", "Address-space areas that aliases cost.", One(|guest| guest.status.dedup.vmas as f64)),
     family(Gauge, "ballast_guest_balloon_requested_bytes", "Memory the guest is asked to give up.",
         One(|guest| guest.status.balloon.requested_bytes as f64)),

@@ -3,9 +3,9 @@
 //! Nothing is registered and nothing counts here. The host makes a [`Snapshot`] of what it knows already, and [`encode`] turns it into
 //! text: a scrape never waits for a guest, and a guest that is gone takes its series with it.
 //!
-//! Invariants: names are `ballast_host_*` and `ballast_guest_*` (and `ballast_build_info`), units are bytes and seconds, counters end
-//! in `_total`; the labels are `guest`, `state`, `mechanism` and `kind`, the last three from fixed sets; the series of one family can be
-//! added up. `docs/operations.md` describes every family; a test keeps it complete.
+//! Invariants: names are `ballast_host_*`, `ballast_domain_*`, `ballast_guest_*` and `ballast_dedup_*` (and `ballast_build_info`), units
+//! are bytes and seconds, counters end in `_total`; the labels are `domain`, `guest`, `state`, `mechanism`, `kind` and `reason`, the last
+//! four from fixed sets; the series of one family can be added up. `docs/operations.md` describes every family; a test keeps it complete.
 
 #![forbid(unsafe_code)]
 
@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub version: &'static str,
     /// The host.
     pub host: Host,
+    /// The sharing domains that exist.
+    pub domains: Vec<Domain>,
     /// The guests that exist.
     pub guests: Vec<Guest>,
 }
@@ -55,6 +57,37 @@ pub struct Host {
     pub guests: Vec<(&'static str, u64)>,
 }
 
+/// One sharing domain's figures.
+#[derive(Clone, Debug, Default)]
+pub struct Domain {
+    /// Unique among the domains that exist.
+    pub name: String,
+    /// Guests in it.
+    pub guests: u64,
+    /// Its frame store.
+    pub frames_bytes: u64,
+    /// Part of the store that no guest holds.
+    pub idle_frames_bytes: u64,
+    /// Memory won by zero pages.
+    pub gain_zero_bytes: u64,
+    /// Memory won by equal pages of one guest.
+    pub gain_within_bytes: u64,
+    /// Memory won by equal pages of different guests.
+    pub gain_across_bytes: u64,
+    /// Needed if every shared page were written to.
+    pub cow_full_bytes: u64,
+    /// Expected to be needed by breaks before the host reacts.
+    pub cow_expected_bytes: u64,
+    /// Frames published.
+    pub published_total: u64,
+    /// Frames released.
+    pub retired_total: u64,
+    /// Frames there was no room for.
+    pub refused_total: u64,
+    /// Frames whose content did not come, or was another.
+    pub declined_total: u64,
+}
+
 /// One guest's figures.
 #[derive(Clone, Debug, Default)]
 pub struct Guest {
@@ -62,6 +95,10 @@ pub struct Guest {
     pub name: String,
     /// In force by the host's word.
     pub allocation_bytes: u64,
+    /// Its pages that are not merged: by reason (see `control::explain`).
+    pub unmerged_pages: Vec<(&'static str, u64)>,
+    /// Address-space areas with which nothing would have been refused for want of them.
+    pub alias_vmas_wanted: u64,
     /// Its last status.
     pub status: control::GuestStatus,
 }

@@ -4,8 +4,8 @@ use control::status::{LATENCY_BUCKETS, PagerStatus, latency_bound_ns};
 use prometheus::TextEncoder;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
-use crate::families::{Family, GUEST, HOST, Kind, Values};
-use crate::{Error, Guest, Snapshot};
+use crate::families::{DOMAIN, Family, GUEST, HOST, Kind, Values};
+use crate::{Domain, Error, Guest, Snapshot};
 
 /// Every second bound of the status' histogram: powers of two from 1 µs to 1 s, 21 series a guest.
 const BUCKET_STRIDE: usize = 2;
@@ -17,8 +17,12 @@ pub fn encode(snapshot: &Snapshot) -> Result<String, Error> {
     for family in &HOST {
         families.push(collected(family, series(family, &snapshot.host, None)));
     }
+    for family in &DOMAIN {
+        let of_domain = |domain: &Domain| series(family, domain, Some(("domain", &domain.name)));
+        families.push(collected(family, snapshot.domains.iter().flat_map(of_domain).collect()));
+    }
     for family in &GUEST {
-        let of_guest = |guest: &Guest| series(family, guest, Some(&guest.name));
+        let of_guest = |guest: &Guest| series(family, guest, Some(("guest", &guest.name)));
         families.push(collected(family, snapshot.guests.iter().flat_map(of_guest).collect()));
     }
     let latencies = snapshot.guests.iter().map(|guest| latency(&guest.name, &guest.status.pager)).collect();
@@ -28,11 +32,11 @@ pub fn encode(snapshot: &Snapshot) -> Result<String, Error> {
     Ok(TextEncoder::new().encode_to_string(&families)?)
 }
 
-fn series<T>(family: &Family<T>, figures: &T, guest: Option<&str>) -> Vec<Metric> {
-    let guest: Vec<LabelPair> = guest.into_iter().map(|name| label("guest", name)).collect();
-    let labelled = |name, value| guest.iter().cloned().chain([label(name, value)]).collect();
+fn series<T>(family: &Family<T>, figures: &T, owner: Option<(&str, &str)>) -> Vec<Metric> {
+    let owner: Vec<LabelPair> = owner.into_iter().map(|(kind, name)| label(kind, name)).collect();
+    let labelled = |name, value| owner.iter().cloned().chain([label(name, value)]).collect();
     match family.values {
-        Values::One(figure) => vec![metric(family.kind, figure(figures), guest)],
+        Values::One(figure) => vec![metric(family.kind, figure(figures), owner)],
         Values::By(name, values) => {
             values.iter().map(|(value, figure)| metric(family.kind, figure(figures), labelled(name, value))).collect()
         }

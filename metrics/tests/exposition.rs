@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use control::GuestStatus;
 use control::status::{LATENCY_BUCKETS, PageCounts, latency_bucket};
-use metrics::{Guest, Host, Snapshot, encode};
+use metrics::{Domain, Guest, Host, Snapshot, encode};
 
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
 const RULES: &str = include_str!("../alerts/ballast.rules.yml");
@@ -22,7 +22,8 @@ fn guest(name: &str) -> Guest {
         status.pager.fault_latency[latency_bucket(ns)] += 1;
         status.pager.fault_ns_total += ns;
     }
-    Guest { name: name.to_owned(), allocation_bytes: 96 << 20, status }
+    let unmerged_pages = control::explain::unmerged(&status).to_vec();
+    Guest { name: name.to_owned(), allocation_bytes: 96 << 20, unmerged_pages, alias_vmas_wanted: 7, status }
 }
 
 fn snapshot() -> Snapshot {
@@ -32,7 +33,8 @@ fn snapshot() -> Snapshot {
         guests: vec![("running", 2), ("lost", 0)],
         ..Host::default()
     };
-    Snapshot { version: "0.1.0", host, guests: vec![guest("web1"), guest("od\"d\\\nname")] }
+    let domains = vec![Domain { name: "own:guest1".into(), gain_across_bytes: 4096, ..Domain::default() }];
+    Snapshot { version: "0.1.0", host, domains, guests: vec![guest("web1"), guest("od\"d\\\nname")] }
 }
 
 /// Parses exposition text as strictly as Prometheus does, and then some: every family is described before its series, every
@@ -75,7 +77,7 @@ fn parse(text: &str) -> (BTreeMap<String, f64>, BTreeMap<String, String>) {
 /// Every word of a text that looks like one of our metrics, less the suffixes of histograms.
 fn metrics_named_in(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));
-    let prefixes = ["ballast_host_", "ballast_guest_", "ballast_build_"];
+    let prefixes = ["ballast_host_", "ballast_domain_", "ballast_guest_", "ballast_dedup_", "ballast_build_"];
     let ours = words
         .filter(|word| prefixes.iter().any(|prefix| word.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty())));
     ours.map(|word| ["_bucket", "_count", "_sum"].iter().find_map(|suffix| word.strip_suffix(suffix)).unwrap_or(word))
@@ -100,6 +102,15 @@ fn memory_by_state_sums_to_the_guests_ram() {
     let of_web1 = |id: &str| id.starts_with("ballast_guest_memory_bytes{") && id.contains("\"web1\"");
     let sum: f64 = series.iter().filter(|(id, _)| of_web1(id)).map(|(_, bytes)| bytes).sum();
     assert_eq!(sum, 21.0 * 4096.0);
+}
+
+#[test]
+fn unmerged_pages_by_reason_sum_to_what_is_neither_shared_nor_zero() {
+    let (series, _) = parse(&encode(&snapshot()).unwrap());
+    let of_web1 = |id: &str| id.starts_with("ballast_dedup_unmerged_pages{") && id.contains("\"web1\"");
+    let sum: f64 = series.iter().filter(|(id, _)| of_web1(id)).map(|(_, pages)| pages).sum();
+    assert_eq!(sum, 16.0);
+    assert_eq!(series["ballast_domain_gain_bytes{domain=\"own:guest1\",kind=\"across_guests\"}"], 4096.0);
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn host(guests: &[Guest], spare: f64) -> Host {
     let limits: u64 = guests.iter().map(|guest| guest.limit_bytes).sum();
     let (frames_bytes, frames_headroom_bytes, host_overhead_bytes) = (32 * MIB, 8 * MIB, 3 * MIB);
     let budget_bytes = 43 * MIB + reserved + (spare * (limits - reserved) as f64) as u64;
-    Host { budget_bytes, frames_bytes, frames_headroom_bytes, host_overhead_bytes }
+    Host { budget_bytes, frames_bytes, frames_headroom_bytes, host_overhead_bytes, cow_reserve_bytes: 0 }
 }
 
 fn available(host: &Host) -> u64 {
