@@ -1,155 +1,208 @@
-//! Ballast's side: guests' memories under the pager, each with its scanner, and one sharing domain. No vCPU runs: what is measured
-//! is sharing itself, all of it: scanners, store, index, and the messages between them (encoded and decoded, as on a socket).
+//! Ballast's side: guests' memories under the pager, each with its scanner, and one sharing domain, all in this process. The
+//! messages between scanners and store are encoded and decoded as on a socket.
+//!
+//! Scanners are driven in one of two ways: [`Ballast::pass`], one after the other without a pause, so that CPU time is theirs alone;
+//! or each on its thread at its own pace, as in a VMM (`paced`).
 
-use std::{collections::VecDeque, fs, sync::Arc, time::Instant};
+use std::{collections::VecDeque, fs, sync::Arc, time::Duration};
 
 use control::{MergeAnswer, MergeRequest, decode, encode};
 use dedup::{Domain, Scanner, ScannerConfig, VmmId};
-use nix::{
-    sys::resource::{UsageWho, getrusage},
-    sys::time::TimeValLike,
-};
 use pager::{Gfn, GuestMemory, PAGE_BYTES, StoreView};
-use vmm::{Failures, GuestPages, TABLE_BYTES_PER_PAGE};
+use vmm::{Failures, GuestPages};
 
 use crate::{
-    dedup_bench::Side,
+    books, clocks,
+    contents::Contents,
     error::Error,
-    scenario::{Scenario, content},
+    paced::Paced,
+    ram::{GuestRam, trim_heap},
+    settings::Undo,
+    sharer::{Metadata, Sharer},
 };
 
-/// Kernel memory of an alias's address-space area, bytes: a `vm_area_struct` and its share of the tree.
-const VMA_BYTES: u64 = 350;
-/// After so many passes of every scanner without a gain, nothing more comes: contents are told on the second.
-const BARREN_PASSES: u32 = 3;
 /// The kernel's limit of address-space areas, which counts them per process. Here all guests live in one process, so that their
 /// CPU time is one figure; the limit is raised meanwhile to what as many processes would have.
 const MAX_MAP_COUNT: &str = "/proc/sys/vm/max_map_count";
+/// Most CPU that all scanners together may use, and that one may, in CPUs: what `ballast run` gives them.
+const SCANNERS_CPU_SHARE: (f64, f64) = (1.0, 0.2);
+/// Threads of this process that Ballast's work is done on, by the beginnings of their names.
+const THREADS: [&str; 5] = ["fault", "evictor", "scanner", "dedup-hash", "upkeep"];
 
-/// A raised limit; dropping it puts the old one back.
-struct RaisedLimit(String);
-
-impl RaisedLimit {
-    fn new(processes: u32) -> Result<RaisedLimit, Error> {
-        let failed = |source| Error::File { path: MAX_MAP_COUNT.into(), source };
-        let old = fs::read_to_string(MAX_MAP_COUNT).map_err(failed)?;
-        let limit: u64 = old.trim().parse().unwrap_or(0);
-        let raised = RaisedLimit(old);
-        fs::write(MAX_MAP_COUNT, (limit * u64::from(processes)).to_string()).map_err(failed)?;
-        Ok(raised)
-    }
+/// Guests of Ballast.
+pub struct Ballast {
+    // Dropped in this order: scanners before the memory they scan.
+    paced: Option<Paced>,
+    guests: Vec<Guest>,
+    domain: Arc<Domain>,
+    failures: Failures,
+    anonymous_before: u64,
+    page_tables_loaded: u64,
+    area_bytes: f64,
+    _map_count: Undo,
 }
 
-impl Drop for RaisedLimit {
-    fn drop(&mut self) {
-        if let Err(error) = fs::write(MAX_MAP_COUNT, &self.0) {
-            eprintln!("ballast-bench: putting vm.max_map_count back to {}: {error}", self.0.trim());
-        }
-    }
-}
-
-struct Guest {
-    memory: Arc<GuestMemory>,
+/// One guest.
+pub struct Guest {
+    pub memory: Arc<GuestMemory>,
+    pub scanner: Option<Scanner<Arc<GuestPages>>>,
     _threads: pager::Threads,
-    scanner: Scanner<Arc<GuestPages>>,
 }
 
-fn cpu_seconds() -> Result<f64, Error> {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).map_err(Error::system("asking for CPU time"))?;
-    Ok((usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1e6)
-}
-
-/// Lets Ballast share what the scenario has.
-pub fn measure(scenario: &Scenario) -> Result<Side, Error> {
-    let pages = scenario.contents[0].len() as u32;
-    let domain = Domain::new(pages, 0x5eed)?;
-    domain.set_store_budget_bytes(u64::MAX / 2);
-    let failures = Failures::default();
-    let count = scenario.contents.len() as u32;
-    let _limit = RaisedLimit::new(count)?;
-    let build = |(number, contents): (usize, &Vec<u64>)| {
-        domain.vmm_joined(VmmId(number as u32), pages)?;
-        guest(&domain, contents, pages / 2, &failures)
-    };
-    let mut guests = scenario.contents.iter().enumerate().map(build).collect::<Result<Vec<_>, Error>>()?;
-
-    let (start, cpu_before) = (Instant::now(), cpu_seconds()?);
-    let mut best = Side::default();
-    let mut barren = 0;
-    while barren < BARREN_PASSES && best.pages_saved < scenario.limit_pages() {
-        for number in 0..guests.len() {
-            pass(&domain, &mut guests, number)?;
+impl Ballast {
+    /// Guests with these contents, nothing of them shared.
+    pub fn load(contents: &Contents, area_bytes: f64) -> Result<Ballast, Error> {
+        let count = contents.guests() as u32;
+        let map_count = raise_map_count(count)?;
+        trim_heap();
+        let anonymous_before = books::anonymous_bytes()?;
+        let domain = Arc::new(Domain::new(contents.pages(), 0x5eed)?);
+        domain.set_store_budget_bytes(u64::MAX / 2);
+        let failures = Failures::default();
+        let mut guests = Vec::new();
+        for guest in 0..count {
+            domain.vmm_joined(VmmId(guest), contents.pages())?;
+            guests.push(Guest::load(&domain, contents, guest as usize, &failures)?);
         }
-        let shared: u64 = guests.iter().map(|guest| shared_pages(&guest.memory)).sum();
-        let frames = domain.allocated_bytes()? / PAGE_BYTES as u64;
-        let saved = shared.saturating_sub(frames);
-        barren += 1;
-        if saved > best.pages_saved {
-            barren = 0;
-            let vmas: u64 = guests.iter().map(|guest| u64::from(guest.memory.pages().vmas())).sum();
-            best = Side {
-                pages_saved: saved,
-                merges: shared,
-                cpu_seconds: cpu_seconds()? - cpu_before,
-                wall_seconds: start.elapsed().as_secs_f64(),
-                metadata_bytes: u64::from(pages) * u64::from(count) * TABLE_BYTES_PER_PAGE + vmas * VMA_BYTES,
-            };
-        }
+        let page_tables_loaded = books::page_table_bytes()?;
+        Ok(Ballast {
+            paced: None,
+            guests,
+            domain,
+            failures,
+            anonymous_before,
+            page_tables_loaded,
+            area_bytes,
+            _map_count: map_count,
+        })
     }
-    failures.first().map_or(Ok(best), |reason| Err(Error::Guest(reason)))
-}
 
-fn shared_pages(memory: &GuestMemory) -> u64 {
-    memory.pages().counts().shared
-}
-
-/// `vma_budget` is what `ballast run` gives a guest: an area for two pages, within the kernel's limit.
-fn guest(domain: &Domain, contents: &[u64], vma_budget: u32, failures: &Failures) -> Result<Guest, Error> {
-    let descriptors = domain.descriptors()?;
-    let store = StoreView::new(descriptors.store, &descriptors.published, domain.store_frames())
-        .map_err(Error::system("mapping the frame store"))?;
-    let pages = contents.len() as u32;
-    let config = pager::Config {
-        pages,
-        // Half as much again as RAM: nothing is to be evicted here.
-        allocation_bytes: u64::from(pages) * PAGE_BYTES as u64 * 3 / 2,
-        overhead_bytes: 0,
-        evict: false,
-        vma_budget,
-    };
-    let reporter = failures.clone();
-    let on_failure = Box::new(move |failure: pager::Failure| reporter.report(failure.to_string()));
-    let (memory, threads) = GuestMemory::new(config, store, on_failure)?;
-    for (gfn, &number) in contents.iter().enumerate() {
-        memory.populate(Gfn(gfn as u32), &content(number))?;
+    /// Guests there are.
+    pub fn guests(&self) -> usize {
+        self.guests.len()
     }
-    let scanner = Scanner::new(
-        Arc::new(GuestPages::new(memory.clone(), failures.clone())),
-        ScannerConfig::new(domain.hash_secret()),
-    );
-    Ok(Guest { memory, _threads: threads, scanner })
-}
 
-/// One pass of one guest's scanner, and all that follows from it in any guest, between its batches.
-fn pass(domain: &Domain, guests: &mut [Guest], number: usize) -> Result<(), Error> {
-    let mut requests = VecDeque::new();
-    let mut ended = false;
-    while !ended {
-        ended = guests[number].scanner.scan_batch(|request| requests.push_back((number, request)));
-        while let Some((from, request)) = requests.pop_front() {
-            for (to, answer) in domain.handle(VmmId(from as u32), over_the_wire(&request)?)? {
-                let answer: MergeAnswer = over_the_wire(&answer)?;
-                let to = to.0 as usize;
-                guests[to].scanner.on_answer(answer, |request: MergeRequest| requests.push_back((to, request)));
+    /// One pass of one guest's scanner, and all that follows from it in any guest, between its batches.
+    pub fn pass(&mut self, number: usize) -> Result<(), Error> {
+        let mut requests = VecDeque::new();
+        let mut ended = false;
+        while !ended {
+            let Some(scanner) = &mut self.guests[number].scanner else { return Ok(()) };
+            ended = scanner.scan_batch(|request| requests.push_back((number, request)));
+            while let Some((from, request)) = requests.pop_front() {
+                for (to, answer) in self.domain.handle(VmmId(from as u32), over_the_wire(&request)?)? {
+                    let answer: MergeAnswer = over_the_wire(&answer)?;
+                    let to = to.0 as usize;
+                    let Some(scanner) = &mut self.guests[to].scanner else { continue };
+                    scanner.on_answer(answer, |request: MergeRequest| requests.push_back((to, request)));
+                }
             }
         }
+        self.failures.first().map_or(Ok(()), |reason| Err(Error::Guest(reason)))
     }
-    Ok(())
+
+    /// Pages that share a frame, and pages found all zero.
+    pub fn merges(&self) -> u64 {
+        self.guests.iter().map(|guest| guest.memory.pages().counts()).map(|counts| counts.shared + counts.zero).sum()
+    }
+
+    fn frames(&self) -> Result<u64, Error> {
+        Ok(self.domain.allocated_bytes()? / PAGE_BYTES as u64)
+    }
+
+    fn private_pages(&self) -> u64 {
+        self.guests.iter().map(|guest| guest.memory.pages().counts().private).sum()
+    }
+
+    /// What is kept outside of guests' pages and anonymous memory.
+    fn kernel_metadata(&self) -> Result<Metadata, Error> {
+        let areas: u64 = self.guests.iter().map(|guest| u64::from(guest.memory.pages().vmas())).sum();
+        let page_tables = books::page_table_bytes()?.saturating_sub(self.page_tables_loaded);
+        let area_bytes = (areas as f64 * self.area_bytes) as u64;
+        Ok(Metadata { area_bytes, page_table_bytes: page_tables, ..Metadata::default() })
+    }
+
+    fn anonymous_bytes(&self) -> Result<u64, Error> {
+        trim_heap();
+        Ok(books::anonymous_bytes()?.saturating_sub(self.anonymous_before))
+    }
+}
+
+impl Sharer for Ballast {
+    fn rams(&self) -> Vec<GuestRam> {
+        let ram = |guest: &Guest| GuestRam::new(guest.memory.base(), guest.memory.pages().count());
+        self.guests.iter().map(ram).collect()
+    }
+
+    fn begin(&mut self) -> Result<(), Error> {
+        self.paced = Some(Paced::begin(&self.domain, &mut self.guests, &self.failures)?);
+        Ok(())
+    }
+
+    fn halt(&mut self) -> Result<(), Error> {
+        self.paced = None;
+        self.failures.first().map_or(Ok(()), |reason| Err(Error::Guest(reason)))
+    }
+
+    fn cpu(&self) -> Result<Duration, Error> {
+        let ours = |name: &str| THREADS.iter().any(|thread| name.starts_with(thread));
+        Ok(clocks::threads()?.iter().filter(|(name, _)| ours(name)).map(|(_, time)| *time).sum())
+    }
+
+    fn saved_pages(&self) -> Result<u64, Error> {
+        Ok(self.merges().saturating_sub(self.frames()?))
+    }
+
+    fn cost_bytes(&self) -> Result<u64, Error> {
+        Ok(self.anonymous_bytes()? + self.domain.allocated_bytes()? + self.kernel_metadata()?.bytes())
+    }
+
+    fn metadata(&self) -> Result<Metadata, Error> {
+        let guest_bytes = self.private_pages() * PAGE_BYTES as u64;
+        let process_bytes = self.anonymous_bytes()?.saturating_sub(guest_bytes);
+        Ok(Metadata { process_bytes, ..self.kernel_metadata()? })
+    }
+}
+
+impl Guest {
+    fn load(domain: &Domain, contents: &Contents, number: usize, failures: &Failures) -> Result<Guest, Error> {
+        let descriptors = domain.descriptors()?;
+        let store = StoreView::new(descriptors.store, &descriptors.published, domain.store_frames())
+            .map_err(Error::system("mapping the frame store"))?;
+        let pages = contents.pages();
+        let config = pager::Config {
+            pages,
+            // Half as much again as RAM: nothing is to be evicted here.
+            allocation_bytes: u64::from(pages) * PAGE_BYTES as u64 * 3 / 2,
+            overhead_bytes: 0,
+            evict: false,
+            // What `ballast run` gives a guest: an area for two pages, within the kernel's limit.
+            vma_budget: pages / 2,
+        };
+        let reporter = failures.clone();
+        let on_failure = Box::new(move |failure: pager::Failure| reporter.report(failure.to_string()));
+        let (memory, threads) = GuestMemory::new(config, store, on_failure)?;
+        contents.each_page(number, |gfn, bytes| Ok(memory.populate(Gfn(gfn), bytes)?))?;
+        let (all, one) = SCANNERS_CPU_SHARE;
+        let cpu_share = (all / contents.guests() as f64).min(one);
+        let config = ScannerConfig { cpu_share, ..ScannerConfig::new(domain.hash_secret()) };
+        let scanner = Scanner::new(Arc::new(GuestPages::new(memory.clone(), failures.clone())), config);
+        Ok(Guest { memory, scanner: Some(scanner), _threads: threads })
+    }
 }
 
 /// What a message costs on its way: both sides' work, but for the kernel's copy.
-fn over_the_wire<T: serde::Serialize + serde::de::DeserializeOwned>(message: &T) -> Result<T, Error> {
+pub fn over_the_wire<T: serde::Serialize + serde::de::DeserializeOwned>(message: &T) -> Result<T, Error> {
     let malformed = |error: control::Error| Error::Guest(error.to_string());
     let frame = encode(message).map_err(malformed)?;
     decode(&frame[4..]).map_err(malformed)
+}
+
+fn raise_map_count(processes: u32) -> Result<Undo, Error> {
+    let failed = |source| Error::File { path: MAX_MAP_COUNT.into(), source };
+    let old = fs::read_to_string(MAX_MAP_COUNT).map_err(failed)?;
+    let limit: u64 = old.trim().parse().unwrap_or(0);
+    let undo = Undo::register(vec![(MAX_MAP_COUNT.into(), old)]);
+    fs::write(MAX_MAP_COUNT, (limit * u64::from(processes)).to_string()).map_err(failed)?;
+    Ok(undo)
 }

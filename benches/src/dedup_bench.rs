@@ -1,85 +1,133 @@
-//! `dedup`: Ballast against ksmd, on the same memory, one after the other.
+//! `dedup`: Ballast against ksmd, on the same memory, one after the other. Plans a run, and collects what comes of it.
 
-use std::{fs, path::Path};
+use std::{fs, path::PathBuf};
 
+use clap::ValueEnum;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
-    ballast,
-    error::Error,
-    ksm,
-    scenario::{Placement, Scenario},
-    target,
+    area_cost, error::Error, first_write, idle, live, scenario::Name, sharer::Who, slowdown, still, target::Target,
+    writers::Pattern,
 };
 
-/// What one side did with one scenario.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Side {
-    /// Pages less than without sharing.
-    pub pages_saved: u64,
-    /// Pages that were made to share.
-    pub merges: u64,
-    /// CPU time it took, of all who took part.
-    pub cpu_seconds: f64,
-    /// Time it took.
-    pub wall_seconds: f64,
-    /// Memory for upkeep.
-    pub metadata_bytes: u64,
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Guests of made-up memory.
+    pub guests: u32,
+    /// Pages of each.
+    pub pages: u32,
+    /// Scenarios, in order; none means all that there are images for.
+    pub scenarios: Vec<Name>,
+    /// Sides, in order.
+    pub sides: Vec<Who>,
+    /// Memory images.
+    pub images: Vec<PathBuf>,
+    /// Where the figures go.
+    pub json: Option<PathBuf>,
+    /// Kernel memory of an address-space area, bytes; measured when the run begins.
+    pub area_bytes: f64,
 }
 
-impl Side {
-    fn merges_per_cpu_second(&self) -> f64 {
-        self.merges as f64 / self.cpu_seconds.max(1e-3)
+/// What came of one scenario.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    /// Its name.
+    pub scenario: String,
+    /// All figures.
+    pub figures: Value,
+    /// The targets it bears on, for those sides that were measured.
+    pub targets: Vec<Target>,
+}
+
+impl Outcome {
+    /// Of `scenario`; an error if the figures are no JSON.
+    pub fn new(scenario: Name, figures: &impl Serialize, targets: Vec<Target>) -> Result<Outcome, Error> {
+        let figures = serde_json::to_value(figures).map_err(|error| Error::Guest(error.to_string()))?;
+        Ok(Outcome { scenario: scenario.text(), figures, targets })
     }
 }
 
-#[derive(Serialize)]
-struct Row {
-    scenario: &'static str,
-    limit_pages: u64,
-    ballast: Side,
-    ksmd: Side,
+/// All of a run, as `--json` has it.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    schema_version: u32,
+    cpus: usize,
+    kernel: String,
+    guests: u32,
+    guest_pages: u32,
+    /// Kernel memory of an address-space area, bytes, measured.
+    area_bytes: f64,
+    scenarios: &'a [Outcome],
 }
 
-/// Measures all scenarios with `guests` guests of `pages` pages.
-pub fn run(guests: u32, pages: u32, json: Option<&Path>) -> Result<(), Error> {
-    let mut rows = Vec::new();
-    for (name, placement) in Placement::ALL {
-        let scenario = Scenario::new(placement, guests, pages);
-        let row = Row {
-            scenario: name,
-            limit_pages: scenario.limit_pages(),
-            ballast: ballast::measure(&scenario)?,
-            ksmd: ksm::measure(&scenario)?,
-        };
-        print(&row);
-        let bound = match placement {
-            Placement::SameAddress => 10.0,
-            Placement::Extents => 3.0,
-            Placement::SinglePages => 1.0,
-        };
-        let ratio = row.ballast.merges_per_cpu_second() / row.ksmd.merges_per_cpu_second();
-        target::at_least(&format!("{name}-merges-per-cpu-second-over-ksmd"), ratio, bound);
-        let scanned = u64::from(guests) * u64::from(pages) * 4096;
-        target::at_most(&format!("{name}-metadata-share"), row.ballast.metadata_bytes as f64 / scanned as f64, 0.005);
-        rows.push(row);
+/// Measures what is planned.
+pub fn run(mut plan: Plan) -> Result<(), Error> {
+    let scenarios = chosen(&plan);
+    // What cannot be run is said before anything is.
+    for scenario in &scenarios {
+        scenario.still_memory(2, 1, &plan.images)?;
     }
-    let Some(path) = json else { return Ok(()) };
-    let text = serde_json::to_string_pretty(&rows).map_err(|error| Error::Guest(error.to_string()))?;
-    fs::write(path, text).map_err(|source| Error::File { path: path.to_owned(), source })
+    plan.area_bytes = area_cost::measure()?;
+    println!("an address-space area costs {:.0} B of kernel memory here", plan.area_bytes);
+    let mut outcomes = Vec::new();
+    for scenario in scenarios {
+        let outcome = one(scenario, &plan)?;
+        outcome.targets.iter().for_each(|target| println!("{target}"));
+        outcomes.push(outcome);
+        // After each, so that a run that is cut short leaves what it had.
+        write_json(&plan, &outcomes)?;
+    }
+    summarise(&outcomes);
+    Ok(())
 }
 
-fn print(row: &Row) {
-    println!("{}: at most {} pages can be saved", row.scenario, row.limit_pages);
-    for (who, side) in [("ballast", &row.ballast), ("ksmd", &row.ksmd)] {
-        println!(
-            "  {who:<8} saved {:>7} ({:>5.1} %)  {:>7.0} merges/CPU-s  {:>6.2} CPU-s  {:>6.2} s  {:>5.1} MiB of metadata",
-            side.pages_saved,
-            side.pages_saved as f64 * 100.0 / row.limit_pages as f64,
-            side.merges_per_cpu_second(),
-            side.cpu_seconds,
-            side.wall_seconds,
-            side.metadata_bytes as f64 / f64::from(1 << 20),
-        );
+fn chosen(plan: &Plan) -> Vec<Name> {
+    if !plan.scenarios.is_empty() {
+        return plan.scenarios.clone();
     }
+    let (can, cannot): (Vec<Name>, Vec<Name>) =
+        Name::value_variants().iter().partition(|name| name.images_needed() <= plan.images.len());
+    for name in cannot {
+        println!("SKIPPED {}: it takes {} memory images, --image FILE for each", name.text(), name.images_needed());
+    }
+    can
+}
+
+fn one(scenario: Name, plan: &Plan) -> Result<Outcome, Error> {
+    match scenario {
+        Name::SameAddress | Name::Extents | Name::SinglePages | Name::Images3 | Name::Images6 => {
+            still::run(scenario, &scenario.still_memory(plan.guests, plan.pages, &plan.images)?, plan)
+        }
+        Name::LiveUniform => live::run(scenario, Pattern::Uniform, plan),
+        Name::LiveHot => live::run(scenario, Pattern::Hot, plan),
+        Name::Idle => idle::run(plan),
+        Name::FirstWrite => first_write::run(plan),
+        Name::Slowdown => slowdown::run(plan),
+    }
+}
+
+fn write_json(plan: &Plan, scenarios: &[Outcome]) -> Result<(), Error> {
+    let Some(path) = &plan.json else { return Ok(()) };
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let report = Report {
+        schema_version: 1,
+        cpus: std::thread::available_parallelism().map_or(0, usize::from),
+        kernel: kernel.trim().to_owned(),
+        guests: plan.guests,
+        guest_pages: plan.pages,
+        area_bytes: plan.area_bytes,
+        scenarios,
+    };
+    let failed = |source| Error::File { path: path.clone(), source };
+    let text = serde_json::to_string_pretty(&report).map_err(|error| failed(error.into()))?;
+    fs::write(path, text).map_err(failed)
+}
+
+fn summarise(outcomes: &[Outcome]) {
+    let targets = || outcomes.iter().flat_map(|outcome| &outcome.targets);
+    let missed: Vec<_> = targets().filter(|target| !target.is_met()).collect();
+    println!("summary: {} of {} targets met", targets().count() - missed.len(), targets().count());
+    missed.iter().for_each(|target| println!("  {target}"));
 }

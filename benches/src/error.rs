@@ -13,8 +13,39 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// an image that cannot be guest memory
+    #[error(
+        "{}: {bytes} bytes are no memory image: it must hold whole pages of 4096 bytes, at least one and at most 64 GiB",
+        path.display()
+    )]
+    ImageSize {
+        /// Which.
+        path: PathBuf,
+        /// Its size, bytes.
+        bytes: u64,
+    },
+    /// images of different sizes
+    #[error("{} and {}: memory images of one run must have the same size", first.display(), other.display())]
+    ImagesDiffer {
+        /// The first image.
+        first: PathBuf,
+        /// One with another size.
+        other: PathBuf,
+    },
+    /// a scenario that needs more images
+    #[error("{scenario} needs {needed} memory images, and {given} were given: add --image FILE for each")]
+    TooFewImages {
+        /// Its name.
+        scenario: String,
+        /// Images it takes.
+        needed: usize,
+        /// Images there are.
+        given: usize,
+    },
     /// the kernel has no KSM
-    #[error("this kernel has no /sys/kernel/mm/ksm: it was built without CONFIG_KSM")]
+    #[error(
+        "this kernel has no ksmd (/sys/kernel/mm/ksm): it was built without CONFIG_KSM; --side ballast measures without it"
+    )]
     NoKsm,
     /// the kernel refused
     #[error("{doing}: {source}")]

@@ -1,79 +1,92 @@
-//! ksmd's side: plain anonymous memory with `MADV_MERGEABLE`, and the daemon without its throttle.
+//! ksmd's side: plain anonymous memory with `MADV_MERGEABLE`.
 
 use std::{
     ffi::c_void,
-    fs,
     num::NonZeroUsize,
-    path::{Path, PathBuf},
     ptr::{self, NonNull},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
-use pager::PAGE_BYTES;
+use pager::{PAGE_BYTES, PageBytes};
 
+pub use crate::ksm_settings::Mode;
 use crate::{
-    dedup_bench::Side,
+    books::{self, Slab},
+    clocks,
+    contents::Contents,
     error::Error,
-    scenario::{Scenario, content},
+    ksm_settings::{Settings, counter},
+    ram::GuestRam,
+    sharer::{Metadata, Sharer},
 };
 
-/// KSM's switches and counters.
-const DIRECTORY: &str = "/sys/kernel/mm/ksm";
-/// Settings that are put back at the end, in this order.
-const SETTINGS: [&str; 5] = ["run", "sleep_millisecs", "pages_to_scan", "smart_scan", "advisor_mode"];
-/// How often the daemon's progress is looked at.
-const LOOK: Duration = Duration::from_millis(20);
-/// ksmd merges a page on its second visit at the earliest; after so many whole scans without a gain, nothing more comes.
-const BARREN_SCANS: u64 = 3;
-/// The longest a scenario may take.
-const LIMIT: Duration = Duration::from_secs(300);
-/// Bytes of kernel memory for each scanned page: a `ksm_rmap_item` (`mm/ksm.c`).
-pub const METADATA_BYTES: u64 = 64;
-
-fn path(name: &str) -> PathBuf {
-    Path::new(DIRECTORY).join(name)
+/// Guests for ksmd.
+pub struct Ksm {
+    guests: Vec<Memory>,
+    settings: Option<Settings>,
+    /// Anonymous memory of this process before there were guests.
+    anonymous_before: u64,
 }
 
-fn read(name: &str) -> Result<String, Error> {
-    fs::read_to_string(path(name)).map_err(|source| Error::File { path: path(name), source })
-}
+impl Ksm {
+    /// Guests with these contents; with [`Mode::Off`] they are not even offered to KSM.
+    pub fn load(contents: &Contents, mode: Mode) -> Result<Ksm, Error> {
+        let settings = if mode == Mode::Off { None } else { Some(Settings::take(mode)?) };
+        let anonymous_before = books::anonymous_bytes()?;
+        let guests = (0..contents.guests()).map(|guest| Memory::new(contents, guest, mode != Mode::Off));
+        Ok(Ksm { guests: guests.collect::<Result<_, _>>()?, settings, anonymous_before })
+    }
 
-fn number(name: &str) -> Result<u64, Error> {
-    Ok(read(name)?.trim().parse().unwrap_or(0))
-}
+    /// Whole scans so far, of everything.
+    pub fn full_scans() -> Result<u64, Error> {
+        counter("full_scans")
+    }
 
-fn write(name: &str, value: &str) -> Result<(), Error> {
-    fs::write(path(name), value).map_err(|source| Error::File { path: path(name), source })
-}
-
-/// KSM with the settings of its owner; dropping it unmerges everything and puts them back.
-struct Settings(Vec<(&'static str, String)>);
-
-impl Settings {
-    fn take() -> Result<Settings, Error> {
-        if !Path::new(DIRECTORY).exists() {
-            return Err(Error::NoKsm);
-        }
-        let chosen = |text: String| match text.split_once('[') {
-            Some((_, rest)) => rest.split(']').next().unwrap_or_default().to_owned(),
-            None => text.trim().to_owned(),
-        };
-        let saved = SETTINGS.iter().map(|&name| Ok((name, chosen(read(name)?)))).collect::<Result<_, Error>>()?;
-        Ok(Settings(saved))
+    /// Pages that were made to share, frames and zero pages included.
+    pub fn merges(&self) -> Result<u64, Error> {
+        Ok(self.saved_pages()? + counter("pages_shared")?)
     }
 }
 
-impl Drop for Settings {
-    fn drop(&mut self) {
-        // Unmerging first: pages of this process go back to what they were.
-        let _ = write("run", "2");
-        for (name, value) in self.0.iter().rev() {
-            if let Err(error) = write(name, value) {
-                eprintln!("ballast-bench: putting KSM's settings back: {error}");
-            }
+impl Sharer for Ksm {
+    fn rams(&self) -> Vec<GuestRam> {
+        self.guests.iter().map(|guest| GuestRam::new(guest.base.cast(), guest.pages)).collect()
+    }
+
+    fn begin(&mut self) -> Result<(), Error> {
+        self.settings.iter().try_for_each(|settings| settings.run(true))
+    }
+
+    fn halt(&mut self) -> Result<(), Error> {
+        self.settings.iter().try_for_each(|settings| settings.run(false))
+    }
+
+    fn cpu(&self) -> Result<Duration, Error> {
+        if self.settings.is_some() { clocks::ksmd() } else { Ok(Duration::ZERO) }
+    }
+
+    fn saved_pages(&self) -> Result<u64, Error> {
+        if self.settings.is_none() {
+            return Ok(0);
         }
+        Ok(counter("pages_sharing")? + counter("ksm_zero_pages")?)
+    }
+
+    fn cost_bytes(&self) -> Result<u64, Error> {
+        Ok(books::anonymous_bytes()?.saturating_sub(self.anonymous_before) + self.metadata()?.bytes())
+    }
+
+    fn metadata(&self) -> Result<Metadata, Error> {
+        if self.settings.is_none() {
+            return Ok(Metadata::default());
+        }
+        let items = books::field("/proc/self/ksm_stat", "ksm_rmap_items")?;
+        let nodes = counter("pages_shared")? + counter("stable_node_chains")?;
+        let bytes = items * Slab("ksm_rmap_item").object_bytes()?
+            + nodes * Slab("ksm_stable_node").object_bytes()?
+            + Slab("ksm_mm_slot").object_bytes()?;
+        Ok(Metadata { ksm_bytes: bytes, ..Metadata::default() })
     }
 }
 
@@ -81,93 +94,46 @@ impl Drop for Settings {
 struct Memory {
     base: NonNull<c_void>,
     bytes: NonZeroUsize,
+    pages: u32,
 }
 
 impl Memory {
-    fn new(contents: &[u64]) -> Result<Memory, Error> {
-        let bytes = NonZeroUsize::new(contents.len() * PAGE_BYTES)
+    fn new(contents: &Contents, guest: usize, mergeable: bool) -> Result<Memory, Error> {
+        let pages = contents.pages();
+        let bytes = NonZeroUsize::new(pages as usize * PAGE_BYTES)
             .ok_or_else(|| Error::Guest("a guest without pages".to_owned()))?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
         let base = unsafe { mmap_anonymous(None, bytes, protection, MapFlags::MAP_PRIVATE) };
-        let memory = Memory { base: base.map_err(Error::system("mapping memory for KSM"))?, bytes };
-        for advice in [MmapAdvise::MADV_NOHUGEPAGE, MmapAdvise::MADV_MERGEABLE] {
-            // SAFETY: the range is the mapping just made.
-            unsafe { madvise(memory.base, bytes.get(), advice) }.map_err(Error::system("offering memory to KSM"))?;
+        let memory = Memory { base: base.map_err(Error::system("mapping memory"))?, bytes, pages };
+        memory.advise(MmapAdvise::MADV_NOHUGEPAGE)?;
+        if mergeable {
+            memory.advise(MmapAdvise::MADV_MERGEABLE)?;
         }
-        for (page, &number) in contents.iter().enumerate() {
-            let bytes = content(number);
-            // SAFETY: inside the mapping: there are as many pages as contents.
-            let target = unsafe { memory.base.cast::<u8>().add(page * PAGE_BYTES) };
-            // SAFETY: both are a page long, and nobody else knows of the mapping.
-            unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), target.as_ptr(), PAGE_BYTES) };
-        }
+        contents.each_page(guest, |gfn, bytes| {
+            memory.write(gfn, bytes);
+            Ok(())
+        })?;
         Ok(memory)
+    }
+
+    fn advise(&self, advice: MmapAdvise) -> Result<(), Error> {
+        // SAFETY: the range is this mapping; the advice changes no content.
+        unsafe { madvise(self.base, self.bytes.get(), advice) }.map_err(Error::system("giving advice on memory"))
+    }
+
+    fn write(&self, gfn: u32, bytes: &PageBytes) {
+        assert!(gfn < self.pages);
+        // SAFETY: inside the mapping by the assertion.
+        let target = unsafe { self.base.cast::<u8>().add(gfn as usize * PAGE_BYTES) };
+        // SAFETY: both are a page long, and nobody holds a reference into the mapping.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), target.as_ptr(), PAGE_BYTES) };
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: nobody borrows from a value that is being dropped.
+        // SAFETY: nobody uses a guest's memory after its sharer is dropped.
         let _ = unsafe { munmap(self.base, self.bytes.get()) };
     }
-}
-
-/// ksmd's CPU time so far.
-fn cpu() -> Result<Duration, Error> {
-    let processes = fs::read_dir("/proc").map_err(|source| Error::File { path: "/proc".into(), source })?;
-    for process in processes.flatten() {
-        let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
-        if let Some((_, fields)) = stat.split_once("(ksmd) ") {
-            // Fields 14 and 15 of proc_pid_stat(5), in ticks of 10 ms; `fields` begins with the third.
-            let ticks: u64 = fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-            return Ok(Duration::from_millis(ticks * 10));
-        }
-    }
-    Err(Error::NoKsm)
-}
-
-/// Lets ksmd share what the scenario has.
-pub fn measure(scenario: &Scenario) -> Result<Side, Error> {
-    let settings = Settings::take()?;
-    write("run", "2")?;
-    write("advisor_mode", "none")?;
-    write("smart_scan", "0")?;
-    write("sleep_millisecs", "0")?;
-    write("pages_to_scan", "20000")?;
-    let guests = scenario.contents.iter().map(|contents| Memory::new(contents)).collect::<Result<Vec<_>, _>>()?;
-    let (start, cpu_before) = (Instant::now(), cpu()?);
-    write("run", "1")?;
-    let (mut best, mut best_scan) = (Best::default(), number("full_scans")?);
-    let limit = scenario.limit_pages();
-    while start.elapsed() < LIMIT && number("full_scans")? < best_scan + BARREN_SCANS {
-        thread::sleep(LOOK);
-        let (sharing, scan) = (number("pages_sharing")?, number("full_scans")?);
-        if sharing > best.sharing {
-            best = Best { sharing, shared: number("pages_shared")?, cpu: cpu()? - cpu_before, wall: start.elapsed() };
-            best_scan = scan;
-        }
-        if sharing >= limit {
-            break;
-        }
-    }
-    drop(guests);
-    drop(settings);
-    let pages: u64 = scenario.contents.iter().map(|contents| contents.len() as u64).sum();
-    Ok(Side {
-        pages_saved: best.sharing,
-        merges: best.sharing + best.shared,
-        cpu_seconds: best.cpu.as_secs_f64(),
-        wall_seconds: best.wall.as_secs_f64(),
-        metadata_bytes: pages * METADATA_BYTES,
-    })
-}
-
-/// Figures when the last page was gained.
-#[derive(Default)]
-struct Best {
-    sharing: u64,
-    shared: u64,
-    cpu: Duration,
-    wall: Duration,
 }

@@ -1,0 +1,87 @@
+//! The first write to a shared page, when a guest gets a copy of its own: by one thread of this process on both sides, with nobody
+//! scanning meanwhile. (A vCPU's fault costs more than a thread's, on both sides: it leaves the guest first.)
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::{
+    contents::{Contents, Placement, common_pages},
+    dedup_bench::{Outcome, Plan},
+    error::Error,
+    latency::{Latencies, LatencyNs},
+    random::Random,
+    scenario::Name,
+    sharer::Who,
+    target::Target,
+    warm_up,
+};
+
+/// Guests of a scenario that is not about their number.
+const GUESTS: u32 = 4;
+/// Pages of each: 64 MiB.
+const PAGES: u32 = 16 << 10;
+/// First writes may take so many times as long as with KSM.
+const RATIO_MAX: f64 = 1.2;
+
+#[derive(Serialize)]
+struct Row {
+    placement: &'static str,
+    side: Who,
+    latency: LatencyNs,
+}
+
+/// Measures both placements: pages shared at their own addresses, and elsewhere.
+pub fn run(plan: &Plan) -> Result<Outcome, Error> {
+    let (mut rows, mut targets) = (Vec::new(), Vec::new());
+    for (name, placement) in [("same-address", Placement::SameAddress), ("alias", Placement::Extents)] {
+        println!("first-write: pages shared at {name}, {GUESTS} guests of {} MiB", PAGES / 256);
+        let contents = Contents::made_up(placement, GUESTS, PAGES);
+        // The advisor decides when pages are merged, not what a write to them costs.
+        for &side in plan.sides.iter().filter(|side| **side != Who::KsmdAdvisor) {
+            let latency = one(side, &contents, plan)?;
+            let LatencyNs { count, mean_ns, p50_ns, p99_ns, max_ns } = latency;
+            println!(
+                "  {} {count} writes: mean {mean_ns:.0} ns, p50 {p50_ns} ns, p99 {p99_ns} ns, longest {max_ns} ns",
+                side.name()
+            );
+            rows.push(Row { placement: name, side, latency });
+        }
+        let find = |who| rows.iter().find(|row: &&Row| row.side == who && row.placement == name);
+        if let (Some(ballast), Some(ksmd)) = (find(Who::Ballast), find(Who::Ksmd)) {
+            let target = |figure, ours: u64, theirs: u64| {
+                let name = format!("first-write-{name}-{figure}-over-ksmd");
+                Target::at_most(name, ours as f64 / theirs as f64, RATIO_MAX)
+            };
+            targets.push(target("p50", ballast.latency.p50_ns, ksmd.latency.p50_ns));
+            targets.push(target("p99", ballast.latency.p99_ns, ksmd.latency.p99_ns));
+        }
+    }
+    Outcome::new(Name::FirstWrite, &rows, targets)
+}
+
+fn one(side: Who, contents: &Contents, plan: &Plan) -> Result<LatencyNs, Error> {
+    let mut sharer = side.load(contents, plan.area_bytes)?;
+    let limit = contents.count()?.limit_pages();
+    sharer.begin()?;
+    warm_up::until_saved(&*sharer, limit)?;
+    sharer.halt()?;
+    let (mut latencies, mut random) = (Latencies::default(), Random::new(1));
+    let common = common_pages(PAGES);
+    for (guest, ram) in (0..).zip(sharer.rams()) {
+        let mut pages: Vec<u32> = (0..ram.pages()).filter(|&page| ram.number(page) < common).collect();
+        for last in (1..pages.len()).rev() {
+            pages.swap(last, random.below(last as u64 + 1) as usize);
+        }
+        for page in pages {
+            let number = crate::contents::own_number(guest, u64::from(page));
+            let begun = Instant::now();
+            ram.set_number(page, number);
+            latencies.note(begun.elapsed());
+            if ram.number(page) != number {
+                return Err(Error::Guest(format!("page {page} of guest {guest} lost what was written to it")));
+            }
+        }
+    }
+    Ok(latencies.summary())
+}

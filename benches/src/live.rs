@@ -1,0 +1,134 @@
+//! S4: guests that keep changing 5 % of their pages a second, each side at the pace it has by default.
+
+use std::{
+    sync::atomic::Ordering,
+    thread,
+    time::{Duration, Instant},
+};
+
+use pager::PAGE_BYTES;
+use serde::Serialize;
+
+use crate::{
+    dedup_bench::{Outcome, Plan},
+    error::Error,
+    latency::LatencyNs,
+    scenario::Name,
+    sharer::Who,
+    target::Target,
+    warm_up,
+    writers::{CHANGED_PER_SECOND, Pattern, World},
+};
+
+/// Writing goes on for so long before it is measured: a change of state passes.
+const SETTLE: Duration = Duration::from_secs(10);
+/// How long is measured.
+const WINDOW: Duration = Duration::from_secs(30);
+/// How often savings are looked at: it takes the kernel tens of milliseconds.
+const LOOK: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Serialize)]
+struct Row {
+    side: Who,
+    /// Pages saved, net of everything, mean over time.
+    net_pages_saved: f64,
+    /// Pages that could be saved, mean over time.
+    limit_pages: f64,
+    /// CPU of all who share, over the window.
+    cpu_seconds: f64,
+    wall_seconds: f64,
+    writes_per_second: f64,
+    write: LatencyNs,
+    corrupt_pages: u64,
+}
+
+/// Measures all sides with one pattern of writes.
+pub fn run(scenario: Name, pattern: Pattern, plan: &Plan) -> Result<Outcome, Error> {
+    println!(
+        "{}: {} guests of {} MiB change {:.0} % of their pages a second, for {} s",
+        scenario.text(),
+        plan.guests,
+        plan.pages / 256,
+        CHANGED_PER_SECOND * 100.0,
+        WINDOW.as_secs()
+    );
+    let mut rows = Vec::new();
+    for side in [Who::Nobody].into_iter().chain(plan.sides.iter().copied()) {
+        let row = one(side, pattern, plan)?;
+        print(&row);
+        rows.push(row);
+    }
+    let targets = targets(scenario, &rows);
+    Outcome::new(scenario, &rows, targets)
+}
+
+fn one(side: Who, pattern: Pattern, plan: &Plan) -> Result<Row, Error> {
+    let mut world = World::new(plan.guests, plan.pages);
+    let bytes = u64::from(plan.guests) * u64::from(plan.pages) * PAGE_BYTES as u64;
+    let contents = world.contents();
+    let mut sharer = side.load(&contents, plan.area_bytes)?;
+    if side != Who::Nobody {
+        sharer.begin()?;
+        warm_up::until_saved(&*sharer, world.limit_pages())?;
+    }
+    let (mut saved, mut limit, mut looks) = (0.0, 0.0, 0.0);
+    let (mut cpu, mut wall) = (Duration::ZERO, Duration::ZERO);
+    let rams = sharer.rams();
+    let written = world.write(&rams, pattern, |world| {
+        thread::sleep(SETTLE);
+        let (begun, cpu_before) = (Instant::now(), sharer.cpu()?);
+        world.measuring.store(true, Ordering::Relaxed);
+        while begun.elapsed() < WINDOW {
+            thread::sleep(LOOK);
+            saved += bytes as f64 - sharer.cost_bytes()? as f64;
+            limit += world.limit_pages() as f64;
+            looks += 1.0;
+        }
+        world.measuring.store(false, Ordering::Relaxed);
+        (cpu, wall) = (sharer.cpu()? - cpu_before, begun.elapsed());
+        Ok(())
+    })?;
+    sharer.halt()?;
+    let write = written.latencies.summary();
+    Ok(Row {
+        side,
+        net_pages_saved: saved / looks / PAGE_BYTES as f64,
+        limit_pages: limit / looks,
+        cpu_seconds: cpu.as_secs_f64(),
+        wall_seconds: wall.as_secs_f64(),
+        writes_per_second: write.count as f64 / wall.as_secs_f64(),
+        write,
+        corrupt_pages: written.corrupt_pages + world.corrupt_pages(&rams),
+    })
+}
+
+fn print(row: &Row) {
+    println!(
+        "  {} net saving {:>6.0} of {:.0} pages ({:>5.1} %), {:>5.1} % of a CPU; {:.0} writes/s: mean {:.0} ns, p50 {} ns, \
+         p99 {} ns; {} corrupt",
+        row.side.name(),
+        row.net_pages_saved,
+        row.limit_pages,
+        row.net_pages_saved * 100.0 / row.limit_pages,
+        row.cpu_seconds * 100.0 / row.wall_seconds,
+        row.writes_per_second,
+        row.write.mean_ns,
+        row.write.p50_ns,
+        row.write.p99_ns,
+        row.corrupt_pages,
+    );
+}
+
+fn targets(scenario: Name, rows: &[Row]) -> Vec<Target> {
+    let find = |who| rows.iter().find(|row| row.side == who);
+    let (Some(ballast), Some(nobody)) = (find(Who::Ballast), find(Who::Nobody)) else { return Vec::new() };
+    let name = |figure: &str| format!("{}-{figure}", scenario.text());
+    let mut targets = vec![Target::at_most(name("corrupt-pages"), ballast.corrupt_pages as f64, 0.0)];
+    let Some(ksmd) = find(Who::Ksmd) else { return targets };
+    let saving = ballast.net_pages_saved / ksmd.net_pages_saved.max(1.0);
+    targets.push(Target::at_least(name("saving-over-ksmd"), saving, 1.0));
+    targets.push(Target::at_most(name("cpu-over-ksmd"), ballast.cpu_seconds / ksmd.cpu_seconds, 0.2));
+    let slowdown = |row: &Row| row.write.mean_ns / nobody.write.mean_ns;
+    targets.push(Target::at_most(name("slowdown-over-ksmd"), slowdown(ballast) / slowdown(ksmd), 1.0));
+    targets
+}

@@ -1,0 +1,54 @@
+//! Guest memory as a vCPU uses it: plain loads and stores at its address, whoever manages what is behind it.
+
+use std::ptr::NonNull;
+
+use pager::PAGE_BYTES;
+
+/// Where one guest's RAM is mapped. Whoever made it keeps it mapped while it is in use: see `Sharer::rams`.
+#[derive(Clone, Copy, Debug)]
+pub struct GuestRam {
+    base: NonNull<u8>,
+    pages: u32,
+}
+
+// SAFETY: an address; what is there is reached by volatile accesses only, as a vCPU would.
+unsafe impl Send for GuestRam {}
+// SAFETY: as above.
+unsafe impl Sync for GuestRam {}
+
+impl GuestRam {
+    /// `pages` mapped pages from `base`.
+    pub fn new(base: NonNull<u8>, pages: u32) -> GuestRam {
+        GuestRam { base, pages }
+    }
+
+    /// Pages of the guest.
+    pub fn pages(self) -> u32 {
+        self.pages
+    }
+
+    /// The content number of a made-up page, see `contents::page`.
+    pub fn number(self, page: u32) -> u64 {
+        // SAFETY: `last_word` is mapped and aligned; a guest has no types, so any bytes are a number.
+        unsafe { self.last_word(page).read_volatile() }.wrapping_sub(1)
+    }
+
+    /// Gives a made-up page another content.
+    pub fn set_number(self, page: u32, number: u64) {
+        // SAFETY: as above; nobody holds a reference into guest memory.
+        unsafe { self.last_word(page).write_volatile(number + 1) }
+    }
+
+    fn last_word(self, page: u32) -> *mut u64 {
+        assert!(page < self.pages, "page {page} of a guest of {}", self.pages);
+        let offset = (page as usize + 1) * PAGE_BYTES - size_of::<u64>();
+        // SAFETY: inside the mapping by the assertion.
+        unsafe { self.base.add(offset) }.cast().as_ptr()
+    }
+}
+
+/// Gives free heap back to the kernel, so that what is left is in use.
+pub fn trim_heap() {
+    // SAFETY: takes no pointer, and may be called at any time.
+    unsafe { libc::malloc_trim(0) };
+}

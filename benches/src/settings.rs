@@ -1,0 +1,101 @@
+//! Settings of the machine that a benchmark changes are put back whatever ends it: the end, an error, a panic, Ctrl-C or SIGTERM.
+//!
+//! ```text
+//!   Undo::register(writes) ──► list of all undos ◄── SIGINT, SIGTERM, SIGHUP: a thread of its own waits for them
+//!        │ drop (also while a panic unwinds)              │ all undos, then exit
+//!        └────────────► its writes, in order ◄────────────┘
+//! ```
+//!
+//! Not in here: SIGKILL, against which nothing helps.
+
+use std::{
+    fs, io,
+    path::PathBuf,
+    process,
+    sync::{Mutex, PoisonError},
+    thread,
+};
+
+use nix::sys::signal::{SigSet, Signal};
+
+use crate::error::Error;
+
+/// What puts one setting back: a file, and what to write to it.
+pub type Write = (PathBuf, String);
+
+static UNDOS: Mutex<Vec<(u64, Vec<Write>)>> = Mutex::new(Vec::new());
+
+/// Dropping it puts settings back.
+#[derive(Debug)]
+pub struct Undo(u64);
+
+impl Undo {
+    /// `writes` are made, in order, when this is dropped or a signal ends the process. To be called *before* the change.
+    pub fn register(writes: Vec<Write>) -> Undo {
+        let mut undos = UNDOS.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = undos.last().map_or(0, |(number, _)| number + 1);
+        undos.push((number, writes));
+        Undo(number)
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        let mut undos = UNDOS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = undos.iter().position(|(number, _)| *number == self.0) {
+            make(&undos.remove(at).1);
+        }
+    }
+}
+
+/// Has signals that end the process put all settings back first. To be called before any other thread is started: threads inherit
+/// that these signals are blocked, so that they come to the one thread that waits for them.
+pub fn put_back_on_signals() -> Result<(), Error> {
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
+    signals.thread_block().map_err(Error::system("blocking signals"))?;
+    let wait = move || {
+        let signal = loop {
+            if let Ok(signal) = signals.wait() {
+                break signal;
+            }
+        };
+        let undos = UNDOS.lock().unwrap_or_else(PoisonError::into_inner);
+        undos.iter().rev().for_each(|(_, writes)| make(writes));
+        eprintln!("ballast-bench: ended by {signal}; the machine's settings are as they were");
+        process::exit(128 + signal as i32);
+    };
+    thread::Builder::new().name("signals".into()).spawn(wait).map_err(Error::system("starting a thread"))?;
+    Ok(())
+}
+
+fn make(writes: &[Write]) {
+    for (path, value) in writes {
+        if let Err(error) = put(path, value) {
+            eprintln!("ballast-bench: putting {value:?} back into {}: {error}", path.display());
+        }
+    }
+}
+
+fn put(path: &PathBuf, value: &str) -> io::Result<()> {
+    fs::write(path, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_puts_settings_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("setting");
+        fs::write(&file, "old").unwrap();
+        let path = file.clone();
+        let panicked = thread::spawn(move || {
+            let _undo = Undo::register(vec![(path.clone(), "older".into()), (path.clone(), "old".into())]);
+            fs::write(&path, "new").unwrap();
+            panic!("on purpose");
+        });
+        assert!(panicked.join().is_err());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "old");
+    }
+}
