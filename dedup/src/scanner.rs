@@ -252,13 +252,12 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
                 Content::Zero => zero.push(gfn),
                 Content::Hash(hash) => {
                     self.found.progress += u64::from(!self.notes.has(gfn, TOLD));
-                    self.notes.clear(gfn, NO_ROOM);
                     self.notes.set(gfn, TOLD);
                     self.stable.push((gfn, hash));
                 }
             }
         }
-        self.status.hashed_total += (suspects.len() + stable.len()) as u64;
+        self.status.hashed_total += (suspects.len() + stable.len() - zero.len()) as u64;
         zero.sort_unstable();
         for run in zero.chunk_by(|a, b| a + 1 == *b) {
             self.drop_zero(run[0]..run[0] + run.len() as u32);

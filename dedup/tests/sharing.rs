@@ -70,7 +70,7 @@ fn a_late_guest_shares_what_is_at_home_without_hashing_it() {
     world.pass();
     let status = world.scanners[2].1.status();
     assert_eq!(status.merged_same_address_total, 300);
-    assert_eq!(status.hashed_total, 100, "on its first visit it looks into pages that may be zero, no others");
+    assert_eq!(status.hashed_total, 0);
     assert_unchanged(&guests);
 }
 
@@ -184,7 +184,7 @@ fn publishing_stops_at_the_budget() {
     domain.set_store_budget_bytes(150 * PAGE);
     let guests = guests(&domain, 3);
     let mut world = World::new(&domain, &guests);
-    (0..12).for_each(|_| world.pass());
+    (0..20).for_each(|_| world.pass());
     assert_eq!(domain.allocated_bytes().unwrap(), 150 * PAGE);
     assert!(domain.figures().refused_total > 0);
     for (guest, (_, scanner)) in guests.iter().zip(&world.scanners) {
