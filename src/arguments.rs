@@ -73,6 +73,10 @@ pub struct Run {
     /// Share equal pages; zero-pages-only: drop pages that are all zero, share nothing
     #[arg(long, value_enum, default_value = "on")]
     dedup: DedupSwitch,
+    /// CPU that looking for equal pages may take while there is nothing to gain, in per cent of one; up to a whole one while there is,
+    /// and when memory is short
+    #[arg(long, value_name = "PERCENT", default_value = "5%", value_parser = percent)]
+    dedup_cpu: f64,
     /// Guests that may share with each other, by number: the first COUNT, the next COUNT, ... Each guest of `none`, or left over,
     /// shares with itself only. NAME:zero-pages-only shares nothing [default: all guests in `default`]
     #[arg(long = "domain", value_name = "NAME[=COUNT]", value_delimiter = ',')]
@@ -141,6 +145,7 @@ impl Run {
             images: self.images,
             seed: self.seed,
             levers: Levers { dedup, balloon: on(self.balloon), pager: on(self.pager) },
+            dedup_cpu_share: self.dedup_cpu,
             vma_budget: self.vma_budget,
             domains: self.domains,
             metrics: self.metrics,
@@ -156,6 +161,12 @@ fn workload(name: &str) -> Result<Workload, String> {
         let names = Workload::NAMES.map(|(known, _)| known);
         format!("there are {}", names.join(", "))
     })
+}
+
+/// A share: `5%` and `5` are a twentieth.
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse::<f64>().ok().filter(|number| number.is_finite());
+    number.map(|percent| percent / 100.0).ok_or_else(|| "give per cent of one CPU: 5%, 0.5%".into())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -188,6 +199,14 @@ mod tests {
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
         for text in ["", "20", "s", "1.5s", "-1s", "99999999999999999h", "1d"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_given_in_per_cent() {
+        assert_eq!((percent("5%"), percent("50"), percent("0.5%")), (Ok(0.05), Ok(0.5), Ok(0.005)));
+        for text in ["", "%", "five", "NaN", "inf%", "5 %"] {
+            assert!(percent(text).is_err(), "{text}");
         }
     }
 

@@ -12,6 +12,7 @@
 //!    | -- Allocate -------------------> |   in force at once when it grows; when it shrinks, once Status says so
 //!    | <--------------------- Merge --- |   dedup: hashes, pages, dropped frames, answers to Retire
 //!    | -- Merge ----------------------> |   dedup: answers, Retire
+//!    | -- Hurry ----------------------> |   dedup: the host is short of memory
 //!    | -- Stop -----------------------> |
 //!    | <------------------ Finished --- |   last; then the VMM closes the socket and exits
 //! ```
@@ -109,8 +110,10 @@ pub struct GuestConfig {
     pub store_frames: u32,
     /// Secret of the sharing domain that keys the content hashes.
     pub hash_secret: u64,
-    /// Most CPU the scanner may use, as a share of one.
+    /// Most CPU the scanner may use while it makes progress or is told to hurry, as a share of one.
     pub scanner_cpu_share: f64,
+    /// Most CPU the scanner may use otherwise, as a share of one.
+    pub scanner_idle_cpu_share: f64,
     /// Allocation to start with, bytes.
     pub allocation_bytes: u64,
     /// Balloon to start with, bytes: what the guest is asked for before it runs.
@@ -141,6 +144,8 @@ pub enum ToVmm {
     Resume,
     /// Answers and orders of the frame store.
     Merge(MergeAnswer),
+    /// The host is short of memory: look for equal pages at full speed.
+    Hurry,
     /// Let the guest verify what it holds, then end.
     Stop,
 }

@@ -9,7 +9,7 @@
 //! Known content is looked up, and pages are hashed, before any lock is taken. Everything that changes something happens under
 //! one lock, the `Ledger`'s, whose longest step is writing one batch of pages to the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -207,6 +207,26 @@ impl Domain {
         }
         self.finish_rounds(ledger);
         ledger.take_outbox()
+    }
+
+    /// VMMs that were asked whether they hold a frame, or for a page, and have owed the answer since `patience` before `now`: while they
+    /// live, those frames cannot be released, or that content not be shared. To be called as often as [`Domain::sweep`].
+    pub fn overdue(&self, now: Instant, patience: Duration) -> BTreeSet<VmmId> {
+        let ledger = &mut *self.ledger();
+        let mut overdue = BTreeSet::new();
+        for (&vmm, session) in &mut ledger.sessions {
+            for asked in session.asked.values_mut() {
+                if *asked.since.get_or_insert(now) + patience <= now {
+                    overdue.insert(vmm);
+                }
+            }
+        }
+        if let Some(round) = &mut ledger.round
+            && round.since(now) + patience <= now
+        {
+            overdue.extend(round.unanswered());
+        }
+        overdue
     }
 
     /// How the domain is.

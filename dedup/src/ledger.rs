@@ -9,7 +9,7 @@ use control::merge::{Answer, BATCH_MAX, MergeAnswer};
 use crate::domain::Figures;
 use crate::frames::{FrameTable, State};
 use crate::retire::Round;
-use crate::session::{ASKED_MAX, Session};
+use crate::session::{ASKED_MAX, Asked, Session};
 use crate::{ProtocolError, VmmId};
 
 /// Candidates kept per guest page of the domain: a page changes its hash while the old one has not aged yet.
@@ -90,14 +90,14 @@ impl Ledger {
             self.totals.refused_total += 1;
             return None;
         };
-        session.asked.insert(frame, gfn);
+        session.asked.insert(frame, Asked { gfn, since: None });
         Some(frame)
     }
 
     /// Whether `vmm` was asked for this `(gfn, frame)`; it is not any more.
     pub(crate) fn take_asked(&mut self, vmm: VmmId, (gfn, frame): (u32, u32)) -> bool {
         let Some(session) = self.sessions.get_mut(&vmm) else { return false };
-        session.asked.get(&frame) == Some(&gfn) && session.asked.remove(&frame).is_some()
+        session.asked.get(&frame).is_some_and(|asked| asked.gfn == gfn) && session.asked.remove(&frame).is_some()
     }
 
     /// The frame is one of the store.

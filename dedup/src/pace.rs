@@ -1,7 +1,7 @@
 //! How fast to scan: effort follows profit.
 //!
-//! A pass that makes progress is followed by one at full speed, which is a configured share of one CPU; each pass without halves
-//! the speed, down to a floor. Progress is what brings sharing nearer: pages merged or sent, and content seen or told for the
+//! A pass that makes progress is followed by one at full speed, which is a configured share of one CPU. The first pass without goes at
+//! an idle speed, a smaller share, and each further one at half the speed before, down to a floor. Progress is what brings sharing nearer: pages merged or sent, and content seen or told for the
 //! first time; a page that keeps changing is none. A guest whose private memory grows is scanned at full speed again at once.
 //!
 //! Pure: told the CPU time that was used, it says how long to pause.
@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// Slowest speed, as a share of one CPU: what watching a guest in which nothing changes may cost.
 const FLOOR_SHARE: f64 = 0.005;
+/// No share is less than this: a second of CPU time in three hours.
+const SHARE_MIN: f64 = 0.0001;
 /// Pauses shorter than this are saved up: a wake-up has its price too.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 /// No pause is longer than this, so that speeding up does not have to wait.
@@ -35,21 +37,31 @@ pub(crate) struct PassFindings {
 #[derive(Debug)]
 pub(crate) struct Pace {
     cap_share: f64,
+    idle_share: f64,
     idle_passes: u32,
     last: PassFindings,
     debt: Duration,
 }
 
 impl Pace {
-    /// At most `cap_share` of one CPU.
-    pub(crate) fn new(cap_share: f64) -> Self {
-        let cap_share = cap_share.clamp(FLOOR_SHARE, 1.0);
-        Self { cap_share, idle_passes: 0, last: PassFindings::default(), debt: Duration::ZERO }
+    /// At most `cap_share` of one CPU, and `idle_share` while there is nothing to gain.
+    pub(crate) fn new(cap_share: f64, idle_share: f64) -> Self {
+        let cap_share = cap_share.clamp(SHARE_MIN, 1.0);
+        Self {
+            cap_share,
+            idle_share: idle_share.clamp(SHARE_MIN, cap_share),
+            idle_passes: 0,
+            last: PassFindings::default(),
+            debt: Duration::ZERO,
+        }
     }
 
     /// Share of one CPU that is used now.
     pub(crate) fn share(&self) -> f64 {
-        (self.cap_share / f64::from(1u32 << self.idle_passes)).max(FLOOR_SHARE)
+        match self.idle_passes {
+            0 => self.cap_share,
+            passes => (self.idle_share / f64::from(1u32 << (passes - 1))).max(FLOOR_SHARE.min(self.idle_share)),
+        }
     }
 
     /// Full speed from here on.
@@ -99,7 +111,7 @@ mod tests {
 
     #[test]
     fn passes_with_progress_stay_just_below_the_cap() {
-        let mut pace = Pace::new(0.2);
+        let mut pace = Pace::new(0.2, 0.05);
         let found = PassFindings { private: 65_536, progress: 65_536 };
         for _ in 0..10 {
             let share = pass(&mut pace, found);
@@ -109,7 +121,7 @@ mod tests {
 
     #[test]
     fn without_progress_the_speed_falls_to_the_floor_and_hurrying_restores_it() {
-        let mut pace = Pace::new(0.2);
+        let mut pace = Pace::new(0.2, 0.05);
         let found = PassFindings { private: 65_536, progress: 0 };
         for _ in 0..10 {
             pass(&mut pace, found);
@@ -121,8 +133,22 @@ mod tests {
     }
 
     #[test]
+    fn with_nothing_to_gain_the_idle_share_is_kept_from_the_first_pass_on() {
+        let mut pace = Pace::new(0.2, 0.05);
+        let found = PassFindings { private: 65_536, progress: 0 };
+        pass(&mut pace, found);
+        for most in [0.0501, 0.0251, 0.0126] {
+            let share = pass(&mut pace, found);
+            assert!(share <= most, "{share} of {most}");
+        }
+        let mut frugal = Pace::new(0.2, 0.001);
+        (0..10).for_each(|_| frugal.pass_ended(found));
+        assert!(frugal.share() <= 0.001, "the floor is no more than what is allowed");
+    }
+
+    #[test]
     fn growth_speeds_up_in_mid_pass() {
-        let mut pace = Pace::new(0.2);
+        let mut pace = Pace::new(0.2, 0.05);
         for _ in 0..10 {
             pace.pass_ended(PassFindings { private: 1000, progress: 0 });
         }
@@ -135,7 +161,7 @@ mod tests {
 
     #[test]
     fn an_empty_guest_costs_a_pass_a_second() {
-        let mut pace = Pace::new(0.2);
+        let mut pace = Pace::new(0.2, 0.05);
         for _ in 0..10 {
             pace.pass_ended(PassFindings::default());
             pace.used(Duration::ZERO, &PassFindings::default());

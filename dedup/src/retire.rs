@@ -4,6 +4,7 @@
 //! be held: an answer that came after its frame was published again would be taken for the answer to a later question.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use crate::VmmId;
 
@@ -12,13 +13,14 @@ pub(crate) struct Round {
     frames: Vec<u32>,
     unanswered: BTreeMap<VmmId, BTreeSet<u32>>,
     held: BTreeSet<u32>,
+    since: Option<Instant>,
 }
 
 impl Round {
     /// Asks `vmms` about `frames`.
     pub(crate) fn new(frames: Vec<u32>, vmms: impl Iterator<Item = VmmId>) -> Self {
         let all: BTreeSet<u32> = frames.iter().copied().collect();
-        Self { frames, unanswered: vmms.map(|vmm| (vmm, all.clone())).collect(), held: BTreeSet::new() }
+        Self { frames, unanswered: vmms.map(|vmm| (vmm, all.clone())).collect(), held: BTreeSet::new(), since: None }
     }
 
     /// What it asks about.
@@ -39,6 +41,16 @@ impl Round {
             self.held.insert(frame);
         }
         true
+    }
+
+    /// When the time was first asked for: about when the round began.
+    pub(crate) fn since(&mut self, now: Instant) -> Instant {
+        *self.since.get_or_insert(now)
+    }
+
+    /// VMMs that owe an answer.
+    pub(crate) fn unanswered(&self) -> impl Iterator<Item = VmmId> {
+        self.unanswered.keys().copied()
     }
 
     /// A VMM that died holds nothing and need not be waited for.

@@ -51,8 +51,10 @@ const RELAX_PASSES: u64 = 64;
 pub struct ScannerConfig {
     /// The domain's secret.
     pub hash_secret: u64,
-    /// Most CPU it may use, as a share of one.
+    /// Most CPU it may use, as a share of one: while it makes progress, or is told to hurry.
     pub cpu_share: f64,
+    /// Most CPU it may use otherwise.
+    pub idle_cpu_share: f64,
     /// Threads that hash; 1 is the scanner's own.
     pub hash_threads: usize,
     /// Drop zero pages, and do nothing else: nothing is hashed, told or shared.
@@ -60,9 +62,9 @@ pub struct ScannerConfig {
 }
 
 impl ScannerConfig {
-    /// The usual: a fifth of one CPU, one thread.
+    /// The usual: a fifth of one CPU, a twentieth while there is nothing to gain, one thread.
     pub fn new(hash_secret: u64) -> Self {
-        Self { hash_secret, cpu_share: 0.2, hash_threads: 1, zero_pages_only: false }
+        Self { hash_secret, cpu_share: 0.2, idle_cpu_share: 0.05, hash_threads: 1, zero_pages_only: false }
     }
 }
 
@@ -93,7 +95,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
             hasher: BatchHasher::new(config.hash_secret, config.hash_threads),
             zero_pages_only: config.zero_pages_only,
             notes: Notes::new(memory.pages()),
-            pace: Pace::new(config.cpu_share),
+            pace: Pace::new(config.cpu_share, config.idle_cpu_share),
             handle: ScannerHandle::default(),
             status: DedupStatus {
                 mode: if config.zero_pages_only { Dedup::ZeroPagesOnly } else { Dedup::On },

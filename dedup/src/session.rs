@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::time::Instant;
 
 /// Most pages one VMM is asked for at a time: 16 MiB that may be on their way, and the most a silent VMM can keep reserved.
 pub(crate) const ASKED_MAX: usize = 4096;
@@ -16,13 +17,22 @@ impl fmt::Display for VmmId {
     }
 }
 
+/// A page that a VMM was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    /// Where it has it.
+    pub(crate) gfn: u32,
+    /// Since when, as far as the domain has been told the time.
+    pub(crate) since: Option<Instant>,
+}
+
 /// One VMM of the domain.
 #[derive(Debug)]
 pub(crate) struct Session {
     /// Pages of its guest.
     pub(crate) pages: u32,
-    /// Frames it was asked to send, and the page each is to come from.
-    pub(crate) asked: HashMap<u32, u32>,
+    /// Frames it was asked to send.
+    pub(crate) asked: HashMap<u32, Asked>,
     holds: Vec<u64>,
 }
 

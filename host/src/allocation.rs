@@ -232,6 +232,7 @@ mod tests {
             images: Vec::new(),
             seed: 0,
             levers,
+            dedup_cpu_share: 0.05,
             vma_budget: None,
             domains: Vec::new(),
             metrics: ([127, 0, 0, 1], 0).into(),

@@ -1,25 +1,37 @@
 //! Ten times a second: read what the guests said last, divide the budget anew, tell them; and let the frame store sweep.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use control::STATUS_INTERVAL;
+use control::{STATUS_INTERVAL, ToVmm};
 use tokio::time::MissedTickBehavior;
 
 use crate::accounting::Meter;
 use crate::allocation::Ledger;
 use crate::fleet::Fleet;
 
+/// Scanners are told to hurry while less than this part of the budget is free: a twenty-fifth, where balloons come into play.
+const HURRY_DIVISOR: u64 = 25;
+/// How often they are told: each time is a pass at full speed, even where there is nothing to gain.
+const HURRY_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Runs until it is dropped. A tick that falls into a memory sample is left out; see [`crate::accounting`].
-pub async fn control(fleet: Arc<Fleet>, meter: Arc<Meter>, mut ledger: Ledger) {
+pub async fn control(fleet: Arc<Fleet>, meter: Arc<Meter>, mut ledger: Ledger, budget_bytes: u64) {
     let mut ticks = tokio::time::interval(STATUS_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut settled = Instant::now();
+    let mut hurried = settled;
     loop {
         ticks.tick().await;
         let now = Instant::now();
         fleet.guests.iter().for_each(crate::guest::Guest::kill_if_stuck);
         fleet.deliver(fleet.domains.sweep(now));
+        fleet.kill_silent(now);
+        let free_bytes = budget_bytes.saturating_sub(meter.used_bytes());
+        if free_bytes < budget_bytes / HURRY_DIVISOR && now - hurried >= HURRY_INTERVAL {
+            hurried = now;
+            fleet.guests.iter().filter(|guest| guest.is_running()).for_each(|guest| guest.send(ToVmm::Hurry));
+        }
         let Ok(_held) = meter.ledger.try_lock() else { continue };
         let settlement = ledger.settle(&fleet.views(), fleet.frames_bytes(), now - settled);
         settled = now;

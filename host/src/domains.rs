@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use control::{Dedup, MergeAnswer, MergeRequest};
 use dedup::{Domain, Figures, ProtocolError, VmmId};
@@ -96,6 +96,11 @@ impl Domains {
     /// Lets every domain release frames that nobody holds.
     pub fn sweep(&self, now: Instant) -> Vec<(VmmId, MergeAnswer)> {
         self.living().values().flat_map(|living| living.domain.sweep(now)).collect()
+    }
+
+    /// VMMs that have left their domain without an answer for so long.
+    pub fn overdue(&self, now: Instant, patience: Duration) -> Vec<VmmId> {
+        self.living().values().flat_map(|living| living.domain.overdue(now, patience)).collect()
     }
 
     /// The domains as they are now.

@@ -19,7 +19,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
 use control::{CONTROL_FD, GuestConfig, Levers, MergeAnswer, PROTOCOL_VERSION, PUBLISHED_FD, STORE_FD, ToHost, ToVmm};
@@ -37,13 +37,16 @@ use crate::guest::{Grant, Guest, OUTBOX_MAX, View};
 use crate::link;
 use crate::preflight::PlannedGuest;
 
-/// Most CPU that all scanners together may use, in CPUs: dedup must leave the guests room to run.
+/// Most CPU that all scanners together may use while they gain, in CPUs: dedup must leave the guests room to run.
 const SCANNERS_CPU_SHARE: f64 = 1.0;
 /// Most CPU that one scanner may use, in CPUs: a pass over 256 MiB every 0.2 s at 0.6 µs a page.
 const SCANNER_CPU_SHARE_MAX: f64 = 0.2;
 
 /// How long a VMM that closed its socket may take to exit: it frees the guest's memory meanwhile, and 32 of them may share two CPUs.
 const EXIT_GRACE: Duration = Duration::from_secs(15);
+/// How long a VMM may leave the frame store without an answer. A scanner answers between two batches, within a millisecond of CPU time,
+/// but 32 of them may share two CPUs with their guests.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
 /// Longest line taken from a VMM's standard error in one piece, bytes.
 const LINE_BYTES_MAX: u64 = 1024;
 
@@ -77,6 +80,9 @@ impl Fleet {
         let domains = Domains::default();
         let mut guests = Vec::with_capacity(planned.len());
         let mut lives = Vec::with_capacity(planned.len());
+        let scanner_idle_cpu_share = config.dedup_cpu_share / planned.len() as f64;
+        let scanner_cpu_share =
+            (SCANNERS_CPU_SHARE / planned.len() as f64).min(SCANNER_CPU_SHARE_MAX).max(scanner_idle_cpu_share);
         for (number, (plan, &grant)) in planned.iter().zip(grants).enumerate() {
             let largest = planned.iter().filter(|other| other.domain == plan.domain).map(PlannedGuest::pages).max();
             let home_frames = largest.unwrap_or_default();
@@ -85,8 +91,11 @@ impl Fleet {
             let started = start_vmm(&config.vmm, plan.clone(), grant, domain);
             let Started { guest, child, reader } =
                 started.map_err(|source| Error::Spawn { guest: plan.name.clone(), source })?;
-            let scanner_cpu_share = (SCANNERS_CPU_SHARE / planned.len() as f64).min(SCANNER_CPU_SHARE_MAX);
-            let start = GuestConfig { scanner_cpu_share, ..guest_config(config, number as u32, plan, grant, domain) };
+            let start = GuestConfig {
+                scanner_cpu_share,
+                scanner_idle_cpu_share,
+                ..guest_config(config, number as u32, plan, grant, domain)
+            };
             guest.send(ToVmm::Start(Box::new(start)));
             guests.push(guest);
             lives.push(Life { child, reader, membership });
@@ -123,6 +132,15 @@ impl Fleet {
         for (VmmId(number), answer) in answers {
             if let Some(guest) = self.guests.get(number as usize) {
                 guest.send(ToVmm::Merge(answer));
+            }
+        }
+    }
+
+    /// Kills VMMs that leave the frame store's questions unanswered: the domain would release nothing until they end.
+    pub fn kill_silent(&self, now: Instant) {
+        for VmmId(number) in self.domains.overdue(now, ANSWER_MAX) {
+            if let Some(guest) = self.guests.get(number as usize).filter(|guest| !guest.has_ended()) {
+                guest.kill(format!("did not answer the frame store for {} s", ANSWER_MAX.as_secs()));
             }
         }
     }
@@ -227,7 +245,8 @@ fn guest_config(config: &RunConfig, number: u32, plan: &PlannedGuest, grant: Gra
         levers: Levers { dedup: plan.dedup, ..config.levers },
         store_frames: domain.store_frames(),
         hash_secret: domain.hash_secret(),
-        scanner_cpu_share: SCANNER_CPU_SHARE_MAX,
+        scanner_cpu_share: 0.0,
+        scanner_idle_cpu_share: 0.0,
         allocation_bytes: grant.allocation_bytes,
         balloon_bytes: grant.balloon_bytes,
         floor_bytes: policy::default_floor(plan.memory_bytes),

@@ -103,6 +103,11 @@ impl Guest {
         self.state().view.phase != Phase::Starting
     }
 
+    /// Whether its vCPUs run.
+    pub fn is_running(&self) -> bool {
+        self.state().view.phase == Phase::Running
+    }
+
     /// Sends a message; a VMM that has stopped reading is killed.
     pub fn send(&self, message: ToVmm) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.outbox.try_send(message) {

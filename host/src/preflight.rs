@@ -23,6 +23,8 @@ use crate::prerequisite::{self, VMA_RESERVE};
 pub const GUESTS_MAX: u32 = 256;
 /// Least RAM of a guest, bytes: the guest's tables and one phase of each workload.
 pub const MEMORY_BYTES_MIN: u64 = 16 << 20;
+/// What scanners may be allowed together while idle, in CPUs.
+const DEDUP_CPU_SHARES: RangeInclusive<f64> = 0.001..=1.0;
 /// Shortest run: the policy's answer to a change takes a few status intervals.
 const DURATION_MIN: Duration = Duration::from_secs(1);
 /// Longest run; longer lives are a service's.
@@ -80,6 +82,9 @@ pub fn check(config: RunConfig) -> Result<Plan, Error> {
         if !bytes.is_multiple_of(PAGE_BYTES as u64) {
             return Err(out_of_range("--memory", format!("{bytes} B"), "multiples of the page size, 4096 bytes"));
         }
+    }
+    if !DEDUP_CPU_SHARES.contains(&config.dedup_cpu_share) {
+        return Err(out_of_range("--dedup-cpu", percent(config.dedup_cpu_share), "0.1% to 100% of one CPU"));
     }
     if let Some(areas) = config.vma_budget {
         let most = prerequisite::vma_budget_max().map_err(Error::Prerequisite)?;
@@ -198,6 +203,10 @@ fn in_range<T: PartialOrd + std::fmt::Display>(
     Err(out_of_range(option, value.to_string(), &format!("{} to {}{note}", range.start(), range.end())))
 }
 
+fn percent(share: f64) -> String {
+    format!("{}%", share * 100.0)
+}
+
 fn out_of_range(option: &'static str, value: String, allowed: &str) -> Error {
     Error::OutOfRange { option, value, allowed: allowed.into() }
 }
@@ -221,6 +230,7 @@ mod tests {
             images: images.to_vec(),
             seed: 0,
             levers: Levers { dedup: Dedup::On, balloon: true, pager: true },
+            dedup_cpu_share: 0.05,
             vma_budget: None,
             domains: Vec::new(),
             metrics: ([127, 0, 0, 1], 0).into(),

@@ -57,7 +57,7 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
     let display = Display::new(config, Arc::clone(&fleet), Arc::clone(&meter));
     // Dropped, and with it stopped, when this function is left.
     let mut tasks = JoinSet::new();
-    tasks.spawn(control_loop::control(Arc::clone(&fleet), Arc::clone(&meter), ledger));
+    tasks.spawn(control_loop::control(Arc::clone(&fleet), Arc::clone(&meter), ledger, config.budget_bytes));
     tasks.spawn(Arc::clone(&meter).keep_sampling(Arc::clone(&fleet)));
     tasks.spawn(display.keep_showing());
     let state = http::State { fleet: Arc::clone(&fleet), meter: Arc::clone(&meter), budget_bytes: config.budget_bytes };

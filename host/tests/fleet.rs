@@ -50,6 +50,7 @@ fn config(behaviour: Behaviour, guests: u32) -> RunConfig {
         images: Vec::new(),
         seed: behaviour as u64,
         levers: Levers { dedup: Dedup::On, balloon: true, pager: true },
+        dedup_cpu_share: 0.05,
         vma_budget: None,
         domains: Vec::new(),
         metrics: ([127, 0, 0, 1], 0).into(),

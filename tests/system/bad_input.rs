@@ -31,7 +31,10 @@ fn numbers_outside_their_range_are_refused_with_the_range() {
     assert_refused(&["--duration", "0s"], &["--duration", "1s to"]);
     assert_refused(&["--duration", "20"], &["20s"]);
     assert_refused(&["--vcpu", "qemu"], &["qemu", "kvm", "hosted"]);
-    assert_refused(&["--dedup", "maybe"], &["maybe", "on", "off"]);
+    assert_refused(&["--dedup", "maybe"], &["maybe", "on", "zero-pages-only", "off"]);
+    assert_refused(&["--dedup-cpu", "500%"], &["--dedup-cpu 500%", "0.1% to 100%"]);
+    assert_refused(&["--dedup-cpu", "much"], &["much", "per cent"]);
+    assert_refused(&["--vma-budget", "4000000000"], &["--vma-budget 4000000000", "vm.max_map_count"]);
 }
 
 #[test]

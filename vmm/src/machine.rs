@@ -158,6 +158,7 @@ impl Machine {
             balloon.as_ref().map(|(balloon, events)| spawn_devices(balloon, events, vm.as_ref())).transpose()?;
         let scanner = ScannerConfig {
             cpu_share: config.scanner_cpu_share,
+            idle_cpu_share: config.scanner_idle_cpu_share,
             zero_pages_only: config.levers.dedup == Dedup::ZeroPagesOnly,
             ..ScannerConfig::new(config.hash_secret)
         };
@@ -215,6 +216,13 @@ impl Machine {
     pub fn merge(&self, answer: MergeAnswer) {
         if let Some(scanner) = &self.scanner {
             scanner.handle.post(answer);
+        }
+    }
+
+    /// Looks for equal pages at full speed.
+    pub fn hurry(&self) {
+        if let Some(scanner) = &self.scanner {
+            scanner.handle.hurry();
         }
     }
 

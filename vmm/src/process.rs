@@ -183,6 +183,7 @@ fn obey(machine: &Machine, message: ToVmm) -> Result<(), Error> {
         ToVmm::Allocate { allocation_bytes, balloon_bytes } => machine.allocate(allocation_bytes, balloon_bytes),
         ToVmm::Pause => machine.pause(PAUSE_TIMEOUT)?,
         ToVmm::Merge(answer) => machine.merge(answer),
+        ToVmm::Hurry => machine.hurry(),
         ToVmm::Stop => machine.stop_guest(),
     }
     Ok(())
