@@ -86,7 +86,7 @@ fn anonymous_bytes(pid: u32) -> Option<u64> {
 }
 
 /// CPU time of the calling thread: unlike the clock on the wall, it does not grow while others have the CPU.
-fn thread_cpu_time() -> Duration {
+pub(crate) fn thread_cpu_time() -> Duration {
     // The clock exists on every Linux; without it samples would only come as often as they may.
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }

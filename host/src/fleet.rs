@@ -30,12 +30,14 @@ use tokio::net::unix::OwnedReadHalf;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::{mpsc, watch};
 
+use crate::accounting::thread_cpu_time;
 use crate::config::{RunConfig, VmmCommand};
 use crate::domains::{Domains, Membership};
 use crate::error::Error;
 use crate::guest::{Grant, Guest, OUTBOX_MAX, View};
 use crate::link;
 use crate::preflight::PlannedGuest;
+use crate::throttle::Throttle;
 
 /// Most CPU that all scanners together may use while they gain, in CPUs: dedup must leave the guests room to run.
 const SCANNERS_CPU_SHARE: f64 = 1.0;
@@ -189,21 +191,36 @@ impl Fleet {
     /// Takes messages until the VMM closes its socket; an error says how it broke the protocol.
     async fn converse(&self, guest: &Guest, membership: &Membership, reader: &mut OwnedReadHalf) -> Result<(), String> {
         let mut body = Vec::new();
+        let mut throttle = Throttle::new(Instant::now());
         loop {
             match link::receive(reader, &mut body).await {
-                Ok(Some(ToHost::Ready)) => {
-                    guest.on_ready();
-                    self.changed.send_replace(());
-                }
-                Ok(Some(ToHost::Status(status))) => guest.on_status(*status),
-                Ok(Some(ToHost::Merge(request))) => {
-                    self.deliver(membership.handle(request).map_err(|error| error.to_string())?);
-                }
-                Ok(Some(ToHost::Finished { result, status })) => guest.on_finished(result, *status),
-                Ok(None) | Err(control::Error::Io(_)) => return Ok(()),
+                Ok(true) => {}
+                Ok(false) | Err(control::Error::Io(_)) => return Ok(()),
                 Err(error) => return Err(error.to_string()),
             }
+            let begun = thread_cpu_time();
+            self.obey(guest, membership, &body)?;
+            // No await since: this is the same thread.
+            if let Some(pause) = throttle.spent(thread_cpu_time().saturating_sub(begun), Instant::now()) {
+                tokio::time::sleep(pause).await;
+            }
         }
+    }
+
+    /// Takes one message; an error says how it breaks the protocol.
+    fn obey(&self, guest: &Guest, membership: &Membership, body: &[u8]) -> Result<(), String> {
+        match control::decode(body).map_err(|error| error.to_string())? {
+            ToHost::Ready => {
+                guest.on_ready();
+                self.changed.send_replace(());
+            }
+            ToHost::Status(status) => guest.on_status(*status),
+            ToHost::Merge(request) => {
+                self.deliver(membership.handle(request).map_err(|error| error.to_string())?);
+            }
+            ToHost::Finished { result, status } => guest.on_finished(result, *status),
+        }
+        Ok(())
     }
 }
 

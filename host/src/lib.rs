@@ -41,6 +41,7 @@ mod report;
 mod run;
 mod summary;
 mod table;
+mod throttle;
 mod totals;
 
 pub use bytes::ByteCount;

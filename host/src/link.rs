@@ -1,15 +1,15 @@
 //! The host's end of a control socket: the frames of [`control::codec`] over tokio.
 
-use control::{Error, FRAME_BYTES_MAX, ToHost, ToVmm, decode, encode};
+use control::{Error, FRAME_BYTES_MAX, ToVmm, encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 
-/// Reads the next message; `None` when the VMM closed the socket between two frames. `body` is reused between calls.
-pub async fn receive(socket: &mut OwnedReadHalf, body: &mut Vec<u8>) -> Result<Option<ToHost>, Error> {
+/// Reads the next message into `body`, as [`decode`] takes it; false when the VMM closed the socket between two frames.
+pub async fn receive(socket: &mut OwnedReadHalf, body: &mut Vec<u8>) -> Result<bool, Error> {
     let length = match socket.read_u32_le().await {
         Ok(length) => length as usize,
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(false),
         Err(error) => return Err(error.into()),
     };
     if length > FRAME_BYTES_MAX {
@@ -17,7 +17,7 @@ pub async fn receive(socket: &mut OwnedReadHalf, body: &mut Vec<u8>) -> Result<O
     }
     body.resize(length, 0);
     socket.read_exact(body).await?;
-    decode(body).map(Some)
+    Ok(true)
 }
 
 /// Writes what is put into the outbox until the VMM is gone. Its reader is who reports that.
@@ -37,12 +37,15 @@ pub async fn send_all(mut socket: OwnedWriteHalf, mut outbox: mpsc::Receiver<ToV
 #[cfg(test)]
 mod tests {
     use super::*;
+    use control::{ToHost, decode};
     use tokio::net::UnixStream;
 
     async fn received(bytes: &[u8]) -> Result<Option<ToHost>, Error> {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.into_split().1.write_all(bytes).await.unwrap();
-        receive(&mut ours.into_split().0, &mut Vec::new()).await
+        let mut body = Vec::new();
+        let is_message = receive(&mut ours.into_split().0, &mut body).await?;
+        is_message.then(|| decode(&body)).transpose()
     }
 
     #[tokio::test]

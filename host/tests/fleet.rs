@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use control::merge::{Answer, MergeAnswer, Page};
 use control::{
     CONTROL_FD, Dedup, GuestConfig, GuestStatus, Levers, MergeRequest, ToHost, ToVmm, VcpuKind, read_frame, write_frame,
 };
@@ -34,6 +35,9 @@ enum Behaviour {
     FindsCorruption,
     SendsGarbage,
     BreaksMergeProtocol,
+    SendsUnaskedPages,
+    Floods,
+    NeverAnswersRetire,
     NeverExits,
     NeverStops,
 }
@@ -109,7 +113,37 @@ fn a_vmm_that_sends_garbage_is_killed() {
 
 #[test]
 fn a_vmm_that_breaks_the_merge_protocol_is_killed() {
-    assert!(end_of_the_broken_guest(Behaviour::BreaksMergeProtocol).starts_with("lost: "));
+    assert_eq!(
+        end_of_the_broken_guest(Behaviour::BreaksMergeProtocol),
+        "lost: frame 0xffffffff is beyond the store; killed"
+    );
+}
+
+#[test]
+fn a_vmm_that_sends_content_nobody_asked_for_is_killed() {
+    assert_eq!(
+        end_of_the_broken_guest(Behaviour::SendsUnaskedPages),
+        "lost: page 0x1 sent for frame 0x2, which was not asked for; killed"
+    );
+}
+
+/// It keeps the protocol, so it may go on; the others come to no harm.
+#[test]
+fn a_flood_of_questions_costs_the_others_nothing() {
+    let outcome = run(config(Behaviour::Floods, 3)).unwrap();
+    let failures = outcome.failures();
+    assert!(failures.iter().all(|failure| failure.starts_with("guest1 ")), "{failures:?}");
+    assert_no_process_left(&outcome);
+}
+
+#[test]
+fn a_vmm_that_never_answers_the_frame_store_is_killed() {
+    // Its neighbours publish a frame that nobody adopts; it is to be released after two seconds.
+    let outcome = run(RunConfig { duration: Duration::from_secs(26), ..config(Behaviour::NeverAnswersRetire, 3) });
+    let outcome = outcome.unwrap();
+    let ends: Vec<_> = outcome.failures();
+    assert_eq!(ends, ["guest1 lost: did not answer the frame store for 20 s; killed"]);
+    assert_eq!(outcome.domains[0].frames_bytes, 0, "and then the frame was released");
 }
 
 #[test]
@@ -203,6 +237,39 @@ fn fake_vmm() {
             ToVmm::Run if is(Behaviour::SendsGarbage) => socket.write_all(&[4, 0, 0, 0, 255, 255, 255, 255]).unwrap(),
             ToVmm::Run if is(Behaviour::BreaksMergeProtocol) => {
                 write_frame(&mut socket, &ToHost::Merge(MergeRequest::Adopted(vec![u32::MAX]))).unwrap();
+            }
+            ToVmm::Run if is(Behaviour::SendsUnaskedPages) => {
+                let page = Page { gfn: 1, frame: 2, bytes: vec![1; 4096] };
+                write_frame(&mut socket, &ToHost::Merge(MergeRequest::Pages(vec![page]))).unwrap();
+            }
+            ToVmm::Run if is(Behaviour::Floods) => {
+                let hashes = |first: u64| (0..1024).map(|at| (at, first << 10 | u64::from(at))).collect();
+                let begun = Instant::now();
+                for first in (0..).take_while(|_| begun.elapsed() < Duration::from_secs(2)) {
+                    // The host may have lost patience.
+                    if write_frame(&mut socket, &ToHost::Merge(MergeRequest::Hashes(hashes(first)))).is_err() {
+                        return;
+                    }
+                }
+            }
+            ToVmm::Run if config.seed == Behaviour::NeverAnswersRetire as u64 => {
+                write_frame(&mut socket, &ToHost::Status(Box::new(last.clone()))).unwrap();
+                if !is(Behaviour::NeverAnswersRetire) {
+                    let hash = dedup::content_hash(config.hash_secret, &[7; 4096]);
+                    write_frame(&mut socket, &ToHost::Merge(MergeRequest::Hashes(vec![(3, hash)]))).unwrap();
+                }
+            }
+            ToVmm::Merge(MergeAnswer::Answers(answers)) => {
+                for (gfn, answer) in answers {
+                    if let Answer::Publish(frame) = answer {
+                        let page = Page { gfn, frame, bytes: vec![7; 4096] };
+                        write_frame(&mut socket, &ToHost::Merge(MergeRequest::Pages(vec![page]))).unwrap();
+                    }
+                }
+            }
+            ToVmm::Merge(MergeAnswer::Retire(frames)) if !is(Behaviour::NeverAnswersRetire) => {
+                let answers = frames.into_iter().map(|frame| (frame, false)).collect();
+                write_frame(&mut socket, &ToHost::Merge(MergeRequest::Retired(answers))).unwrap();
             }
             ToVmm::Run => write_frame(&mut socket, &ToHost::Status(Box::new(last.clone()))).unwrap(),
             ToVmm::Stop if is(Behaviour::NeverStops) => {}
