@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use control::merge::{Answer, MergeAnswer, Page};
+use control::merge::{Answer, MergeAnswer, Pages};
 use control::{
     CONTROL_FD, Dedup, GuestConfig, GuestStatus, Levers, MergeRequest, ToHost, ToVmm, VcpuKind, read_frame, write_frame,
 };
@@ -239,8 +239,8 @@ fn fake_vmm() {
                 write_frame(&mut socket, &ToHost::Merge(MergeRequest::Adopted(vec![u32::MAX]))).unwrap();
             }
             ToVmm::Run if is(Behaviour::SendsUnaskedPages) => {
-                let page = Page { gfn: 1, frame: 2, bytes: vec![1; 4096] };
-                write_frame(&mut socket, &ToHost::Merge(MergeRequest::Pages(vec![page]))).unwrap();
+                let pages = Pages { places: vec![(1, 2)], bytes: vec![1; 4096] };
+                write_frame(&mut socket, &ToHost::Merge(MergeRequest::Pages(pages))).unwrap();
             }
             ToVmm::Run if is(Behaviour::Floods) => {
                 let hashes = |first: u64| (0..1024).map(|at| (at, first << 10 | u64::from(at))).collect();
@@ -262,8 +262,8 @@ fn fake_vmm() {
             ToVmm::Merge(MergeAnswer::Answers(answers)) => {
                 for (gfn, answer) in answers {
                     if let Answer::Publish(frame) = answer {
-                        let page = Page { gfn, frame, bytes: vec![7; 4096] };
-                        write_frame(&mut socket, &ToHost::Merge(MergeRequest::Pages(vec![page]))).unwrap();
+                        let pages = Pages { places: vec![(gfn, frame)], bytes: vec![7; 4096] };
+                        write_frame(&mut socket, &ToHost::Merge(MergeRequest::Pages(pages))).unwrap();
                     }
                 }
             }

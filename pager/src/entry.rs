@@ -11,7 +11,8 @@
 //! * `LO`cked: one actor is moving the page; nobody else may.
 //! * `WA`iters: a thread of the guest faulted on the page while it was locked, and wants waking at the unlock.
 //! * `TO`uched: the guest has used the page at some time.
-//! * `OP`en: mapped so that the kernel may copy it on write without telling us (the zero page only); it carries a page credit.
+//! * `OP`en: mapped so that the kernel may copy it on write without telling us (the zero page, or a frame); it carries a page
+//!   credit, and may have been copied already.
 //! * `ERA`: when it was evicted, modulo 4, to tell a refault from an ordinary promotion.
 //! * `HOT`: brought in by a fault since the clock hand last passed.
 //! * `INC`ompressible: did not compress when last tried.
@@ -27,7 +28,7 @@ pub enum State {
     Zero = 0,
     /// Its own anonymous page.
     Private = 1,
-    /// A frame of the store, mapped write-protected.
+    /// A frame of the store, mapped write-protected, or open to the kernel's copy.
     Shared = 2,
     /// Nothing: the guest gave it up.
     Ballooned = 3,
@@ -77,6 +78,19 @@ impl Entry {
     /// A page that shares `frame`.
     pub fn shared(frame: Frame) -> Entry {
         Entry::new(State::Shared, u64::from(frame.0))
+    }
+
+    /// A page that shares `frame`, mapped so that the kernel copies it on write without us.
+    pub fn shared_open(frame: Frame) -> Entry {
+        Entry(Entry::shared(frame).0 | OPEN)
+    }
+
+    /// An open page that is open no more, and was not copied: what it was mapped to is absent, or protected.
+    pub fn closed(self) -> Entry {
+        match self.state() {
+            State::Shared => Entry(self.0 & !OPEN),
+            _ => Entry::UNTOUCHED,
+        }
     }
 
     /// A page in slot `slot` of the compressed pool since era `era`.
@@ -180,6 +194,11 @@ impl Entry {
         Entry(self.0 | LOCKED)
     }
 
+    /// The entry without the marks of who works or waits on it.
+    pub(crate) fn unlocked(self) -> Entry {
+        Entry(self.0 & !(LOCKED | WAITERS))
+    }
+
     pub(crate) fn with_waiters(self) -> Entry {
         Entry(self.0 | WAITERS)
     }
@@ -211,10 +230,11 @@ mod tests {
 
     #[test]
     fn only_private_and_open_pages_carry_a_credit() {
-        let carrying = [Entry::private(), Entry::private_hot(), Entry::zero_open()];
+        let carrying = [Entry::private(), Entry::private_hot(), Entry::zero_open(), Entry::shared_open(Frame(7))];
         let free = [Entry::UNTOUCHED, Entry::zero_touched(), Entry::shared(Frame(7)), Entry::compressed(1, 0)];
         assert!(carrying.iter().all(|entry| entry.credits() == 1));
         assert!(free.iter().all(|entry| entry.credits() == 0));
         assert_eq!(Entry::private().into_ballooned().credits(), 0);
+        assert_eq!(Entry::shared_open(Frame(7)).closed(), Entry::shared(Frame(7)));
     }
 }

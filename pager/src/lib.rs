@@ -3,7 +3,7 @@
 //! | state        | what backs the page                                    | a guest access costs                |
 //! |--------------|--------------------------------------------------------|-------------------------------------|
 //! | `Private`    | its own anonymous page                                 | nothing                             |
-//! | `Shared`     | a frame of the store, mapped write-protected           | read: nothing; write: a copy        |
+//! | `Shared`     | a frame of the store                                   | read: nothing; write: a copy        |
 //! | `Zero`       | the zero page, or nothing                              | the zero page                       |
 //! | `Ballooned`  | nothing: the guest gave it up                          | the zero page                       |
 //! | `Compressed` | a slot of the pool, or a repeated pattern in the entry | decompression                       |
@@ -12,6 +12,7 @@
 //! A guest's RAM is one `MAP_PRIVATE` mapping of the frame store, registered with userfaultfd for every kind of fault. Where to look:
 //!
 //! * [`transition`]: every transition, and the order of steps that makes it safe against running vCPUs;
+//! * [`open`]: pages that the kernel may copy without us;
 //! * [`share`]: how a page comes to share a frame, at home or as an alias;
 //! * [`entry`], [`table`]: one word a page, its lock, and the sums;
 //! * [`memory`]: the threads that serve faults and evict; [`evict`]: which page goes;
@@ -27,6 +28,8 @@ pub mod evict;
 pub mod frames;
 pub mod mapping;
 pub mod memory;
+mod notice;
+pub mod open;
 pub mod pool;
 pub mod share;
 mod stats;

@@ -36,8 +36,8 @@ pub trait Mapping: Send + Sync {
     fn copy_frame(&self, gfn: Gfn, frame: Frame) -> io::Result<()>;
     /// Maps absent pages to the zero page, to be copied by the kernel on write.
     fn zero(&self, run: Run) -> io::Result<()>;
-    /// Maps absent pages to the frames their placement names, write-protected.
-    fn map_placed(&self, run: Run) -> io::Result<()>;
+    /// Maps absent pages to the frames their placement names: write-protected, or open to the kernel's copy on write.
+    fn map_placed(&self, run: Run, open: bool) -> io::Result<()>;
     /// Changes the placement of pages to these frames. They become absent, or what an access in between made of them: their
     /// frame, or an anonymous copy of it. The aliases ascend.
     fn place(&self, aliases: &[Alias]) -> io::Result<()>;

@@ -31,6 +31,7 @@ use crate::{
     credit::Credits,
     evict::Clock,
     frames::References,
+    notice::Notice,
     pool::{Pool, SLAB_BYTES},
     stats::Counters,
     sync::{AtomicI64, Ordering, lock},
@@ -44,6 +45,10 @@ use crate::{
 const WATERMARK_PAGES: i64 = 192;
 /// Below this many it begins to work.
 const LOW_PAGES: i64 = 96;
+/// Shared pages are open while the credits to spare are at least one in so many of the guest's pages; see [`crate::open`].
+const OPEN_CREDITS_ONE_IN: i64 = 8;
+/// Open pages that are closed at a time when credits run short: 0.2 µs each, while faults may wait.
+const CLOSE_PAGES: i64 = 4096;
 /// How often the evictor looks at the credits unasked.
 const EVICTOR_INTERVAL: Duration = Duration::from_millis(20);
 /// How often it looks while faults wait for credits that eviction does not yield.
@@ -119,6 +124,7 @@ pub struct GuestMemory {
     evictor: Condvar,
     vcpu_tids: Mutex<Vec<i32>>,
     last_private: AtomicI64,
+    notice: Mutex<Notice>,
     on_failure: Box<dyn Fn(Failure) + Send + Sync>,
 }
 
@@ -150,6 +156,7 @@ impl GuestMemory {
                 mapping: Ram::new(config.pages, store)?,
                 counters: Counters::default(),
                 vma_budget: config.vma_budget,
+                open_credits: i64::from(config.pages) / OPEN_CREDITS_ONE_IN,
             },
             evict: config.evict,
             start: Instant::now(),
@@ -159,6 +166,7 @@ impl GuestMemory {
             evictor: Condvar::new(),
             vcpu_tids: Mutex::new(Vec::new()),
             last_private: AtomicI64::new(0),
+            notice: Mutex::new(Notice::new(Instant::now())),
             on_failure,
         });
         let mut threads = Threads { memory: memory.clone(), threads: Vec::new() };
@@ -320,7 +328,7 @@ impl GuestMemory {
         if self.pages.credits.available() >= LOW_PAGES {
             return Ok(true);
         }
-        let mut gained = self.pages.close_open()? > 0;
+        let mut gained = self.pages.close_open(CLOSE_PAGES)? > 0;
         while self.evict && self.pages.credits.available() < WATERMARK_PAGES && !self.stopping.load(Ordering::Acquire) {
             let outcome = clock.evict(&self.pages)?;
             gained |= outcome.evicted > 0;
@@ -358,8 +366,14 @@ impl GuestMemory {
     /// Brings the account up to date with the kernel's, and reports. `process_anonymous_bytes` is all anonymous memory of this
     /// process as the kernel counts it: what the table does not know of is overhead.
     pub fn status(&self, process_anonymous_bytes: u64) -> Result<PagerStatus, Failure> {
-        self.pages.note_written()?;
         let (table, counters) = (&self.pages.table, &self.pages.counters);
+        let accounted = || table.counts().private * PAGE_BYTES as u64 + lock(&self.pages.pool).bytes();
+        let unknown_bytes = process_anonymous_bytes.saturating_sub(accounted() + self.pages.credits.overhead_bytes());
+        let mut notice = self.notice.lock().unwrap_or_else(PoisonError::into_inner);
+        if notice.is_due(table.open(), unknown_bytes, Instant::now()) {
+            notice.noted(self.pages.note_written()?, Instant::now());
+        }
+        drop(notice);
         let pages = table.counts();
         let pool_bytes = lock(&self.pages.pool).bytes();
         let accounted = pages.private * PAGE_BYTES as u64 + pool_bytes;

@@ -111,12 +111,13 @@ impl<M: Mapping> Pages<M> {
 
     /// Maps frames in the place of protected, locked, equal pages that are at home.
     fn adopt_home(&self, pairs: &[(Gfn, Frame)], report: &mut dyn FnMut(Gfn, Sharing)) -> Result<(), Error> {
+        let open = self.may_open();
         let mut result = Ok(());
         for run in runs(gfns(pairs)) {
-            result = self.mapping.discard(run).and_then(|()| self.mapping.map_placed(run)).and(result);
+            result = self.mapping.discard(run).and_then(|()| self.mapping.map_placed(run, open)).and(result);
         }
         for &(gfn, frame) in pairs {
-            self.unlock(gfn, Entry::private(), Entry::shared(frame));
+            self.unlock(gfn, Entry::private(), shared(frame, open));
             report(gfn, Sharing::Shared);
         }
         result.map_err(|source| sharing(pairs, source))
@@ -128,14 +129,15 @@ impl<M: Mapping> Pages<M> {
         let (refused, adopted): (Vec<_>, Vec<_>) = pairs.iter().partition(|(gfn, _)| refused.contains(gfn));
         refused.iter().for_each(|&(_, frame)| self.references.remove(frame));
         let left = self.leave_private(gfns(&refused).collect(), Sharing::Refused, report);
-        let placed = left.and_then(|()| self.place(&aliases));
+        let open = self.may_open();
+        let placed = left.and_then(|()| self.place(&aliases, open));
         for &(gfn, frame) in &adopted {
             if placed.as_ref().is_ok_and(|copied| copied.contains(&gfn)) {
                 self.references.remove(frame);
                 self.unlock(gfn, Entry::private(), Entry::private_hot());
                 report(gfn, Sharing::Different);
             } else {
-                self.unlock(gfn, Entry::private(), Entry::shared(frame));
+                self.unlock(gfn, Entry::private(), shared(frame, open));
                 report(gfn, Sharing::Shared);
             }
         }
@@ -154,13 +156,22 @@ impl<M: Mapping> Pages<M> {
         (aliases, refused)
     }
 
-    /// Changes the placements and maps the frames, protected. Pages that the guest wrote to in between, and so has copies of.
-    fn place(&self, aliases: &[Alias]) -> io::Result<BTreeSet<Gfn>> {
+    /// Whether there are credits to spare, so that shared pages can keep theirs and be open.
+    fn may_open(&self) -> bool {
+        self.credits.available() >= self.open_credits
+    }
+
+    /// Changes the placements and maps the frames. Pages that the guest wrote to in between, and so has copies of; none if they
+    /// are open: such copies are noted later.
+    fn place(&self, aliases: &[Alias], open: bool) -> io::Result<BTreeSet<Gfn>> {
         let mut copied = BTreeSet::new();
         let (Some(first), Some(last)) = (aliases.first(), aliases.last()) else { return Ok(copied) };
         self.mapping.place(aliases)?;
         for alias in aliases {
-            self.mapping.map_placed(alias.run)?;
+            self.mapping.map_placed(alias.run, open)?;
+        }
+        if open {
+            return Ok(copied);
         }
         // An access between the placing and its registration may have mapped a page before us, unprotected: to its frame, or,
         // if it wrote, to a copy. Protected, neither can change; then look.
@@ -179,6 +190,10 @@ impl<M: Mapping> Pages<M> {
         }
         Ok(copied)
     }
+}
+
+fn shared(frame: Frame, open: bool) -> Entry {
+    if open { Entry::shared_open(frame) } else { Entry::shared(frame) }
 }
 
 fn gfns(pairs: &[(Gfn, Frame)]) -> impl Iterator<Item = Gfn> {

@@ -23,7 +23,7 @@
 //! **Invariant:** a credit is taken before step 4 of whatever makes a page private.
 //! **Invariant:** no transition waits for a lock while it holds one, a fault never waits at all.
 
-use std::{collections::BTreeSet, io};
+use std::io;
 
 use control::status::PageCounts;
 
@@ -106,6 +106,8 @@ pub struct Pages<M> {
     pub(crate) mapping: M,
     pub(crate) counters: Counters,
     pub(crate) vma_budget: u32,
+    /// With at least so many credits to spare, shared pages are open.
+    pub(crate) open_credits: i64,
 }
 
 impl<M: Mapping> Pages<M> {
@@ -149,9 +151,11 @@ impl<M: Mapping> Pages<M> {
                 Ok(Mapped::Absent) => Err(Error::Lost { gfn }),
                 _ => self.mapping.unprotect(gfn.run()).map(|()| Some(entry)).map_err(failed("unprotecting")),
             },
-            State::Shared if !write => {
-                self.mapping.map_placed(gfn.run()).map(|()| Some(entry)).map_err(failed("mapping the frame of"))
-            }
+            State::Shared if !write || entry.open() => self
+                .mapping
+                .map_placed(gfn.run(), entry.open())
+                .map(|()| Some(entry))
+                .map_err(failed("mapping the frame of")),
             State::Shared => self.break_share(gfn, entry).map_err(failed("breaking the share of")),
             State::Zero | State::Ballooned => self.fill_zero(gfn, entry).map_err(failed("zeroing")),
             State::Compressed | State::Swapped => self.promote(gfn, entry, buffer),
@@ -403,63 +407,6 @@ impl<M: Mapping> Pages<M> {
         }
     }
 
-    /// Brings the table up to date with what the kernel copied without us, and takes back the credits of open pages that are
-    /// still the zero page. How many credits came back.
-    pub fn close_open(&self) -> Result<i64, Error> {
-        let mut back = 0;
-        if self.table.open() == 0 {
-            return Ok(0);
-        }
-        for run in self.open_runs() {
-            for run in runs(run.gfns().filter(|&gfn| self.lock_if(gfn, Entry::open).is_some())) {
-                let kernel = |source| Error::Kernel { action: "closing", gfn: run.first, source };
-                let mut written = BTreeSet::new();
-                // Twice: what the guest writes until it is protected, and what the host swaps out once it is.
-                let mut look = || self.mapping.anonymous(run, &mut |run| written.extend(run.gfns()));
-                let looked = look().and_then(|()| self.mapping.protect(run)).and_then(|()| look());
-                for run in runs(run.gfns().filter(|gfn| looked.is_ok() && !written.contains(gfn))) {
-                    let dropped = self.mapping.discard(run);
-                    let new = if dropped.is_ok() { Entry::UNTOUCHED } else { Entry::zero_open() };
-                    run.gfns().for_each(|gfn| self.unlock(gfn, Entry::zero_open(), new));
-                    back += i64::from(run.count);
-                    dropped.map_err(kernel)?;
-                }
-                for run in runs(written.iter().copied()) {
-                    self.mapping.unprotect(run).map_err(kernel)?;
-                    run.gfns().for_each(|gfn| self.unlock(gfn, Entry::zero_open(), Entry::private()));
-                }
-                looked.map_err(kernel)?;
-            }
-        }
-        Ok(back)
-    }
-
-    /// Notes which open pages the guest has written to since: they are private.
-    pub fn note_written(&self) -> Result<(), Error> {
-        if self.table.open() == 0 {
-            return Ok(());
-        }
-        for run in self.open_runs() {
-            for run in runs(run.gfns().filter(|&gfn| self.lock_if(gfn, Entry::open).is_some())) {
-                let mut written = Vec::new();
-                let looked = self.mapping.anonymous(run, &mut |run| written.extend(run.gfns()));
-                for gfn in run.gfns() {
-                    let is_written = written.binary_search(&gfn).is_ok();
-                    let new = if is_written { Entry::private() } else { Entry::zero_open() };
-                    self.unlock(gfn, Entry::zero_open(), new);
-                }
-                looked.map_err(|source| Error::Kernel { action: "looking at", gfn: run.first, source })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs of pages that are open at this moment, or were just now.
-    fn open_runs(&self) -> Vec<Run> {
-        let open = (0..self.table.pages()).map(Gfn).filter(|&gfn| self.table.peek(gfn).open());
-        runs(open).flat_map(pieces).collect()
-    }
-
     /// Calls `visit` with a digest of each private page of the run that is not in motion; see [`Mapping::sample`].
     pub fn sample_private(&self, run: Run, visit: &mut dyn FnMut(Gfn, u64)) {
         for gfn in self.clip(run).gfns() {
@@ -536,7 +483,7 @@ impl<M: Mapping> Pages<M> {
 }
 
 /// The run in pieces of at most [`RUN_MAX`].
-fn pieces(run: Run) -> impl Iterator<Item = Run> {
+pub(crate) fn pieces(run: Run) -> impl Iterator<Item = Run> {
     (0..run.count).step_by(RUN_MAX as usize).map(move |skip| {
         let rest = run.skip(skip);
         Run { count: rest.count.min(RUN_MAX), ..rest }

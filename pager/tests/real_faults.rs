@@ -175,6 +175,25 @@ fn equal_pages_share_a_frame_at_home_and_elsewhere_until_they_are_written() {
     assert_eq!(memory.pages().state(Gfn(40)), State::Private);
 }
 
+/// With credits to spare the kernel copies a shared page on write; without, the write asks first.
+#[test]
+fn a_first_write_asks_for_a_credit_only_when_they_are_short() {
+    for (allocation, asks) in [(AMPLE, 0), (u64::from(PAGES) / 10, 16)] {
+        let Some((store, memory, _threads)) = guest(allocation) else { return };
+        (0..16).for_each(|page| write(&memory, page, &content(page, 9)));
+        (0..16).for_each(|frame| store.publish(frame, &content(frame, 9)));
+        wait_for(&memory, |pages| pages.private == 16);
+        assert_eq!(share(&memory, 0, 0, 16), 16);
+        let before = memory.status(0).unwrap().faults_write_protect_total;
+        (0..16).for_each(|page| write(&memory, page, &content(page, 10)));
+        let status = wait_for(&memory, |pages| (pages.shared, pages.private) == (0, 16));
+        assert_eq!(status.faults_write_protect_total - before, asks);
+        assert_eq!(status.breaks_total, 16);
+        assert!((0..16).all(|page| read(&memory, page) == content(page, 10)));
+        assert!((0..16).all(|frame| !memory.pages().references().holds(Frame(frame))));
+    }
+}
+
 #[test]
 fn a_page_that_differs_by_one_byte_or_is_unpublished_is_not_shared() {
     let Some((store, memory, _threads)) = guest(AMPLE) else { return };

@@ -56,7 +56,7 @@ impl Actor {
             }
             Actor::DropZero => _ = pages.drop_zero(run).expect("dropping"),
             Actor::Evict => _ = pages.evict(&run.gfns().collect::<Vec<_>>()).expect("evicting"),
-            Actor::CloseOpen => _ = pages.close_open().expect("closing"),
+            Actor::CloseOpen => _ = pages.close_open(i64::MAX).expect("closing"),
             Actor::Note => {
                 pages.note_written().expect("noting");
                 pages.sample_private(run, &mut |_, _| {});

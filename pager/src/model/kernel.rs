@@ -262,12 +262,12 @@ impl Mapping for Kernel {
         Ok(())
     }
 
-    fn map_placed(&self, run: Run) -> io::Result<()> {
+    fn map_placed(&self, run: Run, open: bool) -> io::Result<()> {
         for gfn in run.gfns() {
             let mut space = self.space();
             if space.is_absent(gfn) {
                 _ = space.frame(space.placement[gfn.index()]);
-                space.ptes[gfn.index()] = Pte::Frame { protected: true };
+                space.ptes[gfn.index()] = Pte::Frame { protected: !open };
             }
         }
         Ok(())

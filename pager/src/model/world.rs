@@ -88,6 +88,8 @@ impl World {
             counters: Counters::default(),
             // Now and then, no alias is allowed.
             vma_budget: 100 * below(8).min(1),
+            // Half of the guests share openly.
+            open_credits: 1000 * i64::from(below(2)),
         };
         World { pages, credits, contents, room: Mutex::default(), starving: Condvar::new() }
     }
@@ -157,7 +159,7 @@ impl World {
                 continue;
             };
             drop(room);
-            self.pages.close_open().expect("closing");
+            self.pages.close_open(i64::MAX).expect("closing");
             self.pages.evict(&RAM.gfns().collect::<Vec<_>>()).expect("evicting");
             let served = self.pages.fault(gfn, write, &mut buffer).expect("serving a fault");
             if served == Served::NoCredit {
@@ -179,6 +181,7 @@ impl World {
             assert!(!entry.locked() && !entry.waiters(), "page {} was left locked: {entry:?}", gfn.0);
             let right = match entry.state() {
                 State::Private => mapped == Mapped::Anonymous,
+                State::Shared if entry.open() => mapping.placement(gfn) == entry.frame() && mapped != Mapped::ZeroPage,
                 State::Shared => {
                     mapping.placement(gfn) == entry.frame() && matches!(mapped, Mapped::Frame | Mapped::Absent)
                 }

@@ -148,8 +148,8 @@ impl Mapping for Ram {
         self.in_one_area(run, |part| self.uffd.zero(self.address(part.first), part.bytes()))
     }
 
-    fn map_placed(&self, run: Run) -> io::Result<()> {
-        self.in_one_area(run, |part| self.uffd.map_protected(self.address(part.first), part.bytes()))
+    fn map_placed(&self, run: Run, open: bool) -> io::Result<()> {
+        self.in_one_area(run, |part| self.uffd.map_file(self.address(part.first), part.bytes(), !open))
     }
 
     fn place(&self, aliases: &[Alias]) -> io::Result<()> {

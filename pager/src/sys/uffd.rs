@@ -167,11 +167,12 @@ impl Uffd {
         })
     }
 
-    /// Maps absent pages to the file's, write-protected. Wakes nobody.
-    pub fn map_protected(&self, start: u64, bytes: usize) -> io::Result<()> {
+    /// Maps absent pages to the file's, if so wanted write-protected. Wakes nobody.
+    pub fn map_file(&self, start: u64, bytes: usize, protected: bool) -> io::Result<()> {
         advance(bytes, |done, length| {
             let range = raw::uffdio_range { start: start + done, len: length };
-            let mode = raw::UFFDIO_CONTINUE_MODE_WP | raw::UFFDIO_CONTINUE_MODE_DONTWAKE;
+            let protect = if protected { raw::UFFDIO_CONTINUE_MODE_WP } else { 0 };
+            let mode = protect | raw::UFFDIO_CONTINUE_MODE_DONTWAKE;
             let mut arg = raw::uffdio_continue { range, mode, mapped: 0 };
             // SAFETY: `arg` is the structure the ioctl takes; the kernel maps pages that are absent only.
             let result = unsafe { uffdio_continue(self.0.as_raw_fd(), &raw mut arg) };
