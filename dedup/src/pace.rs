@@ -1,7 +1,8 @@
 //! How fast to scan: effort follows profit.
 //!
 //! A pass that makes progress is followed by one at full speed, which is a configured share of one CPU. The first pass without goes at
-//! an idle speed, a smaller share, and each further one at half the speed before, down to a floor. Progress is what brings sharing nearer: pages merged or sent, and content seen or told for the
+//! an idle speed, a smaller share, and each further one at half the speed before, down to a floor. Progress is what brings sharing
+//! nearer: pages merged or sent, and content seen or told for the
 //! first time; a page that keeps changing is none. A guest whose private memory grows is scanned at full speed again at once.
 //!
 //! Pure: told the CPU time that was used, it says how long to pause.
