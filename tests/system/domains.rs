@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::support::{MIB, Run, Turn, skipped};
@@ -58,4 +59,61 @@ fn identical_guests_share_within_their_domain_and_nothing_across() {
     for (a, b) in [(0, 2), (0, 3), (1, 2), (1, 3), (0, 4), (1, 4), (2, 4), (3, 4)] {
         assert_eq!(common(a, b), 0, "guests {a} and {b} are in different domains");
     }
+}
+
+#[test]
+fn a_domain_and_its_frames_go_with_its_last_guest() {
+    let Some(_turn) = Turn::take_with_kvm() else { return };
+    let run =
+        Run::start("--guests 4 --memory 64MiB --budget 320MiB --workload identical --domain web=2,db=2 --duration 12s");
+    run.wait_for(4, "running");
+    let frames = |domain: &str| run.metric_where("ballast_domain_frames_bytes", |labels| labels.contains(domain));
+    run.wait_until("both domains have frames", || frames("web") > 4.0 * MIB && frames("db") > 4.0 * MIB);
+    let gained = |kind: &str| {
+        run.metric_where("ballast_domain_gain_bytes", |labels| labels.contains("db") && labels.contains(kind))
+    };
+    run.wait_until("its guests gain by each other", || gained("across_guests") > 2.0 * MIB);
+    let vmms = run.vmms();
+    kill(vmms[0], Signal::SIGKILL).unwrap();
+    run.wait_for(1, "lost");
+    let guests = |domain: &str| run.metric_where("ballast_domain_guests", |labels| labels.contains(domain));
+    assert_eq!((guests("web"), guests("db")), (1.0, 2.0));
+    kill(vmms[1], Signal::SIGKILL).unwrap();
+    run.wait_until("the domain is gone", || !run.metrics().contains("domain=\"web\""));
+    assert!(frames("db") > 4.0 * MIB);
+    let run = run.finish();
+    run.assert_lost_nothing();
+    let ends: Vec<bool> = run.guests().iter().map(|guest| guest["exit"] == "ok").collect();
+    assert_eq!(ends, [false, false, true, true], "{}", run.summary);
+}
+
+#[test]
+fn reasons_and_gains_sum_to_what_they_split() {
+    let Some(_turn) = Turn::take_with_kvm() else { return };
+    let run =
+        Run::start("--guests 4 --memory 64MiB --budget 160MiB --domain web=2,vault=1:zero-pages-only --duration 6s");
+    let run = run.finish();
+    run.assert_kept_its_promise();
+    for guest in run.guests() {
+        let reasons = guest["unmerged_pages"].as_object().unwrap();
+        let of = |reason: &str| reasons[reason].as_u64().unwrap();
+        assert!(reasons.values().map(|pages| pages.as_u64().unwrap()).sum::<u64>() > 0, "{guest}");
+        assert_eq!(of("zero_pages_only") > 0, guest["domain"] == "vault", "{guest}");
+    }
+    let domains = run.report["dedup"]["domains"].as_array().unwrap();
+    let names: Vec<_> = domains.iter().map(|domain| domain["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["own:guest3", "vault", "web"]);
+    let figure = |domain: &serde_json::Value, pointer: &str| domain.pointer(pointer).unwrap().as_f64().unwrap();
+    let vault = &domains[1];
+    assert_eq!((figure(vault, "/frames_bytes"), figure(vault, "/cow_full_bytes")), (0.0, 0.0));
+    // Frames that nobody holds are the only difference between the two accounts.
+    let gained: f64 = domains
+        .iter()
+        .map(|domain| {
+            figure(domain, "/gain_bytes/within_guest") + figure(domain, "/gain_bytes/across_guests")
+                - figure(domain, "/idle_frames_bytes")
+        })
+        .sum();
+    let shared = run.reclaimed_bytes("shared");
+    assert!((gained.max(0.0) - shared).abs() <= 1.0 * MIB, "{gained} and {shared} bytes");
 }

@@ -14,4 +14,5 @@ mod loss;
 mod missing;
 mod promise;
 mod scrape;
+mod starts;
 mod support;
