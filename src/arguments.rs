@@ -21,7 +21,7 @@ pub struct Arguments {
 pub enum Verb {
     /// Run guests within a budget until the time is over, and check that nothing was lost.
     #[command(after_help = EXAMPLES)]
-    Run(Run),
+    Run(Box<Run>),
     /// Say what this machine offers and what is missing.
     Doctor {
         /// As JSON.
@@ -58,6 +58,9 @@ pub struct Run {
     /// How long they do it: 20s, 5m, 1h
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration)]
     duration: Duration,
+    /// End a guest and start it anew so often, one after the other: 5s, 1m [default: never]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    restart_every: Option<Duration>,
     /// vCPUs of each guest
     #[arg(long, value_name = "N", default_value_t = 1)]
     vcpus: u32,
@@ -137,6 +140,7 @@ impl Run {
             budget_bytes: self.budget.0,
             workload: self.workload,
             duration: self.duration,
+            restart_every: self.restart_every,
             vcpus: self.vcpus,
             vcpu: match self.vcpu {
                 Vcpu::Kvm => VcpuKind::Kvm,

@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     match arguments.verb {
-        Verb::Run(arguments) => run(arguments),
+        Verb::Run(arguments) => run(*arguments),
         Verb::Doctor { json } => doctor(json),
         Verb::Vmm => {
             log_to(io::stderr, false);

@@ -17,7 +17,7 @@ use crate::{
     error::Error,
     paced::Paced,
     ram::{GuestRam, trim_heap},
-    settings::Undo,
+    settings::{Step, Undo},
     sharer::{Metadata, Sharer},
 };
 
@@ -202,7 +202,7 @@ fn raise_map_count(processes: u32) -> Result<Undo, Error> {
     let failed = |source| Error::File { path: MAX_MAP_COUNT.into(), source };
     let old = fs::read_to_string(MAX_MAP_COUNT).map_err(failed)?;
     let limit: u64 = old.trim().parse().unwrap_or(0);
-    let undo = Undo::register(vec![(MAX_MAP_COUNT.into(), old)]);
+    let undo = Undo::register(vec![Step::Write(MAX_MAP_COUNT.into(), old)]);
     fs::write(MAX_MAP_COUNT, (limit * u64::from(processes)).to_string()).map_err(failed)?;
     Ok(undo)
 }

@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{error::Error, settings::Undo};
+use crate::{
+    error::Error,
+    settings::{Step, Undo},
+};
 
 /// KSM's switches and counters.
 const DIRECTORY: &str = "/sys/kernel/mm/ksm";
@@ -39,9 +42,10 @@ impl Settings {
             None => text.trim().to_owned(),
         };
         // While the advisor is on, `pages_to_scan` cannot be written.
-        let mut undo = vec![(path("run"), "2".to_owned()), (path("advisor_mode"), "none".to_owned())];
+        let mut undo =
+            vec![Step::Write(path("run"), "2".to_owned()), Step::Write(path("advisor_mode"), "none".to_owned())];
         for name in SETTINGS.into_iter().filter(|name| path(name).exists()) {
-            undo.push((path(name), chosen(read(name)?)));
+            undo.push(Step::Write(path(name), chosen(read(name)?)));
         }
         let settings = Settings(Undo::register(undo));
         write("run", "2")?;

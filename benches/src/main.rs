@@ -26,6 +26,8 @@ mod scenario;
 mod settings;
 mod sharer;
 mod slowdown;
+mod soak;
+mod soak_sample;
 mod still;
 mod target;
 mod warm_up;
@@ -53,6 +55,12 @@ Examples:
   ballast-bench dedup --scenario S1-same-address --side ballast --side ksmd
   ballast-bench dedup --scenario S3-images-3 --image a.mem --image b.mem --image c.mem")]
     Dedup(Dedup),
+    /// Self-checking guests under merge, break, evict and restarts, watched for leaks. Drives `ballast run`, built beside this program.
+    #[command(after_help = "\
+Examples:
+  cargo build --release && cargo run --release -p ballast-bench -- soak
+  ballast-bench soak --minutes 60 --guests 32 --budget-mib 1024")]
+    Soak(Soak),
 }
 
 #[derive(Args)]
@@ -77,6 +85,42 @@ struct Dedup {
     json: Option<PathBuf>,
 }
 
+#[derive(Args)]
+struct Soak {
+    /// How long guests run
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    minutes: u32,
+    /// How many at a time
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=256))]
+    guests: u32,
+    /// Memory of each, MiB
+    #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u32).range(16..=65536))]
+    memory_mib: u32,
+    /// Host memory for all of them, MiB
+    #[arg(long, value_name = "MIB", default_value_t = 768, value_parser = clap::value_parser!(u32).range(64..))]
+    budget_mib: u32,
+    /// A guest is ended and started anew so often, seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    restart_every: u32,
+    /// The `ballast` program [default: the one beside this program]
+    #[arg(long, value_name = "FILE")]
+    ballast: Option<PathBuf>,
+}
+
+impl Soak {
+    fn plan(self) -> Result<soak::Plan, Error> {
+        let this = std::env::current_exe().map_err(Error::system("finding this program"))?;
+        Ok(soak::Plan {
+            program: self.ballast.unwrap_or_else(|| this.with_file_name("ballast")),
+            minutes: self.minutes,
+            guests: self.guests,
+            memory_mib: self.memory_mib,
+            budget_mib: self.budget_mib,
+            restart_every_seconds: self.restart_every,
+        })
+    }
+}
+
 impl Dedup {
     fn plan(self) -> Plan {
         Plan {
@@ -92,10 +136,7 @@ impl Dedup {
 }
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().bench {
-        Bench::Dedup(arguments) => measure(arguments.plan()),
-    };
-    match result {
+    match measure(Arguments::parse().bench) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ballast-bench: {error}");
@@ -104,7 +145,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure(plan: Plan) -> Result<(), Error> {
+fn measure(bench: Bench) -> Result<(), Error> {
     settings::put_back_on_signals()?;
-    dedup_bench::run(plan)
+    match bench {
+        Bench::Dedup(arguments) => dedup_bench::run(arguments.plan()),
+        Bench::Soak(arguments) => soak::run(&arguments.plan()?),
+    }
 }

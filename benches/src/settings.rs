@@ -1,40 +1,49 @@
 //! Settings of the machine that a benchmark changes are put back whatever ends it: the end, an error, a panic, Ctrl-C or SIGTERM.
 //!
 //! ```text
-//!   Undo::register(writes) ──► list of all undos ◄── SIGINT, SIGTERM, SIGHUP: a thread of its own waits for them
+//!   Undo::register(steps) ──► list of all undos ◄── SIGINT, SIGTERM, SIGHUP: a thread of its own waits for them
 //!        │ drop (also while a panic unwinds)              │ all undos, then exit
-//!        └────────────► its writes, in order ◄────────────┘
+//!        └────────────► its steps, in order ◄────────────┘
 //! ```
 //!
 //! Not in here: SIGKILL, against which nothing helps.
 
 use std::{
-    fs, io,
+    fs,
     path::PathBuf,
     process,
     sync::{Mutex, PoisonError},
     thread,
 };
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::{
+    sys::signal::{SigSet, Signal, kill},
+    unistd::Pid,
+};
 
 use crate::error::Error;
 
-/// What puts one setting back: a file, and what to write to it.
-pub type Write = (PathBuf, String);
+/// What puts one thing back.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Writes this to a file.
+    Write(PathBuf, String),
+    /// Asks a process to end.
+    Terminate(Pid),
+}
 
-static UNDOS: Mutex<Vec<(u64, Vec<Write>)>> = Mutex::new(Vec::new());
+static UNDOS: Mutex<Vec<(u64, Vec<Step>)>> = Mutex::new(Vec::new());
 
-/// Dropping it puts settings back.
+/// Dropping it puts things back.
 #[derive(Debug)]
 pub struct Undo(u64);
 
 impl Undo {
-    /// `writes` are made, in order, when this is dropped or a signal ends the process. To be called *before* the change.
-    pub fn register(writes: Vec<Write>) -> Undo {
+    /// `steps` are taken, in order, when this is dropped or a signal ends the process. To be called *before* a setting is changed.
+    pub fn register(steps: Vec<Step>) -> Undo {
         let mut undos = UNDOS.lock().unwrap_or_else(PoisonError::into_inner);
         let number = undos.last().map_or(0, |(number, _)| number + 1);
-        undos.push((number, writes));
+        undos.push((number, steps));
         Undo(number)
     }
 }
@@ -43,7 +52,7 @@ impl Drop for Undo {
     fn drop(&mut self) {
         let mut undos = UNDOS.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = undos.iter().position(|(number, _)| *number == self.0) {
-            make(&undos.remove(at).1);
+            take(&undos.remove(at).1);
         }
     }
 }
@@ -60,7 +69,7 @@ pub fn put_back_on_signals() -> Result<(), Error> {
             }
         };
         let undos = UNDOS.lock().unwrap_or_else(PoisonError::into_inner);
-        undos.iter().rev().for_each(|(_, writes)| make(writes));
+        undos.iter().rev().for_each(|(_, steps)| take(steps));
         eprintln!("ballast-bench: ended by {signal}; the machine's settings are as they were");
         process::exit(128 + signal as i32);
     };
@@ -68,16 +77,17 @@ pub fn put_back_on_signals() -> Result<(), Error> {
     Ok(())
 }
 
-fn make(writes: &[Write]) {
-    for (path, value) in writes {
-        if let Err(error) = put(path, value) {
-            eprintln!("ballast-bench: putting {value:?} back into {}: {error}", path.display());
+fn take(steps: &[Step]) {
+    for step in steps {
+        let taken = match step {
+            Step::Write(path, value) => fs::write(path, value),
+            // One that is gone already is where it should be.
+            Step::Terminate(pid) => kill(*pid, Signal::SIGTERM).or(Ok(())),
+        };
+        if let Err(error) = taken {
+            eprintln!("ballast-bench: {step:?}: {error}");
         }
     }
-}
-
-fn put(path: &PathBuf, value: &str) -> io::Result<()> {
-    fs::write(path, value)
 }
 
 #[cfg(test)]
@@ -91,7 +101,10 @@ mod tests {
         fs::write(&file, "old").unwrap();
         let path = file.clone();
         let panicked = thread::spawn(move || {
-            let _undo = Undo::register(vec![(path.clone(), "older".into()), (path.clone(), "old".into())]);
+            let _undo = Undo::register(vec![
+                Step::Write(path.clone(), "older".into()),
+                Step::Write(path.clone(), "old".into()),
+            ]);
             fs::write(&path, "new").unwrap();
             panic!("on purpose");
         });

@@ -74,7 +74,7 @@ impl Meter {
 
 fn used_bytes(fleet: &Fleet) -> u64 {
     let living = fleet.guests.iter().filter(|guest| !guest.has_ended());
-    let anonymous: u64 = living.map(|guest| anonymous_bytes(guest.pid).unwrap_or(0)).sum();
+    let anonymous: u64 = living.map(|guest| anonymous_bytes(guest.pid()).unwrap_or(0)).sum();
     anonymous + fleet.frames_bytes()
 }
 

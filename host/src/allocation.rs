@@ -227,6 +227,7 @@ mod tests {
             budget_bytes,
             workload: Workload::Idle,
             duration: Duration::from_secs(1),
+            restart_every: None,
             vcpus: 1,
             vcpu: VcpuKind::Kvm,
             images: Vec::new(),
@@ -268,6 +269,7 @@ mod tests {
                 status,
                 grant,
                 cow_expected_bytes: 0,
+                past: Default::default(),
             }
         };
         grants.iter().enumerate().map(view).collect()

@@ -23,6 +23,8 @@ pub struct RunConfig {
     pub workload: Workload,
     /// How long the guests run before they are told to verify all they hold and end.
     pub duration: Duration,
+    /// How often a guest, one after the other, is ended and started anew; without it, never.
+    pub restart_every: Option<Duration>,
     /// vCPUs of each guest.
     pub vcpus: u32,
     /// What executes the guests.

@@ -87,7 +87,7 @@ impl Display {
                 shared_bytes: pages.shared * page_bytes,
                 compressed_bytes: pages.compressed * page_bytes,
                 balloon_bytes: now.status.balloon.actual_bytes,
-                operations_per_second: grown(|view| view.status.workload.operations_total),
+                operations_per_second: grown(View::operations),
                 stall_ratio: grown(|view| view.status.pager.stall_ns_total) / 1e9 / f64::from(self.vcpus),
                 allocation_bytes: now.grant.allocation_bytes,
             }
@@ -103,7 +103,7 @@ impl Display {
             used_bytes: self.meter.used_bytes(),
             peak_used_bytes: self.meter.peak_used_bytes(),
             reclaimed: Reclaimed::of(views, self.fleet.frames_bytes()),
-            pages_verified: sum(views, |status| status.workload.pages_verified_total),
+            pages_verified: views.iter().map(View::pages_verified).sum(),
             pages_corrupt: sum(views, |status| status.workload.pages_corrupt_total),
         }
     }

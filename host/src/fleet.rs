@@ -7,6 +7,8 @@
 //!     socket <--frames--- send_all <------ outbox <-------------------  grant, run, stop, answers
 //!     stderr  --lines---> listen ------------------------------------>  log, last words
 //!     exit    ----------> attend: reap, vmm_gone --------------------->  Guest::Ended, `changed`
+//!                              |
+//!                              +--- told to be started anew: another VMM, with a number of its own, in the same guest's place
 //! ```
 //!
 //! A VMM that breaks the protocol, goes silent or dies ends alone: its process is killed and reaped, its holds on frames are dropped,
@@ -17,7 +19,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,7 +36,7 @@ use crate::accounting::thread_cpu_time;
 use crate::config::{RunConfig, VmmCommand};
 use crate::domains::{Domains, Membership};
 use crate::error::Error;
-use crate::guest::{Grant, Guest, OUTBOX_MAX, View};
+use crate::guest::{Grant, Guest, OUTBOX_MAX, View, Vmm};
 use crate::link;
 use crate::preflight::PlannedGuest;
 use crate::throttle::Throttle;
@@ -60,13 +62,7 @@ pub struct Fleet {
     /// The sharing domains they are in.
     pub domains: Domains,
     changed: watch::Sender<()>,
-}
-
-/// What a VMM process was started with.
-struct Started {
-    guest: Guest,
-    child: Child,
-    reader: OwnedReadHalf,
+    config: RunConfig,
 }
 
 /// What the task of a guest has to itself.
@@ -82,27 +78,18 @@ impl Fleet {
         let domains = Domains::default();
         let mut guests = Vec::with_capacity(planned.len());
         let mut lives = Vec::with_capacity(planned.len());
-        let scanner_idle_cpu_share = config.dedup_cpu_share / planned.len() as f64;
-        let scanner_cpu_share =
-            (SCANNERS_CPU_SHARE / planned.len() as f64).min(SCANNER_CPU_SHARE_MAX).max(scanner_idle_cpu_share);
         for (number, (plan, &grant)) in planned.iter().zip(grants).enumerate() {
             let largest = planned.iter().filter(|other| other.domain == plan.domain).map(PlannedGuest::pages).max();
             let home_frames = largest.unwrap_or_default();
-            let membership = domains.join(&plan.domain, plan.dedup, home_frames, VmmId(number as u32), plan.pages())?;
-            let domain = membership.domain();
-            let started = start_vmm(&config.vmm, plan.clone(), grant, domain);
-            let Started { guest, child, reader } =
-                started.map_err(|source| Error::Spawn { guest: plan.name.clone(), source })?;
-            let start = GuestConfig {
-                scanner_cpu_share,
-                scanner_idle_cpu_share,
-                ..guest_config(config, number as u32, plan, grant, domain)
-            };
-            guest.send(ToVmm::Start(Box::new(start)));
+            let id = VmmId(number as u32);
+            let membership = domains.join(&plan.domain, plan.dedup, home_frames, id, plan.pages())?;
+            let (vmm, life) = start(config, plan, membership, id)?;
+            let guest = Guest::new(plan.clone(), vmm, grant);
+            guest.send(start_message(config, planned.len(), number, plan, grant, life.membership.domain()));
             guests.push(guest);
-            lives.push(Life { child, reader, membership });
+            lives.push(life);
         }
-        let fleet = Arc::new(Fleet { guests, domains, changed: watch::Sender::new(()) });
+        let fleet = Arc::new(Fleet { guests, domains, changed: watch::Sender::new(()), config: config.clone() });
         for (number, life) in lives.into_iter().enumerate() {
             tokio::spawn(Arc::clone(&fleet).attend(number, life));
         }
@@ -131,8 +118,9 @@ impl Fleet {
 
     /// Brings answers of a domain to the VMMs they are for.
     pub fn deliver(&self, answers: Vec<(VmmId, MergeAnswer)>) {
-        for (VmmId(number), answer) in answers {
-            if let Some(guest) = self.guests.get(number as usize) {
+        for (id, answer) in answers {
+            // What was meant for an earlier life of a guest is nothing for this one.
+            if let Some(guest) = self.guest_of(id) {
                 guest.send(ToVmm::Merge(answer));
             }
         }
@@ -140,11 +128,18 @@ impl Fleet {
 
     /// Kills VMMs that leave the frame store's questions unanswered: the domain would release nothing until they end.
     pub fn kill_silent(&self, now: Instant) {
-        for VmmId(number) in self.domains.overdue(now, ANSWER_MAX) {
-            if let Some(guest) = self.guests.get(number as usize).filter(|guest| !guest.has_ended()) {
+        for id in self.domains.overdue(now, ANSWER_MAX) {
+            if let Some(guest) = self.guest_of(id).filter(|guest| !guest.has_ended()) {
                 guest.kill(format!("did not answer the frame store for {} s", ANSWER_MAX.as_secs()));
             }
         }
+    }
+
+    /// The guest whose VMM has this number now.
+    fn guest_of(&self, id: VmmId) -> Option<&Guest> {
+        // Numbers go up by the number of guests with each life.
+        let guest = self.guests.get(id.0 as usize % self.guests.len().max(1));
+        guest.filter(|guest| guest.vmm() == id)
     }
 
     /// Kills every VMM that is left.
@@ -154,10 +149,46 @@ impl Fleet {
         }
     }
 
-    /// One guest's life, from its first message to its process's end.
-    async fn attend(self: Arc<Self>, number: usize, life: Life) {
-        let Life { mut child, mut reader, membership } = life;
+    /// A guest's lives, one after the other.
+    async fn attend(self: Arc<Self>, number: usize, first: Life) {
         let guest = &self.guests[number];
+        let mut life = first;
+        loop {
+            let exit = self.live(guest, life).await;
+            let again = guest.on_reaped(exit);
+            self.changed.send_replace(());
+            if !again {
+                return;
+            }
+            life = match self.start_anew(number) {
+                Ok(life) => life,
+                Err(error) => {
+                    guest.on_lost(error.to_string());
+                    self.changed.send_replace(());
+                    return;
+                }
+            };
+        }
+    }
+
+    /// Starts another VMM for a guest whose last one is reaped, with the grant it had.
+    fn start_anew(&self, number: usize) -> Result<Life, Error> {
+        let guest = &self.guests[number];
+        let plan = &guest.plan;
+        let id = VmmId(guest.vmm().0 + self.guests.len() as u32);
+        let members = self.guests.iter().filter(|other| other.plan.domain == plan.domain);
+        let home_frames = members.map(|other| other.plan.pages()).max().unwrap_or_default();
+        let membership = self.domains.join(&plan.domain, plan.dedup, home_frames, id, plan.pages())?;
+        let (vmm, life) = start(&self.config, plan, membership, id)?;
+        guest.start_anew(vmm);
+        let domain = life.membership.domain();
+        guest.send(start_message(&self.config, self.guests.len(), number, plan, guest.view().grant, domain));
+        Ok(life)
+    }
+
+    /// One life of a guest, from its first message until its process is reaped.
+    async fn live(&self, guest: &Guest, life: Life) -> io::Result<ExitStatus> {
+        let Life { mut child, mut reader, membership } = life;
         let stderr = child.stderr.take();
         let words = async {
             if let Some(stderr) = stderr {
@@ -184,8 +215,7 @@ impl Fleet {
         };
         let (exit, ()) = tokio::join!(life, words);
         self.deliver(self.domains.leave(membership));
-        guest.on_reaped(exit);
-        self.changed.send_replace(());
+        exit
     }
 
     /// Takes messages until the VMM closes its socket; an error says how it broke the protocol.
@@ -212,6 +242,9 @@ impl Fleet {
         match control::decode(body).map_err(|error| error.to_string())? {
             ToHost::Ready => {
                 guest.on_ready();
+                if guest.view().past.restarts > 0 {
+                    guest.run();
+                }
                 self.changed.send_replace(());
             }
             ToHost::Status(status) => guest.on_status(*status),
@@ -224,7 +257,32 @@ impl Fleet {
     }
 }
 
-fn start_vmm(command: &VmmCommand, plan: PlannedGuest, grant: Grant, domain: &Domain) -> io::Result<Started> {
+/// Starts a VMM that has joined a domain.
+fn start(config: &RunConfig, plan: &PlannedGuest, membership: Membership, id: VmmId) -> Result<(Vmm, Life), Error> {
+    let started = start_vmm(&config.vmm, membership.domain());
+    let (pid, outbox, child, reader) = started.map_err(|source| Error::Spawn { guest: plan.name.clone(), source })?;
+    Ok((Vmm { id, pid, outbox }, Life { child, reader, membership }))
+}
+
+fn start_message(
+    config: &RunConfig,
+    guests: usize,
+    number: usize,
+    plan: &PlannedGuest,
+    grant: Grant,
+    domain: &Domain,
+) -> ToVmm {
+    let scanner_idle_cpu_share = config.dedup_cpu_share / guests as f64;
+    let scanner_cpu_share = (SCANNERS_CPU_SHARE / guests as f64).min(SCANNER_CPU_SHARE_MAX).max(scanner_idle_cpu_share);
+    let start = GuestConfig {
+        scanner_cpu_share,
+        scanner_idle_cpu_share,
+        ..guest_config(config, number as u32, plan, grant, domain)
+    };
+    ToVmm::Start(Box::new(start))
+}
+
+fn start_vmm(command: &VmmCommand, domain: &Domain) -> io::Result<(u32, mpsc::Sender<ToVmm>, Child, OwnedReadHalf)> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let Descriptors { store, published } = domain.descriptors().map_err(io::Error::other)?;
@@ -244,8 +302,7 @@ fn start_vmm(command: &VmmCommand, plan: PlannedGuest, grant: Grant, domain: &Do
     let (reader, writer) = UnixStream::from_std(ours)?.into_split();
     let (outbox, messages) = mpsc::channel(OUTBOX_MAX);
     tokio::spawn(link::send_all(writer, messages));
-    let pid = child.id().unwrap_or_default();
-    Ok(Started { guest: Guest::new(plan, pid, outbox, grant), child, reader })
+    Ok((child.id().unwrap_or_default(), outbox, child, reader))
 }
 
 fn guest_config(config: &RunConfig, number: u32, plan: &PlannedGuest, grant: Grant, domain: &Domain) -> GuestConfig {
@@ -271,7 +328,7 @@ fn guest_config(config: &RunConfig, number: u32, plan: &PlannedGuest, grant: Gra
     }
 }
 
-async fn kill(child: &mut Child) -> io::Result<std::process::ExitStatus> {
+async fn kill(child: &mut Child) -> io::Result<ExitStatus> {
     child.start_kill()?;
     child.wait().await
 }

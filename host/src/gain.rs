@@ -106,7 +106,16 @@ mod tests {
         status.pager.pages.shared = shared;
         status.pager.zero_touched = zero_touched;
         let (name, domain) = ("guest0".into(), domain.into());
-        View { name, domain, pid: 1, phase: Phase::Running, status, grant: Grant::default(), cow_expected_bytes: 8192 }
+        View {
+            name,
+            domain,
+            pid: 1,
+            phase: Phase::Running,
+            status,
+            grant: Grant::default(),
+            cow_expected_bytes: 8192,
+            past: Default::default(),
+        }
     }
 
     #[test]

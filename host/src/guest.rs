@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use control::{GuestStatus, ToVmm};
+use dedup::VmmId;
 use tokio::sync::{Notify, mpsc};
 
 use crate::phase::{End, Phase, describe_exit};
@@ -45,13 +46,56 @@ pub struct View {
     pub grant: Grant,
     /// What breaks of its shared pages are expected to take; see [`crate::cow`].
     pub cow_expected_bytes: u64,
+    /// What it did in earlier lives.
+    pub past: Past,
+}
+
+/// What a guest did before it was last started anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// Times it was started anew.
+    pub restarts: u64,
+    /// Operations of its workload.
+    pub operations: u64,
+    /// Pages it read whole and found right.
+    pub pages_verified: u64,
 }
 
 impl View {
+    /// Operations of its workload, in all its lives.
+    pub fn operations(&self) -> u64 {
+        self.past.operations + self.status.workload.operations_total
+    }
+
+    /// Pages it read whole and found right, in all its lives.
+    pub fn pages_verified(&self) -> u64 {
+        self.past.pages_verified + self.status.workload.pages_verified_total
+    }
+
     /// Whether its process is reaped, so that it costs nothing any more.
     pub fn has_ended(&self) -> bool {
         matches!(self.phase, Phase::Ended(_))
     }
+}
+
+/// A VMM process, and the way to it.
+#[derive(Debug)]
+pub struct Vmm {
+    /// Its number, which no other VMM of the run has had.
+    pub id: VmmId,
+    /// Its process id.
+    pub pid: u32,
+    /// Where messages to it go.
+    pub outbox: mpsc::Sender<ToVmm>,
+}
+
+/// What is to be done when a guest ends as it was told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Afterwards {
+    /// Nothing.
+    End,
+    /// It is started anew.
+    Restart,
 }
 
 /// A guest and the way to its VMM.
@@ -59,9 +103,6 @@ impl View {
 pub struct Guest {
     /// Name, size, image.
     pub plan: PlannedGuest,
-    /// Process id of its VMM.
-    pub pid: u32,
-    outbox: mpsc::Sender<ToVmm>,
     killed: Notify,
     state: Mutex<State>,
 }
@@ -69,6 +110,8 @@ pub struct Guest {
 #[derive(Debug)]
 struct State {
     view: View,
+    vmm: Vmm,
+    afterwards: Afterwards,
     heard: Instant,
     /// When it last verified a page, or was told to verify all.
     verified: Instant,
@@ -79,13 +122,42 @@ struct State {
 
 impl Guest {
     /// A guest whose VMM was just started with this grant.
-    pub fn new(plan: PlannedGuest, pid: u32, outbox: mpsc::Sender<ToVmm>, grant: Grant) -> Guest {
+    pub fn new(plan: PlannedGuest, vmm: Vmm, grant: Grant) -> Guest {
         let status = GuestStatus { memory_bytes: plan.memory_bytes, ..GuestStatus::default() };
         let (name, domain) = (plan.name.clone(), plan.domain.clone());
-        let view = View { name, domain, pid, phase: Phase::Starting, status, grant, cow_expected_bytes: 0 };
+        let (pid, phase, past) = (vmm.pid, Phase::Starting, Past::default());
+        let view = View { name, domain, pid, phase, status, grant, cow_expected_bytes: 0, past };
         let now = Instant::now();
-        let state = State { view, heard: now, verified: now, finished: None, kill_reason: None, last_words: None };
-        Guest { plan, pid, outbox, killed: Notify::new(), state: Mutex::new(state) }
+        let state = State {
+            view,
+            vmm,
+            afterwards: Afterwards::End,
+            heard: now,
+            verified: now,
+            finished: None,
+            kill_reason: None,
+            last_words: None,
+        };
+        Guest { plan, killed: Notify::new(), state: Mutex::new(state) }
+    }
+
+    /// A new VMM was started for a guest that is to be started anew.
+    pub(crate) fn start_anew(&self, vmm: Vmm) {
+        let mut state = self.state();
+        state.view.pid = vmm.pid;
+        state.vmm = vmm;
+        state.heard = Instant::now();
+        state.last_words = None;
+    }
+
+    /// Process id of its VMM.
+    pub fn pid(&self) -> u32 {
+        self.state().view.pid
+    }
+
+    /// Number of its VMM.
+    pub fn vmm(&self) -> VmmId {
+        self.state().vmm.id
     }
 
     /// The guest as it is now.
@@ -108,9 +180,16 @@ impl Guest {
         self.state().view.phase == Phase::Running
     }
 
+    /// Whether it is being started anew at this moment.
+    pub fn is_between_lives(&self) -> bool {
+        let view = &self.state().view;
+        view.past.restarts > 0 && matches!(view.phase, Phase::Starting | Phase::Ready)
+    }
+
     /// Sends a message; a VMM that has stopped reading is killed.
     pub fn send(&self, message: ToVmm) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.outbox.try_send(message) {
+        let sent = self.state().vmm.outbox.try_send(message);
+        if let Err(mpsc::error::TrySendError::Full(_)) = sent {
             self.kill("no longer reads its control socket");
         }
     }
@@ -132,6 +211,25 @@ impl Guest {
         } else if matches!(self.state().view.phase, Phase::Starting | Phase::Ready) {
             self.kill("stopped before it ran");
         }
+    }
+
+    /// Has a running guest verify everything and end, to be started anew; whether it was running.
+    pub fn restart(&self) -> bool {
+        let mut state = self.state();
+        let running = state.view.phase == Phase::Running;
+        if running {
+            state.view.phase = Phase::Stopping;
+            state.afterwards = Afterwards::Restart;
+            state.verified = Instant::now();
+            drop(state);
+            self.send(ToVmm::Stop);
+        }
+        running
+    }
+
+    /// From now on the guest is not started anew, even if it has been told to end for that.
+    pub fn end_restarts(&self) {
+        self.state().afterwards = Afterwards::End;
     }
 
     /// Gives the guest an allocation and a balloon, if that changes anything.
@@ -161,6 +259,7 @@ impl Guest {
         let why = match state.view.phase {
             Phase::Running | Phase::Stopping if silence > SILENCE_MAX => "said nothing",
             Phase::Stopping if idleness > SILENCE_MAX => "was to verify its memory and came no further",
+            Phase::Starting if state.view.past.restarts > 0 && silence > SILENCE_MAX => "was not built anew",
             _ => return,
         };
         drop(state);
@@ -201,8 +300,8 @@ impl Guest {
         }
     }
 
-    /// The process is reaped; what it was is now decided.
-    pub(crate) fn on_reaped(&self, exit: std::io::Result<ExitStatus>) {
+    /// The process is reaped; what it was is now decided. Says whether the guest is to be started anew.
+    pub(crate) fn on_reaped(&self, exit: std::io::Result<ExitStatus>) -> bool {
         let mut state = self.state();
         let corrupt = state.view.status.workload.pages_corrupt_total;
         let clean = exit.as_ref().is_ok_and(ExitStatus::success);
@@ -220,7 +319,21 @@ impl Guest {
             }),
         };
         tracing::debug!(guest = self.plan.name, %end, "reaped");
-        state.view.phase = Phase::Ended(end);
+        let afterwards = std::mem::replace(&mut state.afterwards, Afterwards::End);
+        if (afterwards, &end) != (Afterwards::Restart, &End::Verified) {
+            state.view.phase = Phase::Ended(end);
+            return false;
+        }
+        let (operations, pages_verified) = (state.view.operations(), state.view.pages_verified());
+        state.view.past = Past { restarts: state.view.past.restarts + 1, operations, pages_verified };
+        state.view.status = GuestStatus { memory_bytes: self.plan.memory_bytes, ..GuestStatus::default() };
+        state.view.phase = Phase::Starting;
+        true
+    }
+
+    /// There is no VMM for a guest that was to be started anew.
+    pub(crate) fn on_lost(&self, why: String) {
+        self.state().view.phase = Phase::Ended(End::Lost(why));
     }
 
     fn advance(&self, from: Phase, to: Phase) -> bool {
@@ -256,7 +369,7 @@ mod tests {
             domain: "default".into(),
             dedup: control::Dedup::On,
         };
-        (Guest::new(plan, 1, outbox, Grant::default()), inbox)
+        (Guest::new(plan, Vmm { id: VmmId(0), pid: 1, outbox }, Grant::default()), inbox)
     }
 
     fn end_of(guest: &Guest, exit: i32) -> String {
@@ -309,6 +422,49 @@ mod tests {
         let (guest, _inbox) = guest();
         guest.on_finished(Ok(()), GuestStatus::default());
         assert_eq!(end_of(&guest, 11), "lost: killed by signal 11 (SIGSEGV)");
+    }
+
+    #[test]
+    fn a_guest_that_ends_well_is_started_anew_and_keeps_its_past() {
+        let (guest, mut inbox) = guest();
+        assert!(!guest.restart(), "it does not run yet");
+        guest.on_ready();
+        guest.run();
+        assert!(guest.restart());
+        assert_eq!([inbox.try_recv(), inbox.try_recv()], [Ok(ToVmm::Run), Ok(ToVmm::Stop)]);
+        let mut status = GuestStatus::default();
+        status.workload.pages_verified_total = 7;
+        guest.on_finished(Ok(()), status.clone());
+        assert!(guest.on_reaped(Ok(ExitStatus::from_raw(0))));
+        assert!(guest.is_between_lives());
+        let (outbox, _inbox) = mpsc::channel(2);
+        guest.start_anew(Vmm { id: VmmId(8), pid: 2, outbox });
+        guest.on_ready();
+        guest.run();
+        guest.on_status(status);
+        let view = guest.view();
+        assert_eq!((view.pid, view.past.restarts, view.pages_verified()), (2, 1, 14));
+        assert!(!guest.is_between_lives() && guest.vmm() == VmmId(8));
+    }
+
+    #[test]
+    fn a_guest_that_does_not_end_well_is_not_started_anew() {
+        let (guest, _inbox) = guest();
+        guest.on_ready();
+        guest.run();
+        assert!(guest.restart());
+        assert!(end_of(&guest, 9).starts_with("lost: "));
+    }
+
+    #[test]
+    fn a_guest_told_to_end_for_good_stays_ended() {
+        let (guest, _inbox) = guest();
+        guest.on_ready();
+        guest.run();
+        assert!(guest.restart());
+        guest.end_restarts();
+        guest.on_finished(Ok(()), GuestStatus::default());
+        assert_eq!(end_of(&guest, 0), "ok");
     }
 
     #[test]

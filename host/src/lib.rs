@@ -38,6 +38,7 @@ mod phase;
 mod preflight;
 pub mod prerequisite;
 mod report;
+mod restarts;
 mod run;
 mod summary;
 mod table;

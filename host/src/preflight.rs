@@ -27,6 +27,8 @@ pub const MEMORY_BYTES_MIN: u64 = 16 << 20;
 const DEDUP_CPU_SHARES: RangeInclusive<f64> = 0.001..=1.0;
 /// Shortest run: the policy's answer to a change takes a few status intervals.
 const DURATION_MIN: Duration = Duration::from_secs(1);
+/// Shortest time from one guest's restart to the next's: one status interval.
+const RESTART_EVERY_MIN: Duration = Duration::from_millis(100);
 /// Longest run; longer lives are a service's.
 const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -76,6 +78,9 @@ pub fn check(config: RunConfig) -> Result<Plan, Error> {
     in_range("--vcpus", config.vcpus, 1..=VCPUS_MAX as u32, "")?;
     if !(DURATION_MIN..=DURATION_MAX).contains(&config.duration) {
         return Err(out_of_range("--duration", format!("{:?}", config.duration), "1s to 168h"));
+    }
+    if let Some(every) = config.restart_every.filter(|every| !(RESTART_EVERY_MIN..=DURATION_MAX).contains(every)) {
+        return Err(out_of_range("--restart-every", format!("{every:?}"), "100ms to 168h"));
     }
     if let Some(bytes) = config.memory_bytes {
         in_range("--memory", ByteCount(bytes), ByteCount(MEMORY_BYTES_MIN)..=ByteCount(RAM_BYTES_MAX), "")?;
@@ -225,6 +230,7 @@ mod tests {
             budget_bytes: 1 << 30,
             workload: Workload::Mixed,
             duration: Duration::from_secs(1),
+            restart_every: None,
             vcpus: 1,
             vcpu: VcpuKind::Hosted,
             images: images.to_vec(),

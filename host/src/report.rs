@@ -70,8 +70,9 @@ impl Outcome {
             name: &after.name,
             domain: &after.domain,
             pid: after.pid,
-            operations_total: after.status.workload.operations_total,
-            pages_verified_total: after.status.workload.pages_verified_total,
+            restarts_total: after.past.restarts,
+            operations_total: after.operations(),
+            pages_verified_total: after.pages_verified(),
             pages_corrupt_total: after.status.workload.pages_corrupt_total,
             stall_seconds: after.status.pager.stall_ns_total as f64 / 1e9,
             memory_bytes: after.status.memory_bytes,
@@ -170,6 +171,7 @@ struct GuestReport<'a> {
     name: &'a str,
     domain: &'a str,
     pid: u32,
+    restarts_total: u64,
     operations_total: u64,
     pages_verified_total: u64,
     pages_corrupt_total: u64,
@@ -200,6 +202,7 @@ mod tests {
             status,
             grant: Grant::default(),
             cow_expected_bytes: 0,
+            past: Default::default(),
         };
         let after = View { phase: Phase::Ended(end), ..view.clone() };
         Outcome {
@@ -249,6 +252,6 @@ mod tests {
         assert_eq!(keys(&json["dedup"]["domains"][0]["gain_bytes"]), ["across_guests", "within_guest", "zero"]);
         assert_eq!(keys(&json["guests"][0]["unmerged_pages"]).len(), control::explain::REASONS.len());
         assert_eq!(keys(&json["pager"]["fault_seconds"]), ["max", "p50", "p99"]);
-        assert_eq!(keys(&json["guests"][0]).len(), 14);
+        assert_eq!(keys(&json["guests"][0]).len(), 15);
     }
 }

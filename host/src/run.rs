@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use crate::accounting::Meter;
@@ -27,6 +27,7 @@ use crate::guest::Guest;
 use crate::http;
 use crate::preflight;
 use crate::report::Outcome;
+use crate::restarts;
 use crate::totals::Reclaimed;
 
 /// How long building guests may take: reading images of many GiB from a slow disk.
@@ -62,11 +63,13 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
     tasks.spawn(display.keep_showing());
     let state = http::State { fleet: Arc::clone(&fleet), meter: Arc::clone(&meter), budget_bytes: config.budget_bytes };
     tasks.spawn(http::serve(plan.listener, state));
+    let restarts = config.restart_every.map(|every| tasks.spawn(restarts::keep_restarting(Arc::clone(&fleet), every)));
 
     let interrupted = tokio::select! {
         () = live(&fleet, config.duration) => false,
         () = signals.next() => true,
     };
+    restarts.iter().for_each(AbortHandle::abort);
     meter.sample(&fleet).await;
     let before = fleet.views();
     let domains = DomainGain::of(&before, &fleet.domains.views());
@@ -103,6 +106,9 @@ async fn live(fleet: &Fleet, duration: Duration) {
 /// Has all guests verify what they hold and end; kills those that take too long. Afterwards no process is left.
 /// Returns whether the run was interrupted, now or before.
 async fn end(fleet: &Fleet, signals: &mut Signals, mut interrupted: bool) -> bool {
+    let grace = if interrupted { INTERRUPT_GRACE } else { START_GRACE };
+    // A guest that is being started anew and does not run by then is killed with the words for it.
+    let _ = timeout(grace, restarts::end(fleet)).await;
     fleet.guests.iter().for_each(Guest::stop);
     let graces: &[Duration] = if interrupted { &[INTERRUPT_GRACE] } else { &[STOP_GRACE, INTERRUPT_GRACE] };
     let mut why = "interrupted before it had verified its memory".to_owned();

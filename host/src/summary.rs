@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use crate::bytes::ByteCount;
+use crate::guest::View;
 use crate::phase::Phase;
 use crate::report::Outcome;
 use crate::totals::{FaultSeconds, sum};
@@ -25,7 +26,7 @@ pub fn summary(outcome: &Outcome) -> String {
 }
 
 fn write_summary(text: &mut String, outcome: &Outcome) -> fmt::Result {
-    let verified = sum(&outcome.after, |status| status.workload.pages_verified_total);
+    let verified: u64 = outcome.after.iter().map(View::pages_verified).sum();
     let corrupt = sum(&outcome.after, |status| status.workload.pages_corrupt_total);
     let failures = outcome.failures();
     for failure in &failures {
@@ -45,6 +46,10 @@ fn write_summary(text: &mut String, outcome: &Outcome) -> fmt::Result {
         outcome.overcommit_ratio(),
         ByteCount::rounded(outcome.peak_used_bytes),
     )?;
+    let restarts: u64 = outcome.after.iter().map(|view| view.past.restarts).sum();
+    if restarts > 0 {
+        writeln!(text, "Guests were started anew {restarts} times.")?;
+    }
     writeln!(text, "{verified} pages were read back and checked by the guests, {corrupt} of them wrong.")?;
 
     writeln!(text, "\nMemory that was promised and not needed, at the end of the run:")?;
@@ -75,8 +80,8 @@ fn write_summary(text: &mut String, outcome: &Outcome) -> fmt::Result {
             text,
             "{:<9} {:>12} {:>12} {:>8} {:>7.2} s  {end}",
             view.name,
-            workload.operations_total,
-            workload.pages_verified_total,
+            view.operations(),
+            view.pages_verified(),
             workload.pages_corrupt_total,
             view.status.pager.stall_ns_total as f64 / 1e9,
         )?;

@@ -105,6 +105,7 @@ mod tests {
             status,
             grant: Grant::default(),
             cow_expected_bytes: 0,
+            past: Default::default(),
         }
     }
 

@@ -49,6 +49,7 @@ fn config(behaviour: Behaviour, guests: u32) -> RunConfig {
         budget_bytes: 512 * MIB,
         workload: Workload::Idle,
         duration: Duration::from_secs(1),
+        restart_every: None,
         vcpus: 1,
         vcpu: VcpuKind::Hosted,
         images: Vec::new(),

@@ -12,6 +12,7 @@ mod images;
 mod levers;
 mod loss;
 mod missing;
+mod restarts;
 mod promise;
 mod scrape;
 mod starts;

@@ -1,0 +1,212 @@
+//! `soak`: many self-checking guests in a budget that is too small for them, ended and started anew all the time, watched from outside.
+//!
+//! Drives the real `ballast run`, as an operator would: `--restart-every`, `/metrics`, the report, the exit code. What must hold, each
+//! a target: no guest finds a wrong page, no sample of used memory exceeds the budget, and neither descriptors nor memory nor frames
+//! grow from the first third of the run to the last.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::{Child, Command},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::{
+    error::Error,
+    settings::{Step, Undo},
+    soak_sample::Sample,
+    target::Target,
+};
+
+/// How often the run is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often progress is said.
+const TALK: Duration = Duration::from_secs(30);
+/// Beyond its duration: guests verify all they hold.
+const GRACE: Duration = Duration::from_secs(600);
+/// Memory that the host may have more at the end, bytes: buffers that grow once.
+const HOST_GROWTH_BYTES: f64 = 4.0 * 1024.0 * 1024.0;
+/// Frames over the memory that shares them may be so much more at the end.
+const FRAMES_GROWTH: f64 = 1.1;
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The `ballast` program.
+    pub program: PathBuf,
+    /// How long guests run, minutes.
+    pub minutes: u32,
+    /// How many at a time.
+    pub guests: u32,
+    /// RAM of each, MiB.
+    pub memory_mib: u32,
+    /// What they are to fit into, MiB.
+    pub budget_mib: u32,
+    /// A guest is ended and started anew so often, seconds.
+    pub restart_every_seconds: u32,
+}
+
+/// Runs it; prints targets.
+pub fn run(plan: &Plan) -> Result<(), Error> {
+    let folder = std::env::temp_dir().join(format!("ballast-soak-{}", std::process::id()));
+    fs::create_dir_all(&folder).map_err(|source| Error::File { path: folder.clone(), source })?;
+    let report_path = folder.join("report.json");
+    let address = free_address()?;
+    let mut host = start(plan, address, &report_path)?;
+    let pid = Pid::from_raw(host.id() as i32);
+    let undo = Undo::register(vec![Step::Terminate(pid)]);
+    let watched = watch(plan, &mut host, address);
+    drop(undo);
+    let exit = host.wait().map_err(Error::system("waiting for ballast"))?;
+    let samples = watched?;
+    let report = fs::read(&report_path).unwrap_or_default();
+    let report = serde_json::from_slice(&report).unwrap_or(Value::Null);
+    // A folder in the way of nobody.
+    let _ = fs::remove_dir_all(&folder);
+    let targets = judge(plan, &samples, &report, exit.success());
+    targets.iter().for_each(|target| println!("{target}"));
+    println!("summary: {} of {} targets met", targets.iter().filter(|target| target.is_met()).count(), targets.len());
+    Ok(())
+}
+
+fn start(plan: &Plan, address: SocketAddr, report: &PathBuf) -> Result<Child, Error> {
+    let mut command = Command::new(&plan.program);
+    command.args(["run", "--workload", "mixed"]);
+    command.args(["--guests", &plan.guests.to_string(), "--memory", &format!("{}MiB", plan.memory_mib)]);
+    command.args(["--budget", &format!("{}MiB", plan.budget_mib), "--duration", &format!("{}m", plan.minutes)]);
+    command.args(["--restart-every", &format!("{}s", plan.restart_every_seconds)]);
+    command.args(["--metrics", &address.to_string(), "--report"]).arg(report);
+    println!("soak: {command:?}");
+    command.spawn().map_err(|source| Error::File { path: plan.program.clone(), source })
+}
+
+/// Looks at the run until it is over.
+fn watch(plan: &Plan, host: &mut Child, address: SocketAddr) -> Result<Vec<Sample>, Error> {
+    let pid = Pid::from_raw(host.id() as i32);
+    let (begun, mut talked) = (Instant::now(), Instant::now());
+    let longest = Duration::from_secs(u64::from(plan.minutes) * 60) + GRACE;
+    let mut samples: Vec<Sample> = Vec::new();
+    while host.try_wait().map_err(Error::system("waiting for ballast"))?.is_none() {
+        if begun.elapsed() > longest {
+            return Err(Error::Guest(format!("ballast has not ended {} s after its time", GRACE.as_secs())));
+        }
+        thread::sleep(LOOK);
+        samples.extend(Sample::take(pid, address)?);
+        if let (true, Some(last)) = (talked.elapsed() >= TALK, samples.last()) {
+            talked = Instant::now();
+            eprintln!(
+                "soak: {} s: {} of {} guests run, {} started so far; {:.0} of {:.0} MiB used; {} corrupt pages",
+                begun.elapsed().as_secs(),
+                last.running,
+                plan.guests,
+                started(&samples),
+                last.used_bytes / f64::from(1 << 20),
+                last.budget_bytes / f64::from(1 << 20),
+                last.corrupt_pages,
+            );
+        }
+    }
+    Ok(samples)
+}
+
+/// VMM processes that were seen.
+fn started(samples: &[Sample]) -> usize {
+    samples.iter().flat_map(|sample| &sample.vmms).collect::<BTreeSet<_>>().len()
+}
+
+fn judge(plan: &Plan, samples: &[Sample], report: &Value, success: bool) -> Vec<Target> {
+    let name = |figure: &str| format!("soak-{figure}");
+    let most = |figure: fn(&Sample) -> f64| samples.iter().map(figure).fold(0.0, f64::max);
+    let guests = report["guests"].as_array().map_or(&[][..], Vec::as_slice);
+    let total = |field: &str| guests.iter().filter_map(|guest| guest[field].as_f64()).sum::<f64>();
+    let peak = report["host"]["peak_used_bytes"].as_f64().unwrap_or(f64::NAN);
+    let budget = f64::from(plan.budget_mib) * f64::from(1 << 20);
+    let restarts = started(samples).saturating_sub(plan.guests as usize) as f64;
+    let expected = f64::from(plan.minutes * 60) / f64::from(plan.restart_every_seconds);
+    println!(
+        "soak: {:.0} pages verified, {restarts} restarts; at most {:.0} merges, {:.0} breaks, {:.0} evictions of living guests",
+        total("pages_verified_total"),
+        most(|sample| sample.merges),
+        most(|sample| sample.breaks),
+        most(|sample| sample.evictions),
+    );
+    let mut targets = vec![
+        Target::at_least(name("exit-0"), f64::from(u8::from(success)), 1.0),
+        Target::at_most(name("corrupt-pages"), total("pages_corrupt_total") + most(|sample| sample.corrupt_pages), 0.0),
+        Target::at_most(name("peak-over-budget"), peak.max(most(|sample| sample.used_bytes)) / budget, 1.0),
+        // A guest verifies all it holds before it ends; half as many restarts as were asked for are plenty.
+        Target::at_least(name("restarts-over-asked"), restarts / expected, 0.5),
+        Target::at_least(name("merges"), most(|sample| sample.merges), 1.0),
+        Target::at_least(name("breaks"), most(|sample| sample.breaks), 1.0),
+        Target::at_least(name("evictions"), most(|sample| sample.evictions), 1.0),
+    ];
+    let growth = |figure: fn(&Sample) -> f64| growth(plan, samples, figure);
+    let (descriptors, bytes) = (growth(|sample| sample.host_descriptors), growth(|sample| sample.host_bytes));
+    targets.push(Target::at_most(name("descriptors-grown"), descriptors.map_or(f64::NAN, |(from, to)| to - from), 0.0));
+    targets.push(Target::at_most(
+        name("host-bytes-grown"),
+        bytes.map_or(f64::NAN, |(from, to)| to - from),
+        HOST_GROWTH_BYTES,
+    ));
+    let frames = growth(|sample| sample.frames_bytes / sample.shared_bytes.max(1.0));
+    targets.push(Target::at_most(name("frames-grown"), frames.map_or(f64::NAN, |(from, to)| to / from), FRAMES_GROWTH));
+    targets
+}
+
+/// The most in the first third of the run and the least in the last, of samples with at least half of the guests running: what
+/// goes up and down has not grown, what leaks has.
+fn growth(plan: &Plan, samples: &[Sample], figure: fn(&Sample) -> f64) -> Option<(f64, f64)> {
+    let full: Vec<&Sample> = samples.iter().filter(|sample| sample.running * 2.0 >= f64::from(plan.guests)).collect();
+    let third = full.len() / 3;
+    let early = full[..third].iter().map(|sample| figure(sample)).reduce(f64::max)?;
+    let late = full[full.len() - third..].iter().map(|sample| figure(sample)).reduce(f64::min)?;
+    Some((early, late))
+}
+
+fn free_address() -> Result<SocketAddr, Error> {
+    let bound = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+    bound.map_err(Error::system("finding a free port"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> Plan {
+        Plan {
+            program: "ballast".into(),
+            minutes: 1,
+            guests: 2,
+            memory_mib: 64,
+            budget_mib: 64,
+            restart_every_seconds: 5,
+        }
+    }
+
+    #[test]
+    fn what_goes_up_and_down_is_no_leak_and_what_only_goes_up_is() {
+        let sample = |n: u32| Sample {
+            running: 2.0,
+            host_descriptors: f64::from(30 + n % 3),
+            host_bytes: f64::from(n) * 1e6,
+            ..Sample::default()
+        };
+        let samples: Vec<_> = (0..90).map(sample).collect();
+        assert!(growth(&plan(), &samples, |sample| sample.host_descriptors).is_some_and(|(from, to)| to <= from));
+        assert!(growth(&plan(), &samples, |sample| sample.host_bytes).is_some_and(|(from, to)| to > from + 20e6));
+        assert_eq!(growth(&plan(), &[], |sample| sample.host_bytes), None);
+    }
+
+    #[test]
+    fn a_run_without_a_report_meets_nothing_that_takes_one() {
+        let targets = judge(&plan(), &[], &Value::Null, false);
+        let met: Vec<_> = targets.iter().filter(|target| target.is_met()).map(ToString::to_string).collect();
+        assert!(met.iter().all(|line| line.starts_with("target soak-corrupt-pages")), "{met:?}");
+    }
+}

@@ -1,0 +1,110 @@
+//! One look at a `ballast run` from outside: its metrics, and what the kernel says of its process.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nix::unistd::Pid;
+
+use crate::{books::field, error::Error};
+
+/// What an answer to a scrape may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A run at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Sample {
+    /// Host memory in use, and what is allowed, bytes.
+    pub used_bytes: f64,
+    /// As above.
+    pub budget_bytes: f64,
+    /// Frames, and guest memory that shares them, bytes.
+    pub frames_bytes: f64,
+    /// As above.
+    pub shared_bytes: f64,
+    /// Guests whose vCPUs run.
+    pub running: f64,
+    /// Pages that guests found wrong.
+    pub corrupt_pages: f64,
+    /// Since the guests that live now were started: pages merged, shared pages broken, pages evicted.
+    pub merges: f64,
+    /// As above.
+    pub breaks: f64,
+    /// As above.
+    pub evictions: f64,
+    /// Open files of the host process.
+    pub host_descriptors: f64,
+    /// Anonymous memory of the host process, bytes.
+    pub host_bytes: f64,
+    /// Processes of the guests.
+    pub vmms: BTreeSet<u32>,
+}
+
+impl Sample {
+    /// Looks at process `host`, whose metrics are at `address`; nothing while it does not answer.
+    pub fn take(host: Pid, address: SocketAddr) -> Result<Option<Sample>, Error> {
+        let metrics = get(address).unwrap_or_default();
+        let sum = |family: &str| sum_of(&metrics, family, "");
+        if sum("ballast_host_budget_bytes") == 0.0 {
+            return Ok(None);
+        }
+        let process = PathBuf::from(format!("/proc/{host}"));
+        let descriptors = fs::read_dir(process.join("fd")).map_or(0, |entries| entries.count());
+        Ok(Some(Sample {
+            used_bytes: sum("ballast_host_used_bytes"),
+            budget_bytes: sum("ballast_host_budget_bytes"),
+            frames_bytes: sum("ballast_host_frames_bytes"),
+            shared_bytes: sum_of(&metrics, "ballast_guest_memory_bytes", "state=\"shared\""),
+            running: sum_of(&metrics, "ballast_host_guests", "state=\"running\""),
+            corrupt_pages: sum("ballast_guest_pages_corrupt_total"),
+            merges: sum("ballast_guest_merges_total"),
+            breaks: sum("ballast_guest_breaks_total"),
+            evictions: sum("ballast_guest_evictions_total"),
+            host_descriptors: descriptors as f64,
+            host_bytes: (field(&process.join("status").to_string_lossy(), "RssAnon:")? << 10) as f64,
+            vmms: children(&process),
+        }))
+    }
+}
+
+/// The body of `/metrics`, if somebody answers.
+fn get(address: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: soak\r\nConnection: close\r\n\r\n")?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response)?;
+    Ok(response.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
+}
+
+/// Sum of a family's series, in Prometheus' text, that have `label` among their labels.
+fn sum_of(metrics: &str, family: &str, label: &str) -> f64 {
+    let series = metrics.lines().filter_map(|line| line.strip_prefix(family)?.rsplit_once(' '));
+    let of_family = series.filter(|(labels, _)| labels.is_empty() || labels.starts_with('{'));
+    of_family.filter(|(labels, _)| labels.contains(label)).filter_map(|(_, value)| value.parse::<f64>().ok()).sum()
+}
+
+fn children(process: &Path) -> BTreeSet<u32> {
+    let tasks = fs::read_dir(process.join("task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_are_summed_by_family_and_label() {
+        let metrics =
+            "a_total{guest=\"g0\",state=\"x\"} 1\na_total{guest=\"g1\",state=\"y\"} 2\na_total_other 4\na 8\n";
+        assert_eq!(sum_of(metrics, "a_total", ""), 3.0);
+        assert_eq!(sum_of(metrics, "a_total", "state=\"y\""), 2.0);
+        assert_eq!(sum_of(metrics, "a", ""), 8.0);
+    }
+}
