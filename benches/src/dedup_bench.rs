@@ -1,6 +1,6 @@
 //! `dedup`: Ballast against ksmd, on the same memory, one after the other. Plans a run, and collects what comes of it.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -24,6 +24,8 @@ pub struct Plan {
     pub sides: Vec<Who>,
     /// Memory images.
     pub images: Vec<PathBuf>,
+    /// How long ksmd with its advisor may take to merge what holds still.
+    pub advisor_limit: Duration,
     /// Where the figures go.
     pub json: Option<PathBuf>,
     /// Kernel memory of an address-space area, bytes; measured when the run begins.

@@ -33,7 +33,7 @@ mod target;
 mod warm_up;
 mod writers;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -80,6 +80,9 @@ struct Dedup {
     /// Memory of each, MiB
     #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=4096))]
     memory_mib: u32,
+    /// How long ksmd with its advisor may take to merge what holds still, seconds
+    #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=36_000))]
+    advisor_seconds: u32,
     /// Where to write the figures as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -129,6 +132,7 @@ impl Dedup {
             scenarios: self.scenarios,
             sides: self.sides,
             images: self.images,
+            advisor_limit: Duration::from_secs(self.advisor_seconds.into()),
             json: self.json,
             area_bytes: 0.0,
         }

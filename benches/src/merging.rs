@@ -13,6 +13,7 @@ use crate::{
     ballast::Ballast,
     clocks,
     contents::{Contents, Count},
+    dedup_bench::Plan,
     error::Error,
     ksm::{Ksm, Mode},
     progress::{Cost, Progress},
@@ -25,9 +26,8 @@ const BARREN_PASSES: u32 = 3;
 const BARREN_SCANS: u64 = 3;
 /// How often ksmd's progress is looked at.
 const LOOK: Duration = Duration::from_millis(20);
-/// The longest ksmd may take; the advisor takes its time, and what it has by then counts.
+/// The longest that ksmd may take without its advisor.
 const LIMIT: Duration = Duration::from_secs(300);
-const ADVISOR_LIMIT: Duration = Duration::from_secs(90);
 
 /// What one side did with memory that holds still.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -56,11 +56,11 @@ impl Merged {
 }
 
 /// Has one side share `contents`.
-pub fn measure(who: Who, contents: &Contents, count: &Count, area_bytes: f64) -> Result<Merged, Error> {
+pub fn measure(who: Who, contents: &Contents, count: &Count, plan: &Plan) -> Result<Merged, Error> {
     match who {
-        Who::Ballast => ballast(contents, count, area_bytes),
+        Who::Ballast => ballast(contents, count, plan.area_bytes),
         Who::Ksmd => ksmd(contents, count, Mode::Unthrottled, LIMIT),
-        Who::KsmdAdvisor => ksmd(contents, count, Mode::Advisor, ADVISOR_LIMIT),
+        Who::KsmdAdvisor => ksmd(contents, count, Mode::Advisor, plan.advisor_limit),
         Who::Nobody => ksmd(contents, count, Mode::Off, Duration::ZERO),
     }
 }

@@ -45,7 +45,7 @@ pub fn run(scenario: Name, contents: &Contents, plan: &Plan) -> Result<Outcome, 
     );
     let mut sides = Vec::new();
     for &side in &plan.sides {
-        let merged = merging::measure(side, contents, &count, plan.area_bytes)?;
+        let merged = merging::measure(side, contents, &count, plan)?;
         print(side, &merged, limit_pages);
         sides.push(Row { side, merges_per_cpu_second: merged.merges_per_cpu_second(), merged });
     }
