@@ -149,7 +149,8 @@ fn a_vmm_that_never_answers_the_frame_store_is_killed() {
 
 #[test]
 fn a_vmm_that_does_not_exit_is_killed() {
-    assert!(end_of_the_broken_guest(Behaviour::NeverExits).contains("did not exit"));
+    let end = end_of_the_broken_guest(Behaviour::NeverExits);
+    assert!(end.contains("did not exit"), "{end}");
 }
 
 #[test]
