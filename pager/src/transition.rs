@@ -23,6 +23,9 @@
 //! **Invariant:** a credit is taken before step 4 of whatever makes a page private.
 //! **Invariant:** no transition waits for a lock while it holds one, a fault never waits at all.
 
+mod demote;
+mod promote;
+
 use std::io;
 
 use control::status::PageCounts;
@@ -32,12 +35,14 @@ use crate::{
     entry::{Entry, State},
     frames::References,
     mapping::{Mapped, Mapping},
-    pool::{COMPRESSED_BYTES_MAX, Pool, SLAB_PAGES},
+    pool::Pool,
     stats::Counters,
-    sync::{Mutex, Ordering, lock},
+    sync::{Mutex, Ordering},
     table::PageTable,
     units::{Frame, Gfn, PAGE_BYTES, PageBytes, Run, runs},
 };
+
+pub use demote::Evicted;
 
 /// Pages that one protect, discard or map call covers at most: 2 MiB, a page table's worth.
 pub const RUN_MAX: u32 = 512;
@@ -86,15 +91,6 @@ pub enum Served {
     Moving,
     /// There is no credit; the fault must be served again.
     NoCredit,
-}
-
-/// What became of pages to be evicted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Evicted {
-    /// Pages compressed, found filled with one pattern, or found zero.
-    pub evicted: u32,
-    /// Pages that stay because they do not compress.
-    pub incompressible: u32,
 }
 
 /// A guest's pages: the table, and all it speaks of.
@@ -222,40 +218,6 @@ impl<M: Mapping> Pages<M> {
         Ok(())
     }
 
-    /// A touch of an evicted page: its content comes back.
-    fn promote(&self, gfn: Gfn, entry: Entry, buffer: &mut PageBytes) -> Result<Option<Entry>, Error> {
-        if !self.credits.take(1) {
-            return Ok(None);
-        }
-        let result = self.content(gfn, entry, buffer).and_then(|()| {
-            self.mapping.copy(gfn, buffer).map_err(|source| Error::Kernel { action: "bringing back", gfn, source })
-        });
-        if let Err(error) = result {
-            self.credits.give(1);
-            return Err(error);
-        }
-        self.free_slot(entry);
-        self.counters.promotions.fetch_add(1, Ordering::Relaxed);
-        if self.counters.era().wrapping_sub(entry.era()) & 0b11 <= REFAULT_ERAS {
-            self.counters.refaults.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(Some(Entry::private_hot()))
-    }
-
-    /// The content of a page in a tier.
-    fn content(&self, gfn: Gfn, entry: Entry, buffer: &mut PageBytes) -> Result<(), Error> {
-        let slot = entry.slot();
-        if slot & FILLED != 0 {
-            let pattern = (slot as u32).to_ne_bytes();
-            buffer.chunks_exact_mut(4).for_each(|word| word.copy_from_slice(&pattern));
-            return Ok(());
-        }
-        match lz4_flex::block::decompress_into(lock(&self.pool).get(slot), buffer) {
-            Ok(PAGE_BYTES) => Ok(()),
-            _ => Err(Error::Damaged { gfn, slot }),
-        }
-    }
-
     /// Boot loading: gives an untouched page its first content. False when there is no credit.
     pub fn populate(&self, gfn: Gfn, bytes: &PageBytes) -> Result<bool, Error> {
         let entry = self.table.lock(gfn);
@@ -297,70 +259,6 @@ impl<M: Mapping> Pages<M> {
             }
         }
         Ok(dropped)
-    }
-
-    /// Compresses private pages, all of `gfns` that are private and not in motion.
-    pub fn evict(&self, gfns: &[Gfn]) -> Result<Evicted, Error> {
-        let mut outcome = Evicted::default();
-        let locked: Vec<_> = gfns.iter().filter_map(|&gfn| self.lock_one_private(gfn)).collect();
-        for run in runs(locked.into_iter().map(|(gfn, _)| gfn)).flat_map(pieces) {
-            self.evict_locked(run, &mut outcome)?;
-        }
-        Ok(outcome)
-    }
-
-    fn evict_locked(&self, run: Run, outcome: &mut Evicted) -> Result<(), Error> {
-        if let Err(source) = self.mapping.protect(run) {
-            run.gfns().for_each(|gfn| self.unlock(gfn, Entry::private(), Entry::private()));
-            return Err(Error::Kernel { action: "protecting", gfn: run.first, source });
-        }
-        let mut stored = Vec::with_capacity(run.count as usize);
-        let mut error = None;
-        for gfn in run.gfns() {
-            match self.store(gfn) {
-                Some(entry) => stored.push((gfn, entry)),
-                None => {
-                    outcome.incompressible += 1;
-                    error = error.or(self.mapping.unprotect(gfn.run()).err());
-                    self.unlock(gfn, Entry::private(), Entry::private().into_incompressible());
-                }
-            }
-        }
-        for run in runs(stored.iter().map(|&(gfn, _)| gfn)) {
-            error = error.or(self.mapping.discard(run).err());
-        }
-        outcome.evicted += stored.len() as u32;
-        for (gfn, entry) in stored {
-            self.unlock(gfn, Entry::private(), entry);
-        }
-        error.map_or(Ok(()), |source| Err(Error::Kernel { action: "evicting", gfn: run.first, source }))
-    }
-
-    /// Puts a protected page's content into the cheapest tier that takes it.
-    fn store(&self, gfn: Gfn) -> Option<Entry> {
-        let mut page = [0; PAGE_BYTES];
-        self.mapping.read(gfn, &mut page);
-        let era = self.counters.era();
-        if let Some(pattern) = filled_with(&page) {
-            let entry =
-                if pattern == 0 { Entry::zero_touched() } else { Entry::compressed(FILLED | u64::from(pattern), era) };
-            return Some(entry);
-        }
-        let mut compressed = [0; lz4_flex::block::get_maximum_output_size(PAGE_BYTES)];
-        let length = lz4_flex::block::compress_into(&page, &mut compressed).ok()?;
-        if length > COMPRESSED_BYTES_MAX {
-            return None;
-        }
-        let mut pool = lock(&self.pool);
-        if pool.needs_slab(length) {
-            self.credits.force(SLAB_PAGES);
-        }
-        let before = pool.bytes();
-        let slot = pool.store(&compressed[..length]).ok();
-        if slot.is_none() && pool.bytes() == before {
-            self.credits.give(SLAB_PAGES);
-        }
-        slot.map(|slot| Entry::compressed(slot, era))
     }
 
     /// The guest gave up these pages: nothing backs them any more.
@@ -461,13 +359,6 @@ impl<M: Mapping> Pages<M> {
         self.clip(run).gfns().filter_map(|gfn| self.lock_one_private(gfn)).collect()
     }
 
-    fn free_slot(&self, entry: Entry) {
-        if entry.slot() & FILLED == 0 {
-            let emptied = lock(&self.pool).free(entry.slot());
-            self.credits.give(emptied * SLAB_PAGES);
-        }
-    }
-
     /// Ends a transition: the new entry, the credits it no longer carries, and a wake for whoever waited.
     ///
     /// `old` may leave out flags that do not bear on counts (hot, incompressible).
@@ -492,11 +383,4 @@ pub(crate) fn pieces(run: Run) -> impl Iterator<Item = Run> {
 
 fn is_zero(page: &PageBytes) -> bool {
     page.chunks_exact(64).all(|line| line.iter().fold(0, |sum, byte| sum | byte) == 0)
-}
-
-/// The 32-bit pattern that fills the page, if one does.
-fn filled_with(page: &PageBytes) -> Option<u32> {
-    let first = &page[..4];
-    let pattern = u32::from_ne_bytes([first[0], first[1], first[2], first[3]]);
-    page.chunks_exact(4).all(|word| word == first).then_some(pattern)
 }
