@@ -102,6 +102,44 @@ pub struct PagerStatus {
     pub evict_cpu_ns: u64,
     /// Fault threads' CPU time, ns.
     pub fault_cpu_ns: u64,
+    /// See [`SwapStatus`]; nothing but zeros where there is no swap file.
+    pub swap: SwapStatus,
+}
+
+/// The swap file, and what it did so far.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SwapStatus {
+    /// Its length, bytes.
+    pub capacity_bytes: u64,
+    /// Part of it that holds pages.
+    pub used_bytes: u64,
+    /// An error was met while writing, and the file is left alone for a while.
+    pub suspended: bool,
+    /// Pages written.
+    pub pages_out_total: u64,
+    /// Pages read back.
+    pub pages_in_total: u64,
+    /// Writes that failed; their pages stayed in memory.
+    pub write_errors_total: u64,
+    /// Reads that failed or gave other bytes than were written, those that went right when tried again included.
+    pub read_errors_total: u64,
+    /// Freed room that was given back to the disk.
+    pub discarded_bytes_total: u64,
+    /// Writes by duration.
+    pub write_latency: LatencyStatus,
+    /// Reads by duration.
+    pub read_latency: LatencyStatus,
+}
+
+/// How long something took, each time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LatencyStatus {
+    /// Times by bucket; see [`latency_bound_ns`].
+    pub buckets: Vec<u64>,
+    /// All together, ns.
+    pub ns_total: u64,
+    /// The longest, ns.
+    pub ns_max: u64,
 }
 
 /// What the scanner did so far, and why pages are not shared.

@@ -16,7 +16,7 @@
 //! * `ERA`: when it was evicted, modulo 4, to tell a refault from an ordinary promotion.
 //! * `HOT`: brought in by a fault since the clock hand last passed.
 //! * `INC`ompressible: did not compress when last tried.
-//! * payload: a frame number, or a slot of the compressed pool.
+//! * payload: a frame number, or a slot of the compressed pool or of the swap file.
 
 use crate::units::Frame;
 
@@ -34,7 +34,7 @@ pub enum State {
     Ballooned = 3,
     /// A slot of the compressed pool.
     Compressed = 4,
-    /// A slot of the swap file (no transition leads here yet).
+    /// A slot of the swap file.
     Swapped = 5,
 }
 
@@ -98,6 +98,11 @@ impl Entry {
         Entry(Entry::new(State::Compressed, slot).0 | (era << ERA_SHIFT) & ERA)
     }
 
+    /// A page in slot `slot` of the swap file since era `era`.
+    pub fn swapped(slot: u64, era: u64) -> Entry {
+        Entry(Entry::new(State::Swapped, slot).0 | (era << ERA_SHIFT) & ERA)
+    }
+
     /// A zero page that the guest has used before.
     pub fn zero_touched() -> Entry {
         Entry::new(State::Zero, 0)
@@ -151,12 +156,12 @@ impl Entry {
         Frame((self.0 >> PAYLOAD_SHIFT) as u32)
     }
 
-    /// The slot of a `Compressed` page.
+    /// The slot of a `Compressed` or `Swapped` page.
     pub fn slot(self) -> u64 {
         self.0 >> PAYLOAD_SHIFT
     }
 
-    /// Era of a `Compressed` page's eviction.
+    /// Era of a `Compressed` or `Swapped` page's eviction.
     pub fn era(self) -> u64 {
         (self.0 & ERA) >> ERA_SHIFT
     }

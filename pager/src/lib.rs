@@ -7,7 +7,7 @@
 //! | `Zero`       | the zero page, or nothing                              | the zero page                       |
 //! | `Ballooned`  | nothing: the guest gave it up                          | the zero page                       |
 //! | `Compressed` | a slot of the pool, or a repeated pattern in the entry | decompression                       |
-//! | `Swapped`    | a slot of the swap file; nothing leads there yet       |                                     |
+//! | `Swapped`    | a slot of the swap file                                | a read of the disk                  |
 //!
 //! A guest's RAM is one `MAP_PRIVATE` mapping of the frame store, registered with userfaultfd for every kind of fault. Where to look:
 //!
@@ -17,7 +17,7 @@
 //! * [`entry`], [`table`]: one word a page, its lock, and the sums;
 //! * [`memory`]: the threads that serve faults and evict; [`evict`]: which page goes;
 //! * [`credit`]: why resident bytes never exceed the allocation; [`frames`]: why a frame in use is never released;
-//! * [`pool`]: compressed pages; `sys`: all the `unsafe`, every ioctl.
+//! * [`pool`]: compressed pages; [`swap`]: pages on disk; `sys`: all the `unsafe`, every ioctl.
 //!
 //! **Never in here:** a page that changes state without its lock; a page made private without a credit; a merge without this
 //! process's own comparison of the protected page; a fault thread that waits, allocates or touches guest memory.
@@ -31,8 +31,10 @@ pub mod memory;
 mod notice;
 pub mod open;
 pub mod pool;
+mod reads;
 pub mod share;
 mod stats;
+pub mod swap;
 mod sync;
 pub mod sys;
 pub mod table;
@@ -45,6 +47,7 @@ mod model;
 pub use entry::State;
 pub use memory::{Config, Failure, GuestMemory, Threads};
 pub use share::Sharing;
-pub use sys::{ProbeError, StoreView, probe};
+pub use swap::SlotFile;
+pub use sys::{ProbeError, StoreView, SwapFile, SwapFileError, probe};
 pub use transition::{Error, Pages};
 pub use units::{Frame, Gfn, PAGE_BYTES, PageBytes, Run};

@@ -7,6 +7,8 @@
 //!   userfaultfd --> fault thread --(no credit)--> waiting room --> evictor thread --> clock hand
 //!                       |                                              |
 //!                       +-- Pages::fault (never waits)                 +-- Pages::fault again, once there are credits
+//!                       |                                              |
+//!                       +--(on disk)--> reads -------------------------+--> swap threads --> Pages::swap_in
 //! ```
 //!
 //! The fault thread never dereferences guest memory, never allocates, and never waits for memory: a fault that finds no credit goes to
@@ -33,7 +35,9 @@ use crate::{
     frames::References,
     notice::Notice,
     pool::{Pool, SLAB_BYTES},
+    reads::Reads,
     stats::Counters,
+    swap::{PageBuffer, SlotFile, Swap},
     sync::{AtomicI64, Ordering, lock},
     sys::{FaultEvent, FaultKind, MmapArena, Ram, StoreView, Uffd, thread_cpu_time},
     table::PageTable,
@@ -56,10 +60,17 @@ const STARVING_INTERVAL: Duration = Duration::from_millis(2);
 /// A fault that has waited this long for a credit ends the guest: nothing can be evicted, and nobody else gave way.
 const STARVATION_LIMIT: Duration = Duration::from_secs(15);
 /// Faults that can wait for credits, one a thread: more threads than a VMM has, so that the room never grows.
-const WAITING_MAX: usize = 128;
+pub(crate) const WAITING_MAX: usize = 128;
+
+/// Threads that read pages back from the disk: an SSD serves as many requests at once without taking longer for each.
+const READERS: usize = 4;
+/// How often freed room is given back to the disk: what is freed meanwhile goes in one batch.
+const DISCARD_INTERVAL: Duration = Duration::from_secs(1);
+/// Most of what is not overhead that the pool may take while there is a swap file: half. Beyond it, pages that nobody has asked for in
+/// a long time would take room from pages in use. An estimate.
+const POOL_SHARE_DIVISOR: u64 = 2;
 
 /// What guest memory is made of.
-#[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// Pages of RAM.
     pub pages: u32,
@@ -71,6 +82,8 @@ pub struct Config {
     pub evict: bool,
     /// Address-space areas that aliases may cost.
     pub vma_budget: u32,
+    /// Where pages go that neither compress nor fit in the pool.
+    pub swap: Option<Box<dyn SlotFile>>,
 }
 
 /// Why a guest's memory cannot go on. The guest must be stopped; it has not seen a wrong byte.
@@ -106,11 +119,12 @@ pub enum Failure {
     },
 }
 
+/// A fault that is not served yet.
 #[derive(Clone, Copy)]
-struct Waiting {
-    event: FaultEvent,
-    gfn: Gfn,
-    since: Instant,
+pub(crate) struct Waiting {
+    pub event: FaultEvent,
+    pub gfn: Gfn,
+    pub since: Instant,
 }
 
 /// A guest's memory.
@@ -122,6 +136,7 @@ pub struct GuestMemory {
     stop: EventFd,
     waiting: Mutex<Vec<Waiting>>,
     evictor: Condvar,
+    reads: Reads,
     vcpu_tids: Mutex<Vec<i32>>,
     last_private: AtomicI64,
     notice: Mutex<Notice>,
@@ -153,6 +168,7 @@ impl GuestMemory {
                 pool: crate::sync::Mutex::new(Pool::new(Box::new(
                     MmapArena::new(arena_bytes).map_err(io::Error::from)?,
                 ))),
+                swap: config.swap.map(Swap::new),
                 mapping: Ram::new(config.pages, store)?,
                 counters: Counters::default(),
                 vma_budget: config.vma_budget,
@@ -164,14 +180,16 @@ impl GuestMemory {
             stop: EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(io::Error::from)?,
             waiting: Mutex::new(Vec::with_capacity(WAITING_MAX)),
             evictor: Condvar::new(),
+            reads: Reads::default(),
             vcpu_tids: Mutex::new(Vec::new()),
             last_private: AtomicI64::new(0),
             notice: Mutex::new(Notice::new(Instant::now())),
             on_failure,
         });
         let mut threads = Threads { memory: memory.clone(), threads: Vec::new() };
-        for (name, body) in [("fault", GuestMemory::serve_faults as fn(&_) -> _), ("evictor", GuestMemory::run_evictor)]
-        {
+        let readers = if memory.pages.swap.is_some() { READERS } else { 0 };
+        let servants = [("fault", GuestMemory::serve_faults as fn(&_) -> _), ("evictor", GuestMemory::run_evictor)];
+        for (name, body) in servants.into_iter().chain((0..readers).map(|_| ("swap", GuestMemory::run_reader as _))) {
             let memory = memory.clone();
             let run = move || {
                 if let Err(failure) = body(&memory) {
@@ -281,14 +299,31 @@ impl GuestMemory {
         }
     }
 
-    /// Serves a fault unless there is no credit for it.
+    /// Serves a fault, or hands it to who may wait for the disk, unless there is no credit for it.
     fn try_serve(&self, waiting: Waiting, buffer: &mut PageBytes) -> Result<bool, Failure> {
-        let served = self.pages.fault(waiting.gfn, waiting.event.write, buffer)?;
-        if served == Served::NoCredit {
-            return Ok(false);
+        match self.pages.fault(waiting.gfn, waiting.event.write, buffer)? {
+            Served::NoCredit => return Ok(false),
+            Served::Done | Served::Moving => {
+                self.pages.counters.fault_served(waiting.since.elapsed(), self.is_vcpu(waiting.event.tid));
+            }
+            Served::Read(page) => {
+                if let Err(page) = self.reads.post(page, waiting) {
+                    self.pages.put_back(page);
+                }
+            }
         }
-        self.pages.counters.fault_served(waiting.since.elapsed(), self.is_vcpu(waiting.event.tid));
         Ok(true)
+    }
+
+    /// Brings pages back from the disk, one at a time.
+    fn run_reader(&self) -> Result<(), Failure> {
+        let mut buffer = PageBuffer::new(1);
+        while let Some((page, waiting)) = self.reads.next(|| self.stopping.load(Ordering::Acquire)) {
+            self.pages.swap_in(page, &mut buffer)?;
+            self.pages.counters.fault_served(waiting.since.elapsed(), self.is_vcpu(waiting.event.tid));
+            self.reads.done(waiting);
+        }
+        Ok(())
     }
 
     fn is_vcpu(&self, tid: i32) -> bool {
@@ -298,12 +333,17 @@ impl GuestMemory {
     /// Time that vCPUs have spent so far in faults that still wait: it counts as stall before it is over, or a guest that
     /// gets no memory at all would look as if it needed none.
     fn waiting_stall(&self) -> Duration {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.iter().filter(|waiting| self.is_vcpu(waiting.event.tid)).map(|waiting| waiting.since.elapsed()).sum()
+        let stalled = |waiting: &Waiting| match self.is_vcpu(waiting.event.tid) {
+            true => waiting.since.elapsed(),
+            false => Duration::ZERO,
+        };
+        let waiting: Duration = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).iter().map(stalled).sum();
+        waiting + self.reads.sum(stalled)
     }
 
     fn run_evictor(&self) -> Result<(), Failure> {
         let mut clock = Clock::default();
+        let mut last_discard = Instant::now();
         let mut buffer: PageBytes = [0; PAGE_BYTES];
         while !self.stopping.load(Ordering::Acquire) {
             self.pages.counters.tick(self.start);
@@ -313,6 +353,10 @@ impl GuestMemory {
             self.pages.counters.evict_cpu_ns.store(cpu, Ordering::Relaxed);
             if starving && progress {
                 continue;
+            }
+            if !starving && last_discard.elapsed() > DISCARD_INTERVAL {
+                last_discard = Instant::now();
+                self.pages.swap.iter().for_each(Swap::discard_freed);
             }
             let interval = if starving { STARVING_INTERVAL } else { EVICTOR_INTERVAL };
             let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -332,7 +376,11 @@ impl GuestMemory {
         while self.evict && self.pages.credits.available() < WATERMARK_PAGES && !self.stopping.load(Ordering::Acquire) {
             let outcome = clock.evict(&self.pages)?;
             gained |= outcome.evicted > 0;
-            if outcome.evicted == 0 && clock.exhausted(&self.pages) {
+            let exhausted = outcome.evicted == 0 && clock.exhausted(&self.pages);
+            if exhausted || self.pool_is_large() {
+                gained |= clock.write_back(&self.pages)? > 0;
+            }
+            if exhausted && (!self.pages.swap_usable() || clock.nothing_to_write_back(&self.pages)) {
                 break;
             }
             if self.pages.credits.available() > 0 && !self.nobody_waits() {
@@ -340,6 +388,18 @@ impl GuestMemory {
             }
         }
         Ok(gained)
+    }
+
+    /// Whether the pool has outgrown its part of the allocation.
+    fn pool_is_large(&self) -> bool {
+        let credits = &self.pages.credits;
+        let room_bytes = credits.allocation_bytes().saturating_sub(credits.overhead_bytes());
+        self.pages.swap_usable() && lock(&self.pages.pool).bytes() > room_bytes / POOL_SHARE_DIVISOR
+    }
+
+    /// What went wrong lately and was survived, in a line for the log.
+    pub fn take_trouble(&self) -> Option<String> {
+        self.pages.swap.as_ref().and_then(Swap::take_trouble)
     }
 
     fn nobody_waits(&self) -> bool {
@@ -379,6 +439,7 @@ impl GuestMemory {
         let accounted = pages.private * PAGE_BYTES as u64 + pool_bytes;
         self.set_overhead(process_anonymous_bytes.saturating_sub(accounted), pages.private as i64);
         let credits = &self.pages.credits;
+        let faults = counters.faults.status();
         let load = |counter: &crate::sync::AtomicU64| counter.load(Ordering::Relaxed);
         Ok(PagerStatus {
             allocation_bytes: credits.allocation_bytes(),
@@ -392,9 +453,9 @@ impl GuestMemory {
             faults_missing_total: load(&counters.faults_missing),
             faults_minor_total: load(&counters.faults_minor),
             faults_write_protect_total: load(&counters.faults_write_protect),
-            fault_latency: counters.latency(),
-            fault_ns_total: load(&counters.fault_ns),
-            fault_ns_max: load(&counters.fault_ns_max),
+            fault_latency: faults.buckets,
+            fault_ns_total: faults.ns_total,
+            fault_ns_max: faults.ns_max,
             stall_ns_total: load(&counters.stall_ns) + self.waiting_stall().as_nanos() as u64,
             faults_without_credit_total: load(&counters.faults_without_credit),
             evictions_total: load(&counters.evictions),
@@ -404,6 +465,7 @@ impl GuestMemory {
             breaks_total: load(&counters.breaks),
             evict_cpu_ns: load(&counters.evict_cpu_ns),
             fault_cpu_ns: load(&counters.fault_cpu_ns),
+            swap: self.pages.swap.as_ref().map(|swap| swap.status(counters.now_ms())).unwrap_or_default(),
         })
     }
 
@@ -427,6 +489,7 @@ impl Drop for Threads {
         // Fails only when the counter would overflow, and then the thread is awake.
         let _ = self.memory.stop.write(1);
         self.memory.evictor.notify_all();
+        self.memory.reads.wake_all();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }

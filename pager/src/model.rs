@@ -75,13 +75,28 @@ macro_rules! pairs {
 }
 
 pairs! {
-    write Write, fault Fault, merge Merge, alias Alias, drop_zero DropZero, evict Evict, close_open CloseOpen, note Note,
+    write Write, fault Fault, merge Merge, alias Alias, drop_zero DropZero, evict Evict, write_back WriteBack, close_open CloseOpen, note Note,
     inflate Inflate, deflate Deflate, report_free ReportFree, release Release,
 }
 
 #[test]
 fn shares_are_broken_evicted_and_given_up_at_once() {
     race(&[Actor::Merge, Actor::Evict, Actor::Inflate]);
+}
+
+#[test]
+fn pages_go_to_disk_come_back_and_are_given_up_at_once() {
+    race(&[Actor::Evict, Actor::WriteBack, Actor::Inflate]);
+}
+
+#[test]
+fn pages_go_to_disk_and_come_back_while_the_scanner_works() {
+    race(&[Actor::Evict, Actor::WriteBack, Actor::Merge]);
+}
+
+#[test]
+fn a_disk_that_fails_to_write_loses_nothing() {
+    race(&[Actor::Disk, Actor::WriteBack, Actor::Evict]);
 }
 
 #[test]

@@ -9,6 +9,8 @@
 //!
 //! A slab whose last piece is freed goes back to the kernel at once. Internal waste is at most 128 B a piece.
 
+use std::io;
+
 use crate::units::PAGE_BYTES;
 
 /// Bytes of a slab: large enough for five of the largest pieces, small enough to empty out soon.
@@ -32,6 +34,9 @@ pub trait Arena: Send {
     fn slice(&self, start: usize, length: usize) -> &[u8];
     /// The same, to write to.
     fn slice_mut(&mut self, start: usize, length: usize) -> &mut [u8];
+    /// Has the kernel back these bytes with memory, or say that there is none: memory that is promised but not there would be
+    /// found out by a signal.
+    fn commit(&mut self, start: usize, length: usize) -> io::Result<()>;
     /// Gives memory back to the kernel.
     fn release(&mut self, start: usize, length: usize);
 }
@@ -49,11 +54,13 @@ pub struct Pool {
     slabs: Vec<Slab>,
     /// Slabs with a free piece, by class.
     partial: [Vec<u32>; CLASSES],
+    /// Slabs in use, by class.
+    of_class: [usize; CLASSES],
     free: Vec<u32>,
     in_use: usize,
 }
 
-/// The pool's arena is full.
+/// The pool's arena is full, or the kernel has no memory for another slab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -72,7 +79,14 @@ fn pieces(class: usize) -> usize {
 impl Pool {
     /// An empty pool over `arena`.
     pub fn new(arena: Box<dyn Arena>) -> Pool {
-        Pool { arena, slabs: Vec::new(), partial: Default::default(), free: Vec::new(), in_use: 0 }
+        Pool {
+            arena,
+            slabs: Vec::new(),
+            partial: Default::default(),
+            of_class: [0; CLASSES],
+            free: Vec::new(),
+            in_use: 0,
+        }
     }
 
     /// Bytes of the slabs in use.
@@ -107,16 +121,23 @@ impl Pool {
     }
 
     fn new_slab(&mut self, class: usize) -> Result<u32, Full> {
-        let slab = match self.free.pop() {
-            Some(slab) => slab,
-            None if (self.slabs.len() + 1) * SLAB_BYTES <= self.arena.bytes() => {
-                self.slabs.push(Slab::default());
-                self.slabs.len() as u32 - 1
-            }
+        let slab = match self.free.last() {
+            Some(&slab) => slab,
+            None if (self.slabs.len() + 1) * SLAB_BYTES <= self.arena.bytes() => self.slabs.len() as u32,
             None => return Err(Full),
         };
+        self.slabs.try_reserve(1).map_err(|_| Full)?;
+        // Room for every slab's number in each list it can come to: freeing is the fault thread's, and must not allocate.
+        let partial = &mut self.partial[class];
+        partial.try_reserve(self.of_class[class] + 1 - partial.len()).map_err(|_| Full)?;
+        self.free.try_reserve(self.slabs.len() + 1 - self.free.len()).map_err(|_| Full)?;
+        self.arena.commit(slab as usize * SLAB_BYTES, SLAB_BYTES).map_err(|_| Full)?;
+        if self.free.pop().is_none() {
+            self.slabs.push(Slab::default());
+        }
         self.slabs[slab as usize] = Slab { class: class as u8, ..Slab::default() };
         self.partial[class].push(slab);
+        self.of_class[class] += 1;
         self.in_use += 1;
         Ok(slab)
     }
@@ -146,6 +167,7 @@ impl Pool {
         }
         self.partial[class].retain(|&other| other != slab);
         self.free.push(slab);
+        self.of_class[class] -= 1;
         self.in_use -= 1;
         self.arena.release(slab as usize * SLAB_BYTES, SLAB_BYTES);
         1
@@ -163,28 +185,44 @@ pub(crate) mod tests {
     use proptest::prelude::*;
     use std::collections::HashMap;
 
-    /// An arena on the heap.
-    pub(crate) struct HeapArena(pub Vec<u8>);
+    /// An arena on the heap, whose bytes beyond `committed_max` the kernel has no memory for.
+    pub(crate) struct HeapArena {
+        bytes: Vec<u8>,
+        committed_max: usize,
+    }
+
+    impl HeapArena {
+        pub fn new(slabs: usize) -> HeapArena {
+            HeapArena { bytes: vec![0; slabs * SLAB_BYTES], committed_max: usize::MAX }
+        }
+
+        pub fn short_of_memory(slabs: usize, backed_slabs: usize) -> HeapArena {
+            HeapArena { committed_max: backed_slabs * SLAB_BYTES, ..HeapArena::new(slabs) }
+        }
+    }
 
     impl Arena for HeapArena {
         fn bytes(&self) -> usize {
-            self.0.len()
+            self.bytes.len()
+        }
+        fn commit(&mut self, start: usize, length: usize) -> io::Result<()> {
+            if start + length > self.committed_max { Err(io::ErrorKind::OutOfMemory.into()) } else { Ok(()) }
         }
         fn slice(&self, start: usize, length: usize) -> &[u8] {
-            &self.0[start..start + length]
+            &self.bytes[start..start + length]
         }
         fn slice_mut(&mut self, start: usize, length: usize) -> &mut [u8] {
-            &mut self.0[start..start + length]
+            &mut self.bytes[start..start + length]
         }
         fn release(&mut self, start: usize, length: usize) {
-            self.0[start..start + length].fill(0xdd);
+            self.bytes[start..start + length].fill(0xdd);
         }
     }
 
     proptest! {
         #[test]
         fn every_slot_keeps_its_bytes_until_it_is_freed(steps in proptest::collection::vec((any::<u8>(), 1usize..=COMPRESSED_BYTES_MAX), 1..400)) {
-            let mut pool = Pool::new(Box::new(HeapArena(vec![0; 64 * SLAB_BYTES])));
+            let mut pool = Pool::new(Box::new(HeapArena::new(64)));
             let mut kept: HashMap<u64, Vec<u8>> = HashMap::new();
             for (seed, length) in steps {
                 if seed < 100 && let Some(&slot) = kept.keys().next() {
@@ -210,10 +248,22 @@ pub(crate) mod tests {
 
     #[test]
     fn a_full_arena_refuses_and_loses_nothing() {
-        let mut pool = Pool::new(Box::new(HeapArena(vec![0; SLAB_BYTES])));
+        let mut pool = Pool::new(Box::new(HeapArena::new(1)));
         let slots: Vec<_> = (0..5u8).map(|i| pool.store(&[i; COMPRESSED_BYTES_MAX]).unwrap()).collect();
         assert_eq!(pool.store(&[9; COMPRESSED_BYTES_MAX]), Err(Full));
         assert_eq!(pool.store(&[9; 10]), Err(Full));
         assert!((0..5u8).all(|i| pool.get(slots[usize::from(i)]) == [i; COMPRESSED_BYTES_MAX]));
+    }
+
+    #[test]
+    fn without_memory_for_another_slab_the_pool_refuses_keeps_what_it_has_and_goes_on_when_slots_are_freed() {
+        let mut pool = Pool::new(Box::new(HeapArena::short_of_memory(64, 1)));
+        let slots: Vec<_> = (0..5u8).map(|i| pool.store(&[i; COMPRESSED_BYTES_MAX]).unwrap()).collect();
+        assert_eq!(pool.store(&[9; COMPRESSED_BYTES_MAX]), Err(Full));
+        assert_eq!(pool.store(&[9; 10]), Err(Full));
+        assert_eq!(pool.bytes() as usize, SLAB_BYTES, "a refused slab costs nothing");
+        assert!((0..5u8).all(|i| pool.get(slots[usize::from(i)]) == [i; COMPRESSED_BYTES_MAX]));
+        slots.into_iter().for_each(|slot| _ = pool.free(slot));
+        assert!(pool.store(&[9; 10]).is_ok());
     }
 }

@@ -2,12 +2,49 @@
 
 use std::time::{Duration, Instant};
 
-use control::status::{LATENCY_BUCKETS, latency_bucket};
+use control::status::{LATENCY_BUCKETS, LatencyStatus, latency_bucket};
 
 use crate::sync::{AtomicU64, Ordering};
 
 /// Length of an era: refaults are pages that come back within two of them.
 const ERA_MS: u64 = 4_000;
+
+/// How long something took, each time. Only ever grows.
+pub(crate) struct Latency {
+    buckets: [AtomicU64; LATENCY_BUCKETS],
+    ns: AtomicU64,
+    ns_max: AtomicU64,
+}
+
+impl Default for Latency {
+    fn default() -> Latency {
+        Latency {
+            buckets: std::array::from_fn(|_| AtomicU64::new(0)),
+            ns: AtomicU64::new(0),
+            ns_max: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Latency {
+    /// Counts one that took `spent`.
+    pub fn add(&self, spent: Duration) {
+        let ns = u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX);
+        self.buckets[latency_bucket(ns)].fetch_add(1, Ordering::Relaxed);
+        self.ns.fetch_add(ns, Ordering::Relaxed);
+        self.ns_max.fetch_max(ns, Ordering::Relaxed);
+    }
+
+    /// As figures.
+    pub fn status(&self) -> LatencyStatus {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        LatencyStatus {
+            buckets: self.buckets.iter().map(load).collect(),
+            ns_total: load(&self.ns),
+            ns_max: load(&self.ns_max),
+        }
+    }
+}
 
 /// Only ever grow; relaxed everywhere, they order nothing.
 pub(crate) struct Counters {
@@ -20,12 +57,10 @@ pub(crate) struct Counters {
     pub faults_minor: AtomicU64,
     pub faults_write_protect: AtomicU64,
     pub faults_without_credit: AtomicU64,
-    pub fault_ns: AtomicU64,
-    pub fault_ns_max: AtomicU64,
+    pub faults: Latency,
     pub stall_ns: AtomicU64,
     pub evict_cpu_ns: AtomicU64,
     pub fault_cpu_ns: AtomicU64,
-    latency: [AtomicU64; LATENCY_BUCKETS],
     clock_ms: AtomicU64,
 }
 
@@ -42,12 +77,10 @@ impl Default for Counters {
             faults_minor: zero(),
             faults_write_protect: zero(),
             faults_without_credit: zero(),
-            fault_ns: zero(),
-            fault_ns_max: zero(),
+            faults: Latency::default(),
             stall_ns: zero(),
             evict_cpu_ns: zero(),
             fault_cpu_ns: zero(),
-            latency: std::array::from_fn(|_| AtomicU64::new(0)),
             clock_ms: zero(),
         }
     }
@@ -56,18 +89,10 @@ impl Default for Counters {
 impl Counters {
     /// Counts a fault that took `spent`, and stalled a vCPU if `stalled`.
     pub fn fault_served(&self, spent: Duration, stalled: bool) {
-        let ns = u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX);
-        self.latency[latency_bucket(ns)].fetch_add(1, Ordering::Relaxed);
-        self.fault_ns.fetch_add(ns, Ordering::Relaxed);
-        self.fault_ns_max.fetch_max(ns, Ordering::Relaxed);
+        self.faults.add(spent);
         if stalled {
-            self.stall_ns.fetch_add(ns, Ordering::Relaxed);
+            self.stall_ns.fetch_add(spent.as_nanos() as u64, Ordering::Relaxed);
         }
-    }
-
-    /// Faults by bucket.
-    pub fn latency(&self) -> Vec<u64> {
-        self.latency.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect()
     }
 
     /// Tells the counters what time it is.
@@ -75,8 +100,19 @@ impl Counters {
         self.clock_ms.store(start.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
+    /// Some time passes.
+    #[cfg(test)]
+    pub fn advance(&self, ms: u64) {
+        self.clock_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    /// The time last told, ms.
+    pub fn now_ms(&self) -> u64 {
+        self.clock_ms.load(Ordering::Relaxed)
+    }
+
     /// The era, from 0.
     pub fn era(&self) -> u64 {
-        self.clock_ms.load(Ordering::Relaxed) / ERA_MS
+        self.now_ms() / ERA_MS
     }
 }

@@ -7,6 +7,9 @@
 //!    |                          |
 //!    | deflate, report_free     | evict                    fault
 //!    |                          +---------> Compressed ------------> Private
+//!    |                          |               | write_back
+//!    |                          |               v          swap_in
+//!    |                          +---------> Swapped ---------------> Private
 //!   Ballooned <--- inflate --- any state
 //! ```
 //!
@@ -37,12 +40,15 @@ use crate::{
     mapping::{Mapped, Mapping},
     pool::Pool,
     stats::Counters,
+    swap::{ReadError, Swap},
     sync::{Mutex, Ordering},
     table::PageTable,
     units::{Frame, Gfn, PAGE_BYTES, PageBytes, Run, runs},
 };
 
-pub use demote::Evicted;
+pub(crate) use demote::in_pool;
+pub use demote::{Evicted, Staging};
+pub use promote::SwapIn;
 
 /// Pages that one protect, discard or map call covers at most: 2 MiB, a page table's worth.
 pub const RUN_MAX: u32 = 512;
@@ -80,10 +86,31 @@ pub enum Error {
         /// Where its copy is.
         slot: u64,
     },
+    /// a swapped page cannot be read back
+    #[error(
+        "page {:#x} of the guest (address {:#x}) cannot be read back from slot {slot} of its swap file: {source}",
+        gfn.0, u64::from(gfn.0) * PAGE_BYTES as u64
+    )]
+    Unreadable {
+        /// Which page.
+        gfn: Gfn,
+        /// Where its copy is.
+        slot: u64,
+        /// What is wrong with it.
+        source: ReadError,
+    },
+    /// a swapped page without a swap file
+    #[error("page {:#x} of the guest is in slot {slot} of a swap file that does not exist", gfn.0)]
+    NoSwap {
+        /// Which page.
+        gfn: Gfn,
+        /// Where its copy should be.
+        slot: u64,
+    },
 }
 
 /// What became of a fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Served {
     /// The page is there; whoever waited for it has been woken.
     Done,
@@ -91,6 +118,8 @@ pub enum Served {
     Moving,
     /// There is no credit; the fault must be served again.
     NoCredit,
+    /// The page is on disk: whoever may wait for that brings it back, and wakes who waits.
+    Read(SwapIn),
 }
 
 /// A guest's pages: the table, and all it speaks of.
@@ -99,6 +128,7 @@ pub struct Pages<M> {
     pub(crate) credits: Credits,
     pub(crate) references: References,
     pub(crate) pool: Mutex<Pool>,
+    pub(crate) swap: Option<Swap>,
     pub(crate) mapping: M,
     pub(crate) counters: Counters,
     pub(crate) vma_budget: u32,
@@ -154,7 +184,8 @@ impl<M: Mapping> Pages<M> {
                 .map_err(failed("mapping the frame of")),
             State::Shared => self.break_share(gfn, entry).map_err(failed("breaking the share of")),
             State::Zero | State::Ballooned => self.fill_zero(gfn, entry).map_err(failed("zeroing")),
-            State::Compressed | State::Swapped => self.promote(gfn, entry, buffer),
+            State::Compressed => self.promote(gfn, entry, buffer),
+            State::Swapped => return Ok(self.begin_swap_in(gfn, entry)),
         };
         match result {
             Ok(Some(new)) => {
@@ -288,7 +319,8 @@ impl<M: Mapping> Pages<M> {
                 match entry.state() {
                     State::Shared => self.references.remove(entry.frame()),
                     State::Compressed => self.free_slot(entry),
-                    State::Zero | State::Private | State::Ballooned | State::Swapped => {}
+                    State::Swapped => self.swap.iter().for_each(|swap| swap.free(entry.slot())),
+                    State::Zero | State::Private | State::Ballooned => {}
                 }
                 self.unlock(gfn, entry, into(entry));
             }

@@ -76,6 +76,7 @@ fn guest(allocation_pages: u64) -> Option<(Store, Arc<GuestMemory>, Threads)> {
         overhead_bytes: 0,
         evict: true,
         vma_budget: 1000,
+        swap: None,
     };
     let (memory, threads) = GuestMemory::new(config, view, Box::new(fail)).unwrap();
     Some((store, memory, threads))

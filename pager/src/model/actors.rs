@@ -23,6 +23,10 @@ pub(super) enum Actor {
     DropZero,
     /// The evictor.
     Evict,
+    /// The evictor, moving pages from the pool to the swap file.
+    WriteBack,
+    /// A disk that fails and works again.
+    Disk,
     /// The evictor, short of credits.
     CloseOpen,
     /// The accountant, and whoever only looks.
@@ -55,7 +59,13 @@ impl Actor {
                 share(world, run, Frame(frame));
             }
             Actor::DropZero => _ = pages.drop_zero(run).expect("dropping"),
-            Actor::Evict => _ = pages.evict(&run.gfns().collect::<Vec<_>>()).expect("evicting"),
+            Actor::Evict => world.evict(&run.gfns().collect::<Vec<_>>()),
+            Actor::WriteBack => world.write_back(&run.gfns().collect::<Vec<_>>()),
+            Actor::Disk => {
+                world.set_disk_failing(true);
+                world.evict(&[gfn]);
+                world.set_disk_failing(false);
+            }
             Actor::CloseOpen => _ = pages.close_open(i64::MAX).expect("closing"),
             Actor::Note => {
                 pages.note_written().expect("noting");

@@ -18,11 +18,15 @@ use crate::{
     entry::State,
     frames::References,
     mapping::{Mapped, Mapping},
-    pool::{Pool, SLAB_BYTES, SLAB_PAGES, tests::HeapArena},
+    pool::{Pool, SLAB_PAGES, tests::HeapArena},
     stats::Counters,
+    swap::{
+        PageBuffer, Swap,
+        fake::{Faults, FaultyFile},
+    },
     sync::{lock, pause},
     table::PageTable,
-    transition::{Pages, Served},
+    transition::{Pages, Served, Staging, SwapIn},
     units::{Frame, Gfn, PAGE_BYTES, Run},
 };
 
@@ -36,6 +40,13 @@ struct WaitingRoom {
     closed: bool,
 }
 
+/// Pages to be read from the swap file.
+#[derive(Default)]
+struct Reads {
+    pages: Vec<SwapIn>,
+    closed: bool,
+}
+
 /// A guest and its threads' common state.
 pub(super) struct World {
     pub pages: Pages<Kernel>,
@@ -43,6 +54,10 @@ pub(super) struct World {
     contents: u8,
     room: Mutex<WaitingRoom>,
     starving: Condvar,
+    reads: Mutex<Reads>,
+    posted: Condvar,
+    /// What is below the swap file, where there is one.
+    pub disk: Option<FaultyFile>,
 }
 
 impl World {
@@ -55,6 +70,7 @@ impl World {
             thread::spawn(move || body(&world))
         };
         let servants = [spawn(World::serve_faults), spawn(World::make_room)];
+        let reader = spawn(World::read_swap);
         let mut racing = vec![spawn(World::use_memory)];
         for &actor in actors {
             let world = world.clone();
@@ -64,26 +80,32 @@ impl World {
         RAM.gfns().for_each(|gfn| world.pages.mapping.access(gfn, None));
         world.pages.mapping.close();
         servants.into_iter().for_each(|thread| thread.join().expect("a servant failed"));
+        lock(&world.reads).closed = true;
+        world.posted.notify_one();
+        reader.join().expect("the swap thread failed");
         world.check();
         world.pages.report_free(RAM).expect("giving everything up");
         world.check();
         assert_eq!(world.pages.table.counts().zero, u64::from(PAGES));
     }
 
-    /// A guest with room for everything, for one page beside a pool, or for one page and no pool; the contents are chosen so that
-    /// its evictor can always win a page.
+    /// A guest with room for everything, for one page beside a pool, or for one page and no pool, with a swap file or without;
+    /// the contents are chosen so that its evictor can always win a page.
     fn new() -> World {
-        let (credits, contents) = match below(3) {
-            0 => (100, Content::COUNT),
-            1 => (1 + SLAB_PAGES, Content::COMPRESSIBLE),
+        let disk = coin().then(|| FaultyFile::new(PAGES as usize));
+        let (credits, contents) = match (below(3), &disk) {
+            (0, _) => (100, Content::COUNT),
+            (1, None) => (1 + SLAB_PAGES, Content::COMPRESSIBLE),
+            (1, Some(_)) => (1 + SLAB_PAGES, Content::COUNT),
             _ => (1, Content::FILLED),
         };
-        let arena = HeapArena(vec![0; 4 * SLAB_BYTES]);
+        let arena = HeapArena::new(4);
         let pages = Pages {
             table: PageTable::new(PAGES),
             credits: Credits::new((credits + EVICTOR_RESERVE) as u64 * PAGE_BYTES as u64, 0),
             references: References::new(FRAMES),
             pool: crate::sync::Mutex::new(Pool::new(Box::new(arena))),
+            swap: disk.clone().map(|disk| Swap::new(Box::new(disk))),
             mapping: Kernel::new(credits as usize),
             counters: Counters::default(),
             // Now and then, no alias is allowed.
@@ -91,7 +113,16 @@ impl World {
             // Half of the guests share openly.
             open_credits: 1000 * i64::from(below(2)),
         };
-        World { pages, credits, contents, room: Mutex::default(), starving: Condvar::new() }
+        World {
+            pages,
+            credits,
+            contents,
+            room: Mutex::default(),
+            starving: Condvar::new(),
+            reads: Mutex::default(),
+            posted: Condvar::new(),
+            disk,
+        }
     }
 
     /// Brings each frame and page into one of the states it can be in.
@@ -105,13 +136,17 @@ impl World {
         for gfn in (0..PAGES).rev().map(Gfn) {
             let frame = Frame(gfn.0 + below(2));
             let content = kernel.stored(frame).filter(|_| coin()).unwrap_or_else(|| self.any_content(frame));
-            let way = below(8);
-            if (2..8).contains(&way) && pages.populate(gfn, content.bytes()).expect("loading") {
+            let way = below(9);
+            if (2..9).contains(&way) && pages.populate(gfn, content.bytes()).expect("loading") {
                 kernel.loaded(gfn, content);
             }
             match way {
                 0 => _ = pages.fault(gfn, coin(), &mut buffer).expect("a first touch"),
-                2 => _ = pages.evict(&[gfn]).expect("evicting"),
+                2 => self.evict(&[gfn]),
+                7 => {
+                    self.evict(&[gfn]);
+                    self.write_back(&[gfn]);
+                }
                 3 => _ = pages.drop_zero(gfn.run()).expect("dropping"),
                 4 => kernel.giving_up(gfn.run(), || pages.inflate(gfn.run()).expect("inflating")),
                 5 | 6 => share(self, gfn.run(), frame),
@@ -126,6 +161,22 @@ impl World {
         self.pages.mapping.stored(frame).filter(|_| coin()).unwrap_or(any)
     }
 
+    pub fn evict(&self, gfns: &[Gfn]) {
+        self.pages.evict(gfns, &mut Staging::new(PAGES as usize)).expect("evicting");
+    }
+
+    pub fn write_back(&self, gfns: &[Gfn]) {
+        self.pages.write_back(gfns, &mut Staging::new(PAGES as usize)).expect("writing back");
+    }
+
+    /// The disk begins to fail, or ceases to.
+    pub fn set_disk_failing(&self, failing: bool) {
+        let write_error = failing.then_some(libc::EIO);
+        self.disk.iter().for_each(|disk| disk.set(Faults { write_error, ..Faults::default() }));
+        // Longer than any suspension.
+        self.pages.counters.advance(100_000);
+    }
+
     fn use_memory(&self) {
         for _ in 0..2 {
             Actor::Write.run(self);
@@ -137,13 +188,45 @@ impl World {
     fn serve_faults(&self) {
         let mut buffer = [0; PAGE_BYTES];
         while let Some((gfn, write)) = self.pages.mapping.next_fault() {
-            if self.pages.fault(gfn, write, &mut buffer).expect("serving a fault") == Served::NoCredit {
-                lock(&self.room).faults.push((gfn, write));
-                self.starving.notify_one();
+            match self.pages.fault(gfn, write, &mut buffer).expect("serving a fault") {
+                Served::NoCredit => {
+                    lock(&self.room).faults.push((gfn, write));
+                    self.starving.notify_one();
+                }
+                Served::Read(page) => self.post(page),
+                Served::Done | Served::Moving => {}
             }
         }
         lock(&self.room).closed = true;
         self.starving.notify_one();
+    }
+
+    fn post(&self, page: SwapIn) {
+        lock(&self.reads).pages.push(page);
+        self.posted.notify_one();
+    }
+
+    /// A swap thread of [`crate::memory`].
+    fn read_swap(&self) {
+        let mut buffer = PageBuffer::new(1);
+        let mut reads = lock(&self.reads);
+        loop {
+            let Some(page) = reads.pages.pop() else {
+                if reads.closed {
+                    return;
+                }
+                reads = self.posted.wait(reads).expect("no thread panicked");
+                continue;
+            };
+            drop(reads);
+            // Now and then nobody has room for it, and the fault is served again.
+            if below(8) == 0 {
+                self.pages.put_back(page);
+            } else {
+                self.pages.swap_in(page, &mut buffer).expect("swapping in");
+            }
+            reads = lock(&self.reads);
+        }
     }
 
     /// The evictor thread of [`crate::memory`], as far as faults wait for it.
@@ -160,13 +243,22 @@ impl World {
             };
             drop(room);
             self.pages.close_open(i64::MAX).expect("closing");
-            self.pages.evict(&RAM.gfns().collect::<Vec<_>>()).expect("evicting");
-            let served = self.pages.fault(gfn, write, &mut buffer).expect("serving a fault");
-            if served == Served::NoCredit {
+            let all: Vec<_> = RAM.gfns().collect();
+            self.evict(&all);
+            self.write_back(&all);
+            let served = match self.pages.fault(gfn, write, &mut buffer).expect("serving a fault") {
+                Served::NoCredit => false,
+                Served::Done | Served::Moving => true,
+                Served::Read(page) => {
+                    self.post(page);
+                    true
+                }
+            };
+            if !served {
                 pause();
             }
             room = lock(&self.room);
-            if served != Served::NoCredit {
+            if served {
                 room.faults.remove(0);
             }
         }
@@ -186,8 +278,7 @@ impl World {
                     mapping.placement(gfn) == entry.frame() && matches!(mapped, Mapped::Frame | Mapped::Absent)
                 }
                 State::Zero if entry.open() => mapped != Mapped::Frame,
-                State::Zero | State::Ballooned | State::Compressed => mapped == Mapped::Absent,
-                State::Swapped => false,
+                State::Zero | State::Ballooned | State::Compressed | State::Swapped => mapped == Mapped::Absent,
             };
             assert!(right, "page {} is {entry:?} but mapped {mapped:?}", gfn.0);
             carried += entry.credits();
@@ -197,6 +288,9 @@ impl World {
         let slots = RAM.gfns().filter(|&gfn| table.peek(gfn).state() == State::Compressed).count();
         assert!(slots > 0 || pool == 0, "the pool keeps {pool} pages for nobody");
         assert_eq!(self.pages.credits.available() + carried + pool, self.credits, "credits were lost or made");
+        let swapped = table.counts().swapped;
+        let slots = self.pages.swap.as_ref().map_or(0, |swap| swap.status(0).used_bytes) / PAGE_BYTES as u64;
+        assert_eq!(slots, swapped, "slots of the swap file were lost, or are shared");
         for frame in (0..FRAMES).map(Frame) {
             let shared =
                 RAM.gfns().any(|gfn| table.peek(gfn).state() == State::Shared && table.peek(gfn).frame() == frame);

@@ -1,6 +1,6 @@
 //! Anonymous memory that costs nothing until it is written, and nothing again after it is released.
 
-use std::{ffi::c_void, num::NonZeroUsize, ptr::NonNull, slice};
+use std::{ffi::c_void, io, num::NonZeroUsize, ptr::NonNull, slice};
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 
@@ -54,6 +54,14 @@ impl Arena for MmapArena {
         let first = unsafe { self.base.cast::<u8>().add(start) };
         // SAFETY: as in `slice`, and exclusive by `&mut self`.
         unsafe { slice::from_raw_parts_mut(first.as_ptr(), length) }
+    }
+
+    fn commit(&mut self, start: usize, length: usize) -> io::Result<()> {
+        assert!(start + length <= self.bytes.get(), "slab beyond the arena");
+        // SAFETY: in bounds by the assertion, so inside the mapping.
+        let first = unsafe { self.base.byte_add(start) };
+        // SAFETY: the range is ours; populating changes no byte. Linux 5.14.
+        unsafe { madvise(first, length, MmapAdvise::MADV_POPULATE_WRITE) }.map_err(super::io_error)
     }
 
     fn release(&mut self, start: usize, length: usize) {

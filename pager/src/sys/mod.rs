@@ -6,11 +6,13 @@ mod arena;
 mod pagemap;
 mod ram;
 mod store;
+mod swap_file;
 mod uffd;
 
 pub use arena::MmapArena;
 pub use ram::Ram;
 pub use store::StoreView;
+pub use swap_file::{SwapFile, SwapFileError};
 pub use uffd::{FaultEvent, FaultKind, ProbeError, Uffd, probe};
 
 use std::{io, time::Duration};

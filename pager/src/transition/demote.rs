@@ -1,10 +1,23 @@
-//! Down the tiers: from a page of its own to a pattern in the entry, or a slot of the pool.
+//! Down the tiers.
+//!
+//! ```text
+//!   Private --protect, read--+-- one pattern -----------------------> Zero, or Compressed: the pattern is in the entry
+//!                            +-- compresses, and the pool has room -> Compressed
+//!                            +-- staged --- written ----------------> Swapped
+//!                            +-- no file, file full, write failed --> Private, incompressible
+//!
+//!   Compressed --decompress, staged --- written --------------------> Swapped              (write_back)
+//! ```
+//!
+//! Pages on their way to the file stay locked and protected until it has them, and are discarded only then. Reads of them go on;
+//! a write waits, and calls the page's departure off.
 
 use super::{Error, FILLED, Pages, pieces};
 use crate::{
-    entry::Entry,
+    entry::{Entry, State},
     mapping::Mapping,
     pool::{COMPRESSED_BYTES_MAX, SLAB_PAGES},
+    swap::{PageBuffer, Swap},
     sync::lock,
     units::{Gfn, PAGE_BYTES, PageBytes, Run, runs},
 };
@@ -12,62 +25,135 @@ use crate::{
 /// What became of pages to be evicted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Evicted {
-    /// Pages compressed, found filled with one pattern, or found zero.
+    /// Pages compressed, found filled with one pattern, found zero, or written to the swap file.
     pub evicted: u32,
-    /// Pages that stay because they do not compress.
+    /// Pages that stay because they do not compress, and no swap file takes them.
     pub incompressible: u32,
 }
 
+/// Pages on their way to the swap file, one write's worth. They are locked.
+pub struct Staging {
+    pages: Vec<(Gfn, Entry)>,
+    buffer: PageBuffer,
+}
+
+/// What became of a staged page.
+enum Fate {
+    /// It is in this slot of the file.
+    Written(u64),
+    /// It is in the file, but a thread of the guest waits for it.
+    Wanted,
+    /// It is not in the file.
+    Kept,
+}
+
+impl Staging {
+    /// Room for `pages` pages, at least one.
+    pub fn new(pages: usize) -> Staging {
+        Staging { pages: Vec::with_capacity(pages), buffer: PageBuffer::new(pages) }
+    }
+
+    /// Where the bytes of the next page go.
+    fn next(&mut self) -> &mut PageBytes {
+        self.buffer.page_mut(self.pages.len())
+    }
+
+    fn is_full(&self) -> bool {
+        self.pages.len() == self.buffer.pages()
+    }
+
+    /// Writes what is staged, and says of each page, in order, what became of it; empty afterwards.
+    fn write(&mut self, swap: &Swap, now_ms: u64, wanted: impl Fn(Gfn) -> bool) -> Vec<(Gfn, Entry, Fate)> {
+        let gfns: Vec<_> = self.pages.iter().map(|&(gfn, _)| gfn).collect();
+        let mut fates: Vec<_> = self.pages.drain(..).map(|(gfn, entry)| (gfn, entry, Fate::Kept)).collect();
+        swap.write(&gfns, &self.buffer, now_ms, |index, slot| {
+            fates[index].2 = if wanted(gfns[index]) {
+                swap.free(slot);
+                Fate::Wanted
+            } else {
+                Fate::Written(slot)
+            };
+        });
+        fates
+    }
+}
+
 impl<M: Mapping> Pages<M> {
-    /// Compresses private pages, all of `gfns` that are private and not in motion.
-    pub fn evict(&self, gfns: &[Gfn]) -> Result<Evicted, Error> {
+    /// Evicts private pages, all of `gfns` (which ascend) that are private and not in motion.
+    pub fn evict(&self, gfns: &[Gfn], staging: &mut Staging) -> Result<Evicted, Error> {
         let mut outcome = Evicted::default();
         let locked: Vec<_> = gfns.iter().filter_map(|&gfn| self.lock_one_private(gfn)).collect();
         for run in runs(locked.into_iter().map(|(gfn, _)| gfn)).flat_map(pieces) {
-            self.evict_locked(run, &mut outcome)?;
+            self.evict_locked(run, staging, &mut outcome)?;
         }
+        self.evict_staged(staging, &mut outcome)?;
         Ok(outcome)
     }
 
-    fn evict_locked(&self, run: Run, outcome: &mut Evicted) -> Result<(), Error> {
+    fn evict_locked(&self, run: Run, staging: &mut Staging, outcome: &mut Evicted) -> Result<(), Error> {
         if let Err(source) = self.mapping.protect(run) {
             run.gfns().for_each(|gfn| self.unlock(gfn, Entry::private(), Entry::private()));
             return Err(Error::Kernel { action: "protecting", gfn: run.first, source });
         }
         let mut stored = Vec::with_capacity(run.count as usize);
-        let mut error = None;
         for gfn in run.gfns() {
-            match self.store(gfn) {
+            if staging.is_full() {
+                self.evict_staged(staging, outcome)?;
+            }
+            self.mapping.read(gfn, staging.next());
+            match self.store(staging.next()) {
                 Some(entry) => stored.push((gfn, entry)),
-                None => {
-                    outcome.incompressible += 1;
-                    error = error.or(self.mapping.unprotect(gfn.run()).err());
-                    self.unlock(gfn, Entry::private(), Entry::private().into_incompressible());
-                }
+                None if self.swap_usable() => staging.pages.push((gfn, Entry::private())),
+                None => self.keep(gfn, Entry::private().into_incompressible(), outcome)?,
             }
         }
+        self.give_away(stored, outcome)
+    }
+
+    fn evict_staged(&self, staging: &mut Staging, outcome: &mut Evicted) -> Result<(), Error> {
+        let Some(swap) = &self.swap else { return Ok(()) };
+        let mut stored = Vec::with_capacity(staging.pages.len());
+        for (gfn, _, fate) in staging.write(swap, self.counters.now_ms(), |gfn| self.table.peek(gfn).waiters()) {
+            match fate {
+                Fate::Written(slot) => stored.push((gfn, Entry::swapped(slot, self.counters.era()))),
+                Fate::Wanted => self.keep(gfn, Entry::private_hot(), outcome)?,
+                Fate::Kept => self.keep(gfn, Entry::private().into_incompressible(), outcome)?,
+            }
+        }
+        self.give_away(stored, outcome)
+    }
+
+    /// A protected page stays private after all.
+    fn keep(&self, gfn: Gfn, entry: Entry, outcome: &mut Evicted) -> Result<(), Error> {
+        outcome.incompressible += u32::from(entry.incompressible());
+        let unprotected = self.mapping.unprotect(gfn.run());
+        self.unlock(gfn, Entry::private(), entry);
+        unprotected.map_err(|source| Error::Kernel { action: "unprotecting", gfn, source })
+    }
+
+    /// Private pages, ascending, whose content is safe elsewhere go.
+    fn give_away(&self, stored: Vec<(Gfn, Entry)>, outcome: &mut Evicted) -> Result<(), Error> {
         for run in runs(stored.iter().map(|&(gfn, _)| gfn)) {
-            error = error.or(self.mapping.discard(run).err());
+            let failed = |source| Error::Kernel { action: "evicting", gfn: run.first, source };
+            self.mapping.discard(run).map_err(failed)?;
         }
         outcome.evicted += stored.len() as u32;
         for (gfn, entry) in stored {
             self.unlock(gfn, Entry::private(), entry);
         }
-        error.map_or(Ok(()), |source| Err(Error::Kernel { action: "evicting", gfn: run.first, source }))
+        Ok(())
     }
 
-    /// Puts a protected page's content into the cheapest tier that takes it.
-    fn store(&self, gfn: Gfn) -> Option<Entry> {
-        let mut page = [0; PAGE_BYTES];
-        self.mapping.read(gfn, &mut page);
+    /// Puts a page's content into the cheapest tier that takes it and is no file.
+    fn store(&self, page: &PageBytes) -> Option<Entry> {
         let era = self.counters.era();
-        if let Some(pattern) = filled_with(&page) {
+        if let Some(pattern) = filled_with(page) {
             let entry =
                 if pattern == 0 { Entry::zero_touched() } else { Entry::compressed(FILLED | u64::from(pattern), era) };
             return Some(entry);
         }
         let mut compressed = [0; lz4_flex::block::get_maximum_output_size(PAGE_BYTES)];
-        let length = lz4_flex::block::compress_into(&page, &mut compressed).ok()?;
+        let length = lz4_flex::block::compress_into(page, &mut compressed).ok()?;
         if length > COMPRESSED_BYTES_MAX {
             return None;
         }
@@ -82,6 +168,40 @@ impl<M: Mapping> Pages<M> {
         }
         slot.map(|slot| Entry::compressed(slot, era))
     }
+
+    /// Moves pages from the pool to the swap file, all of `gfns` that are in the pool and not in motion. How many went.
+    pub fn write_back(&self, gfns: &[Gfn], staging: &mut Staging) -> Result<u32, Error> {
+        let Some(swap) = self.swap.as_ref().filter(|_| self.swap_usable()) else { return Ok(0) };
+        let mut gone = 0;
+        for gfns in gfns.chunks(staging.buffer.pages()) {
+            for &gfn in gfns {
+                let Some(entry) = self.lock_if(gfn, in_pool) else { continue };
+                self.content(gfn, entry, staging.next())?;
+                staging.pages.push((gfn, entry));
+            }
+            for (gfn, entry, fate) in staging.write(swap, self.counters.now_ms(), |gfn| self.table.peek(gfn).waiters())
+            {
+                let Fate::Written(slot) = fate else {
+                    self.unlock(gfn, entry, entry);
+                    continue;
+                };
+                self.free_slot(entry);
+                self.unlock(gfn, entry, Entry::swapped(slot, entry.era()));
+                gone += 1;
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Whether there is a swap file that takes pages now.
+    pub fn swap_usable(&self) -> bool {
+        self.swap.as_ref().is_some_and(|swap| swap.usable(self.counters.now_ms()))
+    }
+}
+
+/// The page takes room in the pool.
+pub(crate) fn in_pool(entry: Entry) -> bool {
+    entry.state() == State::Compressed && entry.slot() & FILLED == 0
 }
 
 /// The 32-bit pattern that fills the page, if one does.

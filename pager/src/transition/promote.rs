@@ -1,13 +1,29 @@
 //! Back from a tier: the fault on an evicted page.
+//!
+//! ```text
+//!   Compressed --- fault: credit, decompress, COPY ---> Private
+//!
+//!   Swapped --- fault: credit ---> SwapIn, locked --- swap_in: read, check, COPY ---> Private
+//!               on the fault thread                   on a thread that may wait for a disk
+//! ```
 
-use super::{Error, FILLED, Pages, REFAULT_ERAS};
+use super::{Error, FILLED, Pages, REFAULT_ERAS, Served};
 use crate::{
     entry::Entry,
     mapping::Mapping,
     pool::SLAB_PAGES,
+    swap::PageBuffer,
     sync::{Ordering, lock},
     units::{Gfn, PAGE_BYTES, PageBytes},
 };
+
+/// A swapped page that is to come back. It is locked and paid for: hand it to [`Pages::swap_in`].
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "the page is locked, and a thread waits for it"]
+pub struct SwapIn {
+    gfn: Gfn,
+    entry: Entry,
+}
 
 impl<M: Mapping> Pages<M> {
     /// A touch of an evicted page: its content comes back.
@@ -23,15 +39,12 @@ impl<M: Mapping> Pages<M> {
             return Err(error);
         }
         self.free_slot(entry);
-        self.counters.promotions.fetch_add(1, Ordering::Relaxed);
-        if self.counters.era().wrapping_sub(entry.era()) & 0b11 <= REFAULT_ERAS {
-            self.counters.refaults.fetch_add(1, Ordering::Relaxed);
-        }
+        self.count_promotion(entry);
         Ok(Some(Entry::private_hot()))
     }
 
-    /// The content of a page in a tier.
-    fn content(&self, gfn: Gfn, entry: Entry, buffer: &mut PageBytes) -> Result<(), Error> {
+    /// The content of a `Compressed` page.
+    pub(super) fn content(&self, gfn: Gfn, entry: Entry, buffer: &mut PageBytes) -> Result<(), Error> {
         let slot = entry.slot();
         if slot & FILLED != 0 {
             let pattern = (slot as u32).to_ne_bytes();
@@ -41,6 +54,44 @@ impl<M: Mapping> Pages<M> {
         match lz4_flex::block::decompress_into(lock(&self.pool).get(slot), buffer) {
             Ok(PAGE_BYTES) => Ok(()),
             _ => Err(Error::Damaged { gfn, slot }),
+        }
+    }
+
+    /// A touch of a swapped page, which is locked: pays for it.
+    pub(super) fn begin_swap_in(&self, gfn: Gfn, entry: Entry) -> Served {
+        if self.credits.take(1) {
+            return Served::Read(SwapIn { gfn, entry });
+        }
+        self.unlock(gfn, entry, entry);
+        Served::NoCredit
+    }
+
+    /// Reads a page back; waits for the disk. A page that cannot be read stays locked: nobody will ever see it.
+    pub fn swap_in(&self, SwapIn { gfn, entry }: SwapIn, buffer: &mut PageBuffer) -> Result<(), Error> {
+        let slot = entry.slot();
+        let swap = self.swap.as_ref().ok_or(Error::NoSwap { gfn, slot })?;
+        swap.read(slot, gfn, buffer).map_err(|source| Error::Unreadable { gfn, slot, source })?;
+        let copied = self.mapping.copy(gfn, buffer.page(0));
+        copied.map_err(|source| Error::Kernel { action: "bringing back", gfn, source })?;
+        swap.free(slot);
+        self.count_promotion(entry);
+        // The credit is the page's from now on. COPY wakes by itself, but not those who came while the page was locked.
+        _ = self.table.unlock(gfn, entry, Entry::private_hot());
+        self.mapping.wake(gfn.run());
+        Ok(())
+    }
+
+    /// Takes a [`Served::Read`] back: nobody can see to it now. Who waits for the page faults again.
+    pub fn put_back(&self, SwapIn { gfn, entry }: SwapIn) {
+        self.credits.give(1);
+        _ = self.table.unlock(gfn, entry, entry);
+        self.mapping.wake(gfn.run());
+    }
+
+    fn count_promotion(&self, entry: Entry) {
+        self.counters.promotions.fetch_add(1, Ordering::Relaxed);
+        if self.counters.era().wrapping_sub(entry.era()) & 0b11 <= REFAULT_ERAS {
+            self.counters.refaults.fetch_add(1, Ordering::Relaxed);
         }
     }
 
