@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use control::{Dedup, Levers, VcpuKind};
-use host::{ByteCount, DomainRange, RunConfig, VmmCommand};
+use host::{ByteCount, DomainRange, RunConfig, SwapConfig, VmmCommand};
 use wire::machine::Workload;
 
 /// Runs KVM guests that were promised more memory than there is, and keeps the promise.
@@ -27,6 +27,9 @@ pub enum Verb {
         /// As JSON.
         #[arg(long)]
         json: bool,
+        /// Look at this directory for swap files too
+        #[arg(long, value_name = "DIR[:SIZE]")]
+        swap: Option<SwapConfig>,
     },
     /// One guest's process; started by the host with its descriptors open.
     #[command(hide = true)]
@@ -93,6 +96,9 @@ pub struct Run {
     /// Compress pages that are not in use
     #[arg(long, value_enum, default_value = "on")]
     pager: Switch,
+    /// Where pages go that neither compress nor fit: a directory on a disk, and how much of it [default: the guests' RAM]
+    #[arg(long, value_name = "DIR[:SIZE]")]
+    swap: Option<SwapConfig>,
     /// Where /metrics is served
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9464")]
     metrics: SocketAddr,
@@ -152,6 +158,7 @@ impl Run {
             dedup_cpu_share: self.dedup_cpu,
             vma_budget: self.vma_budget,
             domains: self.domains,
+            swap: self.swap,
             metrics: self.metrics,
             report: self.report,
             vmm: VmmCommand { program, arguments: vec!["vmm".into()] },

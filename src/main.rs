@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     };
     match arguments.verb {
         Verb::Run(arguments) => run(*arguments),
-        Verb::Doctor { json } => doctor(json),
+        Verb::Doctor { json, swap } => doctor(json, swap.as_ref()),
         Verb::Vmm => {
             log_to(io::stderr, false);
             vmm::run_process()
@@ -54,8 +54,8 @@ fn run(arguments: arguments::Run) -> ExitCode {
     if outcome.failures().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn doctor(json: bool) -> ExitCode {
-    let prerequisites = host::prerequisite::all();
+fn doctor(json: bool, swap: Option<&host::SwapConfig>) -> ExitCode {
+    let prerequisites = host::prerequisite::all(swap);
     let text = if json {
         serde_json::to_string_pretty(&prerequisites)
             .map(|text| text + "\n")

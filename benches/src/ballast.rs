@@ -178,6 +178,7 @@ impl Guest {
             evict: false,
             // What `ballast run` gives a guest: an area for two pages, within the kernel's limit.
             vma_budget: pages / 2,
+            swap: None,
         };
         let reporter = failures.clone();
         let on_failure = Box::new(move |failure: pager::Failure| reporter.report(failure.to_string()));

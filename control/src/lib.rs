@@ -48,6 +48,8 @@ pub const CONTROL_FD: i32 = 3;
 pub const STORE_FD: i32 = 4;
 /// Descriptor of the store's published bitmap in a VMM process, open read-only: one bit a frame.
 pub const PUBLISHED_FD: i32 = 5;
+/// Descriptor of the guest's swap file in a VMM process, if it has one.
+pub const SWAP_FD: i32 = 6;
 
 /// What executes the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +124,8 @@ pub struct GuestConfig {
     pub floor_bytes: u64,
     /// Address-space areas aliases may cost, half of which is one alias run.
     pub vma_budget: u32,
+    /// Whether there is a swap file, as descriptor [`SWAP_FD`].
+    pub swap: bool,
 }
 
 /// Host to VMM.

@@ -189,7 +189,8 @@ fn guest(config: &Config, view: &View, rates: &Rates) -> policy::Guest {
         resident_bytes: pager.resident_bytes,
         shared_bytes: pager.pages.shared * page_bytes,
         zero_bytes: pager.zero_touched * page_bytes,
-        compressed_saved_bytes: (pager.pages.compressed * page_bytes).saturating_sub(pager.pool_bytes),
+        compressed_saved_bytes: ((pager.pages.compressed + pager.pages.swapped) * page_bytes)
+            .saturating_sub(pager.pool_bytes),
         stall_ratio: rates.stall_ratio,
         refaults_per_second: rates.refaults_per_second,
     };
@@ -236,6 +237,7 @@ mod tests {
             dedup_cpu_share: 0.05,
             vma_budget: None,
             domains: Vec::new(),
+            swap: None,
             metrics: ([127, 0, 0, 1], 0).into(),
             report: None,
             vmm: VmmCommand { program: "none".into(), arguments: Vec::new() },
@@ -251,6 +253,7 @@ mod tests {
             vma_budget: 1,
             domain: "default".into(),
             dedup: control::Dedup::On,
+            swap_bytes: 0,
         };
         (0..8).map(guest).collect()
     }

@@ -42,12 +42,23 @@ pub struct RunConfig {
     /// Which guests may share with which, in the order of their numbers; those that are left share with themselves only. Without any,
     /// all guests are in [`DOMAIN_DEFAULT`].
     pub domains: Vec<DomainRange>,
+    /// Where pages go that neither compress nor fit.
+    pub swap: Option<SwapConfig>,
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
     pub metrics: SocketAddr,
     /// Where the JSON report goes.
     pub report: Option<PathBuf>,
     /// How the VMM processes are started.
     pub vmm: VmmCommand,
+}
+
+/// Where the guests' swap files are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SwapConfig {
+    /// Their directory. They have no names in it.
+    pub directory: PathBuf,
+    /// Their lengths together, bytes; without it, as much as the guests' RAM.
+    pub bytes: Option<u64>,
 }
 
 /// A program and its arguments that make a VMM of a process with the control socket and the frame store open.

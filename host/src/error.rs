@@ -59,6 +59,9 @@ pub enum Error {
         /// Its name.
         domain: String,
     },
+    /// there can be no swap files
+    #[error("--swap {0}")]
+    Swap(#[from] pager::SwapFileError),
     /// something of the machine is missing
     #[error("{0}")]
     Prerequisite(String),
@@ -101,6 +104,7 @@ impl Error {
             | Error::BudgetTooSmall { .. }
             | Error::DomainMode { .. }
             | Error::MetricsAddress { .. }
+            | Error::Swap(_)
             | Error::Report { .. } => 2,
             Error::Prerequisite(_) | Error::Spawn { .. } | Error::FrameStore(_) | Error::System { .. } => 1,
         }

@@ -24,8 +24,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
-use control::{CONTROL_FD, GuestConfig, Levers, MergeAnswer, PROTOCOL_VERSION, PUBLISHED_FD, STORE_FD, ToHost, ToVmm};
+use control::{
+    CONTROL_FD, GuestConfig, Levers, MergeAnswer, PROTOCOL_VERSION, PUBLISHED_FD, STORE_FD, SWAP_FD, ToHost, ToVmm,
+};
 use dedup::{Descriptors, Domain, VmmId};
+use pager::SwapFile;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
@@ -33,7 +36,7 @@ use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::{mpsc, watch};
 
 use crate::accounting::thread_cpu_time;
-use crate::config::{RunConfig, VmmCommand};
+use crate::config::RunConfig;
 use crate::domains::{Domains, Membership};
 use crate::error::Error;
 use crate::guest::{Grant, Guest, OUTBOX_MAX, View, Vmm};
@@ -259,7 +262,7 @@ impl Fleet {
 
 /// Starts a VMM that has joined a domain.
 fn start(config: &RunConfig, plan: &PlannedGuest, membership: Membership, id: VmmId) -> Result<(Vmm, Life), Error> {
-    let started = start_vmm(&config.vmm, membership.domain());
+    let started = start_vmm(config, plan, membership.domain());
     let (pid, outbox, child, reader) = started.map_err(|source| Error::Spawn { guest: plan.name.clone(), source })?;
     Ok((Vmm { id, pid, outbox }, Life { child, reader, membership }))
 }
@@ -282,21 +285,29 @@ fn start_message(
     ToVmm::Start(Box::new(start))
 }
 
-fn start_vmm(command: &VmmCommand, domain: &Domain) -> io::Result<(u32, mpsc::Sender<ToVmm>, Child, OwnedReadHalf)> {
+fn start_vmm(
+    config: &RunConfig,
+    plan: &PlannedGuest,
+    domain: &Domain,
+) -> io::Result<(u32, mpsc::Sender<ToVmm>, Child, OwnedReadHalf)> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let Descriptors { store, published } = domain.descriptors().map_err(io::Error::other)?;
-    let inherited = [(CONTROL_FD, OwnedFd::from(theirs)), (STORE_FD, store), (PUBLISHED_FD, published)];
-    let mappings = inherited.map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd });
-    let child = Command::new(&command.program)
-        .args(&command.arguments)
+    let mut inherited = vec![(CONTROL_FD, OwnedFd::from(theirs)), (STORE_FD, store), (PUBLISHED_FD, published)];
+    if let Some(swap) = config.swap.as_ref().filter(|_| plan.swap_bytes > 0) {
+        let file = SwapFile::create(&swap.directory, plan.swap_bytes).map_err(io::Error::other)?;
+        inherited.push((SWAP_FD, file.into_fd()));
+    }
+    let mappings = inherited.into_iter().map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }).collect();
+    let child = Command::new(&config.vmm.program)
+        .args(&config.vmm.arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         // A Ctrl-C at the terminal is for the host alone; it ends the guests in order.
         .process_group(0)
         .kill_on_drop(true)
-        .fd_mappings(mappings.into())
+        .fd_mappings(mappings)
         .map_err(io::Error::other)?
         .spawn()?;
     let (reader, writer) = UnixStream::from_std(ours)?.into_split();
@@ -325,6 +336,7 @@ fn guest_config(config: &RunConfig, number: u32, plan: &PlannedGuest, grant: Gra
         balloon_bytes: grant.balloon_bytes,
         floor_bytes: policy::default_floor(plan.memory_bytes),
         vma_budget: plan.vma_budget,
+        swap: plan.swap_bytes > 0,
     }
 }
 

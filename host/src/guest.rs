@@ -368,6 +368,7 @@ mod tests {
             vma_budget: 1,
             domain: "default".into(),
             dedup: control::Dedup::On,
+            swap_bytes: 0,
         };
         (Guest::new(plan, Vmm { id: VmmId(0), pid: 1, outbox }, Grant::default()), inbox)
     }

@@ -41,12 +41,13 @@ mod report;
 mod restarts;
 mod run;
 mod summary;
+mod swap;
 mod table;
 mod throttle;
 mod totals;
 
 pub use bytes::ByteCount;
-pub use config::{RunConfig, VmmCommand};
+pub use config::{RunConfig, SwapConfig, VmmCommand};
 pub use domain_range::DomainRange;
 pub use error::Error;
 pub use explain::explain;

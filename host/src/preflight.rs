@@ -60,6 +60,8 @@ pub struct PlannedGuest {
     pub domain: String,
     /// What is done about equal pages.
     pub dedup: Dedup,
+    /// Length of its swap file, 0 for none.
+    pub swap_bytes: u64,
 }
 
 impl PlannedGuest {
@@ -105,6 +107,10 @@ pub fn check(config: RunConfig) -> Result<Plan, Error> {
         " (this machine's memory)",
     )?;
     crate::allocation::admit(&config, &guests)?;
+    if let Some(swap) = &config.swap {
+        let bytes = guests.iter().map(|guest| guest.swap_bytes).sum();
+        crate::swap::check(&swap.directory, bytes)?.iter().for_each(|caveat| tracing::warn!("{caveat}"));
+    }
     prerequisite::require(config.vcpu).map_err(Error::Prerequisite)?;
     let address = config.metrics;
     let listener = TcpListener::bind(address).map_err(|source| Error::MetricsAddress { address, source })?;
@@ -134,9 +140,15 @@ fn plan_guests(config: &RunConfig, count: u32) -> Result<Vec<PlannedGuest>, Erro
             },
             domain,
             dedup,
+            swap_bytes: 0,
         })
     };
-    (0..count).map(plan).collect()
+    let mut guests = (0..count).map(plan).collect::<Result<Vec<_>, Error>>()?;
+    if let Some(swap) = &config.swap {
+        let memory: Vec<_> = guests.iter().map(|guest| guest.memory_bytes).collect();
+        guests.iter_mut().zip(swap.shares(&memory)).for_each(|(guest, bytes)| guest.swap_bytes = bytes);
+    }
+    Ok(guests)
 }
 
 /// Domain and mode of the guests in their order, as far as the ranges go.
@@ -239,6 +251,7 @@ mod tests {
             dedup_cpu_share: 0.05,
             vma_budget: None,
             domains: Vec::new(),
+            swap: None,
             metrics: ([127, 0, 0, 1], 0).into(),
             report: None,
             vmm: VmmCommand { program: "none".into(), arguments: Vec::new() },

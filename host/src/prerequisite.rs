@@ -10,6 +10,7 @@ use serde::Serialize;
 use wire::PAGE_BYTES;
 
 use crate::bytes::ByteCount;
+use crate::config::SwapConfig;
 
 /// Areas of a VMM's address space that are not aliases: its stacks, libraries and heap. An estimate with room to grow.
 pub const VMA_RESERVE: u32 = 1024;
@@ -27,13 +28,16 @@ pub struct Prerequisite {
     pub detail: String,
 }
 
-/// Every prerequisite of a run with KVM vCPUs.
-pub fn all() -> Vec<Prerequisite> {
+/// Least room for swap files that a directory is tried with when no size is given: what one default guest takes.
+const SWAP_BYTES_TRIED: u64 = crate::config::MEMORY_BYTES_DEFAULT;
+
+/// Every prerequisite of a run with KVM vCPUs, and with swap files if it is to have some.
+pub fn all(swap: Option<&SwapConfig>) -> Vec<Prerequisite> {
     let found = |name, outcome: Result<String, String>| {
         let ok = outcome.is_ok();
         Prerequisite { name, ok, detail: outcome.unwrap_or_else(|missing| missing) }
     };
-    vec![
+    let mut all = vec![
         found("kvm", kvm(Path::new("/dev/kvm")).map(|()| "/dev/kvm opens".into())),
         found(
             "userfaultfd",
@@ -41,7 +45,17 @@ pub fn all() -> Vec<Prerequisite> {
         ),
         found("vm.max_map_count", max_map_count().map(maps_detail)),
         found("memory", memory_bytes().map(|bytes| ByteCount(bytes).to_string())),
-    ]
+    ];
+    all.extend(swap.map(|swap| found("swap", swap_files(swap))));
+    all
+}
+
+fn swap_files(swap: &SwapConfig) -> Result<String, String> {
+    let bytes = swap.bytes.unwrap_or(SWAP_BYTES_TRIED) / wire::PAGE_BYTES as u64 * wire::PAGE_BYTES as u64;
+    let caveat = crate::swap::check(&swap.directory, bytes).map_err(|error| error.to_string())?;
+    Ok(caveat.unwrap_or_else(|| {
+        format!("{} has room for {}, past the page cache", swap.directory.display(), ByteCount(bytes))
+    }))
 }
 
 /// Fails on the first prerequisite that guests of this kind lack.

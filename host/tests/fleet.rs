@@ -58,6 +58,7 @@ fn config(behaviour: Behaviour, guests: u32) -> RunConfig {
         dedup_cpu_share: 0.05,
         vma_budget: None,
         domains: Vec::new(),
+        swap: None,
         metrics: ([127, 0, 0, 1], 0).into(),
         report: None,
         vmm: VmmCommand {

@@ -26,7 +26,7 @@ use control::{
     status::{BalloonStatus, GuestStatus, WorkloadStatus},
 };
 use dedup::{Scanner, ScannerConfig, ScannerHandle};
-use pager::{GuestMemory, PAGE_BYTES, StoreView};
+use pager::{GuestMemory, PAGE_BYTES, SlotFile, StoreView, SwapFile};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use wire::{
@@ -107,6 +107,7 @@ impl Machine {
         config: GuestConfig,
         store: OwnedFd,
         published: &OwnedFd,
+        swap: Option<OwnedFd>,
         failures: Failures,
         send: impl FnMut(MergeRequest) + Send + 'static,
     ) -> Result<Machine, Error> {
@@ -120,6 +121,7 @@ impl Machine {
             overhead_bytes: sys::anonymous_bytes() + OVERHEAD_BYTES + u64::from(pages) * TABLE_BYTES_PER_PAGE,
             evict: config.levers.pager,
             vma_budget: config.vma_budget,
+            swap: swap.map(swap_file).transpose()?,
         };
         let reporter = failures.clone();
         let on_failure = Box::new(move |failure: pager::Failure| reporter.report(failure.to_string()));
@@ -279,6 +281,9 @@ impl Machine {
 
     /// Everything about the guest, now.
     pub fn status(&self) -> GuestStatus {
+        if let Some(trouble) = self.memory.take_trouble() {
+            tracing::warn!("{trouble}");
+        }
         let pager = self.memory.status(sys::anonymous_bytes()).unwrap_or_else(|failure| {
             self.failures.report(failure.to_string());
             Default::default()
@@ -365,6 +370,11 @@ impl Drop for ScannerThread {
             let _ = thread.join();
         }
     }
+}
+
+fn swap_file(fd: OwnedFd) -> Result<Box<dyn SlotFile>, Error> {
+    let file = SwapFile::inherited(fd).map_err(Error::system("looking at the swap file"))?;
+    Ok(Box::new(file))
 }
 
 fn boot_info(config: &GuestConfig) -> BootInfo {

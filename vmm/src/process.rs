@@ -17,8 +17,8 @@ use std::{
 };
 
 use control::{
-    CONTROL_FD, GuestConfig, MergeRequest, PROTOCOL_VERSION, PUBLISHED_FD, STATUS_INTERVAL, STORE_FD, ToHost, ToVmm,
-    encode, read_frame,
+    CONTROL_FD, GuestConfig, MergeRequest, PROTOCOL_VERSION, PUBLISHED_FD, STATUS_INTERVAL, STORE_FD, SWAP_FD, ToHost,
+    ToVmm, encode, read_frame,
 };
 
 use crate::{
@@ -45,6 +45,13 @@ impl Host {
         let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         stream.write_all(&frame).map_err(|error| Error::Control(error.to_string()))
     }
+}
+
+/// What guest memory is made of, as it was inherited.
+struct Memory {
+    store: OwnedFd,
+    published: OwnedFd,
+    swap: Option<OwnedFd>,
 }
 
 /// Runs the guest that the host process describes on the inherited control socket.
@@ -76,7 +83,8 @@ fn run() -> Result<(), Error> {
         Ok(other) => return Err(Error::Control(format!("{other:?} came before Start"))),
         Err(_) => return Ok(()),
     };
-    live(config, store, &published, &host, &messages)
+    let swap = if config.swap { Some(inherit(SWAP_FD)?) } else { None };
+    live(config, Memory { store, published, swap }, &host, &messages)
 }
 
 /// The host's messages, read on a thread of their own; the channel closes with the socket.
@@ -102,8 +110,7 @@ fn read_messages(mut socket: UnixStream) -> Result<mpsc::Receiver<ToVmm>, Error>
 
 fn live(
     config: GuestConfig,
-    store: OwnedFd,
-    published: &OwnedFd,
+    Memory { store, published, swap }: Memory,
     host: &Host,
     messages: &mpsc::Receiver<ToVmm>,
 ) -> Result<(), Error> {
@@ -114,7 +121,7 @@ fn live(
             lost.report(error.to_string());
         }
     };
-    let built = Machine::build(config, store, published, failures.clone(), send);
+    let built = Machine::build(config, store, &published, swap, failures.clone(), send);
     let mut machine = match built {
         Ok(machine) => machine,
         Err(error) => {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   create:  O_TMPFILE (no name at all) --not known to the file system--> create, then unlink
-//!            O_DIRECT                   --refused-----------------------> through the page cache; [`SwapFile::direct`] says so
+//!            O_DIRECT                   --refused-----------------------> through the page cache; [`SwapFile::caveat`] says so
 //!            fallocate                  --no room-----------------------> an error before any guest starts
 //!            one page is written and read back: what does not work is found now
 //! ```
@@ -11,7 +11,7 @@ use std::{
     fs::{File, OpenOptions},
     io,
     os::{
-        fd::{AsRawFd, OwnedFd},
+        fd::OwnedFd,
         unix::fs::{FileExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
@@ -21,6 +21,7 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl},
+    sys::statfs::{TMPFS_MAGIC, fstatfs},
 };
 
 use crate::{
@@ -120,7 +121,19 @@ impl SwapFile {
         self.file.into()
     }
 
-    /// Whether pages go to the disk directly. Otherwise the host's page cache holds copies of them that are in no budget.
+    /// What is not as it should be with the file system it is in.
+    pub fn caveat(&self) -> Option<&'static str> {
+        let kind = fstatfs(&self.file).map(|statfs| statfs.filesystem_type());
+        match kind {
+            Ok(TMPFS_MAGIC) => Some("is in memory itself: swapped pages take memory that is in no budget"),
+            _ if !self.direct() => {
+                Some("refuses direct I/O: swapped pages are in the host's page cache too, which is in no budget")
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether pages go to the disk directly.
     pub fn direct(&self) -> bool {
         self.flags() & libc::O_DIRECT != 0
     }
@@ -199,12 +212,6 @@ impl SlotFile for SwapFile {
         // Reserved again at once. Somebody else may have been faster; then writes there fail, and pages stay in memory.
         let _ = retry(|| fallocate(&self.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, offset, bytes));
         Ok(())
-    }
-}
-
-impl AsRawFd for SwapFile {
-    fn as_raw_fd(&self) -> i32 {
-        self.file.as_raw_fd()
     }
 }
 
