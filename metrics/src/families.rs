@@ -78,7 +78,7 @@ pub(crate) static DOMAIN: [Family<Domain>; 7] = [
 
 /// A guest's, all with the label `guest`.
 #[rustfmt::skip] // A table reads as one.
-pub(crate) static GUEST: [Family<Guest>; 30] = [
+pub(crate) static GUEST: [Family<Guest>; 35] = [
     family(Gauge, "ballast_guest_memory_bytes", "Guest RAM by what backs it; the states sum to the RAM.", By("state", &[
         ("private", |guest| guest.status.pager.pages.private as f64 * PAGE_BYTES),
         ("shared", |guest| guest.status.pager.pages.shared as f64 * PAGE_BYTES),
@@ -116,6 +116,22 @@ pub(crate) static GUEST: [Family<Guest>; 30] = [
         ("fault", |guest| guest.status.pager.fault_cpu_ns as f64 * NS),
         ("evict", |guest| guest.status.pager.evict_cpu_ns as f64 * NS),
     ])),
+    family(Gauge, "ballast_guest_swap_file_bytes", "Length of the guest's swap file, by what it holds.", By("state", &[
+        ("used", |guest| guest.status.pager.swap.used_bytes as f64),
+        ("free", |guest| (guest.status.pager.swap.capacity_bytes.saturating_sub(guest.status.pager.swap.used_bytes)) as f64),
+    ])),
+    family(Gauge, "ballast_guest_swap_suspended", "1 while the swap file is left alone after a write that failed.",
+        One(|guest| f64::from(u8::from(guest.status.pager.swap.suspended)))),
+    family(Counter, "ballast_guest_swap_pages_total", "Pages written to the swap file and read back.", By("kind", &[
+        ("out", |guest| guest.status.pager.swap.pages_out_total as f64),
+        ("in", |guest| guest.status.pager.swap.pages_in_total as f64),
+    ])),
+    family(Counter, "ballast_guest_swap_errors_total", "Transfers with the swap file that failed.", By("kind", &[
+        ("write", |guest| guest.status.pager.swap.write_errors_total as f64),
+        ("read", |guest| guest.status.pager.swap.read_errors_total as f64),
+    ])),
+    family(Counter, "ballast_guest_swap_discarded_bytes_total", "Freed room of the swap file that was given back to the disk.",
+        One(|guest| guest.status.pager.swap.discarded_bytes_total as f64)),
     family(Counter, "ballast_guest_merges_total", "Pages merged.", By("kind", &[
         ("same_address", |guest| guest.status.dedup.merged_same_address_total as f64),
         ("alias", |guest| guest.status.dedup.merged_alias_total as f64),

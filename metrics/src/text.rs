@@ -10,6 +10,22 @@ use crate::{Domain, Error, Guest, Snapshot};
 /// Every second bound of the status' histogram: powers of two from 1 µs to 1 s, 21 series a guest.
 const BUCKET_STRIDE: usize = 2;
 
+/// Times by bucket, and all of them together, ns.
+type Times<'a> = (&'a [u64], u64);
+
+/// Histograms of how long something took a guest's pager.
+static LATENCIES: [(&str, &str, fn(&PagerStatus) -> Times<'_>); 3] = [
+    ("ballast_guest_fault_seconds", "Service time of page faults served in user space.", |pager| {
+        (&pager.fault_latency, pager.fault_ns_total)
+    }),
+    ("ballast_guest_swap_write_seconds", "Time of writes to the swap file, each of up to 32 pages.", |pager| {
+        (&pager.swap.write_latency.buckets, pager.swap.write_latency.ns_total)
+    }),
+    ("ballast_guest_swap_read_seconds", "Time of reads from the swap file.", |pager| {
+        (&pager.swap.read_latency.buckets, pager.swap.read_latency.ns_total)
+    }),
+];
+
 /// The snapshot as Prometheus text, format 0.0.4.
 pub fn encode(snapshot: &Snapshot) -> Result<String, Error> {
     let info = metric(Kind::Gauge, 1.0, vec![label("version", snapshot.version)]);
@@ -25,9 +41,10 @@ pub fn encode(snapshot: &Snapshot) -> Result<String, Error> {
         let of_guest = |guest: &Guest| series(family, guest, Some(("guest", &guest.name)));
         families.push(collected(family, snapshot.guests.iter().flat_map(of_guest).collect()));
     }
-    let latencies = snapshot.guests.iter().map(|guest| latency(&guest.name, &guest.status.pager)).collect();
-    let help = "Service time of page faults served in user space.";
-    families.push(described("ballast_guest_fault_seconds", help, MetricType::HISTOGRAM, latencies));
+    for &(name, help, figure) in &LATENCIES {
+        let of_guest = |guest: &Guest| latency(&guest.name, figure(&guest.status.pager));
+        families.push(described(name, help, MetricType::HISTOGRAM, snapshot.guests.iter().map(of_guest).collect()));
+    }
     families.retain(|family| !family.get_metric().is_empty());
     Ok(TextEncoder::new().encode_to_string(&families)?)
 }
@@ -88,9 +105,9 @@ fn label(name: &str, value: &str) -> LabelPair {
     pair
 }
 
-/// The guest's fault latency as a cumulative histogram; the bucket without a bound is the encoder's.
-fn latency(guest: &str, pager: &PagerStatus) -> Metric {
-    let counted = |buckets: usize| pager.fault_latency.iter().take(buckets).sum::<u64>();
+/// A guest's times as a cumulative histogram; the bucket without a bound is the encoder's.
+fn latency(guest: &str, (times, ns_total): Times<'_>) -> Metric {
+    let counted = |buckets: usize| times.iter().take(buckets).sum::<u64>();
     let buckets = (0..LATENCY_BUCKETS - 1).step_by(BUCKET_STRIDE).map(|last| {
         let mut bucket = Bucket::default();
         bucket.set_upper_bound(latency_bound_ns(last) as f64 / 1e9);
@@ -100,7 +117,7 @@ fn latency(guest: &str, pager: &PagerStatus) -> Metric {
     let mut histogram = Histogram::default();
     histogram.set_bucket(buckets.collect());
     histogram.set_sample_count(counted(LATENCY_BUCKETS));
-    histogram.set_sample_sum(pager.fault_ns_total as f64 / 1e9);
+    histogram.set_sample_sum(ns_total as f64 / 1e9);
     let mut metric = Metric::from_label(vec![label("guest", guest)]);
     metric.set_histogram(histogram);
     metric

@@ -3,11 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper that cannot do its part fails the test, as it should")]
 
+mod support;
+
 use std::{
-    fs::File,
-    io::Write,
-    os::{fd::OwnedFd, unix::fs::FileExt},
-    ptr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -16,114 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use control::status::{PageCounts, PagerStatus};
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use pager::{Config, Frame, Gfn, GuestMemory, PAGE_BYTES, PageBytes, Run, Sharing, State, StoreView, Threads};
-
-const PAGES: u32 = 2048;
-const FRAMES: u32 = 2 * PAGES;
-/// An allocation with which the evictor has nothing to do.
-const AMPLE: u64 = PAGES as u64 + 512;
-
-/// The host's side of a store, as small as it can be.
-struct Store {
-    frames: File,
-    published: File,
-}
-
-impl Store {
-    fn new() -> (Store, StoreView) {
-        let memfd = |name: &str, bytes: u64| {
-            let file = File::from(memfd_create(name, MFdFlags::MFD_CLOEXEC).unwrap());
-            file.set_len(bytes).unwrap();
-            file
-        };
-        let store = Store {
-            frames: memfd("frames", u64::from(FRAMES) * PAGE_BYTES as u64),
-            published: memfd("bits", u64::from(FRAMES) / 8),
-        };
-        let read_only = |file: &File| {
-            use std::os::fd::AsRawFd;
-            OwnedFd::from(File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap())
-        };
-        let view = StoreView::new(read_only(&store.frames), &read_only(&store.published), FRAMES).unwrap();
-        (store, view)
-    }
-
-    fn publish(&self, frame: u32, bytes: &PageBytes) {
-        self.frames.write_all_at(bytes, u64::from(frame) * PAGE_BYTES as u64).unwrap();
-        let mut byte = [0];
-        self.published.read_exact_at(&mut byte, u64::from(frame / 8)).unwrap();
-        self.published.write_all_at(&[byte[0] | 1 << (frame % 8)], u64::from(frame / 8)).unwrap();
-    }
-}
-
-/// A failed guest's threads would wait for ever for their pages, and the test for them.
-fn fail(failure: pager::Failure) {
-    let _ = writeln!(std::io::stderr(), "{failure}");
-    std::process::abort();
-}
-
-fn guest(allocation_pages: u64) -> Option<(Store, Arc<GuestMemory>, Threads)> {
-    if let Err(error) = pager::probe() {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {error}");
-        return None;
-    }
-    let (store, view) = Store::new();
-    let config = Config {
-        pages: PAGES,
-        allocation_bytes: allocation_pages * PAGE_BYTES as u64,
-        overhead_bytes: 0,
-        evict: true,
-        vma_budget: 1000,
-        swap: None,
-    };
-    let (memory, threads) = GuestMemory::new(config, view, Box::new(fail)).unwrap();
-    Some((store, memory, threads))
-}
-
-/// A page of version `version`: half of it does not compress.
-fn content(page: u32, version: u64) -> PageBytes {
-    let mut bytes = [0; PAGE_BYTES];
-    let mut word = (u64::from(page) << 32 | version).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    for chunk in bytes[..PAGE_BYTES / 2].chunks_exact_mut(8) {
-        word ^= word << 13;
-        word ^= word >> 7;
-        word ^= word << 17;
-        chunk.copy_from_slice(&word.to_le_bytes());
-    }
-    bytes
-}
-
-/// Where a page is mapped.
-fn address(memory: &GuestMemory, page: u32) -> *mut PageBytes {
-    memory.base().cast::<PageBytes>().as_ptr().wrapping_add(page as usize)
-}
-
-/// An access as a guest makes it: it may block in a fault.
-fn read(memory: &GuestMemory, page: u32) -> PageBytes {
-    // SAFETY: inside RAM, any bytes are a page, and no other thread of these tests writes this page meanwhile.
-    unsafe { ptr::read(address(memory, page)) }
-}
-
-fn write(memory: &GuestMemory, page: u32, bytes: &PageBytes) {
-    // SAFETY: as in `read`.
-    unsafe { ptr::write(address(memory, page), *bytes) };
-}
-
-/// Waits until the pages' states are as expected: the fault thread wakes a writer a moment before it unlocks the page, and
-/// the table learns of the kernel's own copies only when it looks.
-fn wait_for(memory: &GuestMemory, expected: impl Fn(&PageCounts) -> bool) -> PagerStatus {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        let status = memory.status(0).unwrap();
-        if expected(&status.pages) {
-            return status;
-        }
-        assert!(Instant::now() < deadline, "the pages' states are not as expected: {status:?}");
-        thread::yield_now();
-    }
-}
+use pager::{Frame, Gfn, PAGE_BYTES, Run, Sharing, State};
+use support::{AMPLE, PAGES, content, guest, read, wait_for, write};
 
 /// Shares `count` pages with as many frames; how many do.
 fn share(memory: &GuestMemory, gfn: u32, frame: u32, count: u32) -> u32 {

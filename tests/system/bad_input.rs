@@ -118,3 +118,28 @@ fn doctor_names_every_prerequisite() {
     let names: Vec<_> = found.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["kvm", "userfaultfd", "vm.max_map_count", "memory"]);
 }
+
+#[test]
+fn swap_directories_that_cannot_be_used_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).into_os_string().into_string().unwrap();
+    fs::write(path("file"), "").unwrap();
+    assert_refused(&["--swap", &path("missing")], &[&path("missing"), "no such directory"]);
+    assert_refused(&["--swap", &path("file")], &[&path("file"), "no directory"]);
+    assert_refused(&["--swap", &format!("{}:1.5G", path(""))], &["1.5G", "whole number"]);
+    assert_refused(&["--swap", "/proc"], &["--swap /proc"]);
+    let (code, said) = refusal(&[
+        "run",
+        "--metrics",
+        "127.0.0.1:0",
+        "--guests",
+        "256",
+        "--memory",
+        "256G",
+        "--budget",
+        "900M",
+        "--swap",
+        &path(""),
+    ]);
+    assert!(code == 2 && (said.contains("no room") || said.contains("--budget")), "{said}");
+}

@@ -17,3 +17,4 @@ mod restarts;
 mod scrape;
 mod starts;
 mod support;
+mod swap;

@@ -135,6 +135,11 @@ impl Run {
         pids.into_iter().map(Pid::from_raw).collect()
     }
 
+    /// Process id of the host.
+    pub fn host(&self) -> Pid {
+        self.pid()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).unwrap();
     }

@@ -99,7 +99,8 @@ impl World {
             (1, Some(_)) => (1 + SLAB_PAGES, Content::COUNT),
             _ => (1, Content::FILLED),
         };
-        let arena = HeapArena::new(4);
+        // With a swap file, the pool may find no memory at all.
+        let arena = if disk.is_some() && coin() { HeapArena::short_of_memory(4, 0) } else { HeapArena::new(4) };
         let pages = Pages {
             table: PageTable::new(PAGES),
             credits: Credits::new((credits + EVICTOR_RESERVE) as u64 * PAGE_BYTES as u64, 0),
