@@ -12,9 +12,10 @@ const BUCKET_STRIDE: usize = 2;
 
 /// Times by bucket, and all of them together, ns.
 type Times<'a> = (&'a [u64], u64);
+type TimesOf = fn(&PagerStatus) -> Times<'_>;
 
 /// Histograms of how long something took a guest's pager.
-static LATENCIES: [(&str, &str, fn(&PagerStatus) -> Times<'_>); 3] = [
+static LATENCIES: [(&str, &str, TimesOf); 3] = [
     ("ballast_guest_fault_seconds", "Service time of page faults served in user space.", |pager| {
         (&pager.fault_latency, pager.fault_ns_total)
     }),

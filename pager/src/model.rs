@@ -25,6 +25,11 @@
 //! | `share` looks at the published bit before it counts the reference     | a hole of the store is read                   |
 //! | `adopt` neither protects nor looks after placing                      | a page is `Shared` but anonymous              |
 //! | `break_share` uncounts the reference before it discards and copies    | a mapped frame is punched, a hole is read     |
+//! | `evict` unlocks before it discards a page that was written to disk    | pages lost, more pages than were paid for     |
+//! | `swap_in` frees its slot before it reads it                           | a checksum that does not match                |
+//! | `swap_in` takes no credit                                             | credits were lost or made                     |
+//! | `swap_in` does not wake who came while the page was locked            | deadlock                                      |
+//! | `give_up` keeps the slot of a swapped page                            | slots of the swap file are lost               |
 
 mod actors;
 mod content;

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pager::{Frame, Gfn, PAGE_BYTES, Run, Sharing, State};
+use pager::{Frame, Gfn, GuestMemory, PAGE_BYTES, Run, Sharing, State};
 use support::{AMPLE, PAGES, content, guest, read, wait_for, write};
 
 /// Shares `count` pages with as many frames; how many do.
