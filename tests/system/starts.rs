@@ -28,6 +28,8 @@ fn round(seed: u64) {
         seed,
         levers: Levers { dedup: Dedup::On, balloon: true, pager: true },
         dedup_cpu_share: 0.05,
+        swap: None,
+        restart_every: None,
         vma_budget: None,
         domains: ["web=4", "db=4", "none"].map(|range| range.parse().unwrap()).to_vec(),
         metrics: ([127, 0, 0, 1], 0).into(),
