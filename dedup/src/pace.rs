@@ -1,28 +1,31 @@
 //! How fast to scan: effort follows profit.
 //!
 //! A pass that makes progress is followed by one at full speed, which is a configured share of one CPU. The first pass without goes at
-//! an idle speed, a smaller share, and each further one at half the speed before, down to a floor. Progress is what brings sharing
-//! nearer: pages merged or sent, and content seen or told for the
-//! first time; a page that keeps changing is none. A guest whose private memory grows is scanned at full speed again at once.
+//! an idle speed, a smaller share, and each further one at a thirty-second of the speed before, down to a floor. Progress is what brings sharing
+//! nearer: pages merged or sent, and content seen or told for the first time; a page that keeps changing is none. A guest in which
+//! there is progress in mid-pass, or whose private memory grows, is scanned at full speed again at once.
 //!
 //! Pure: told the CPU time that was used, it says how long to pause.
 
 use std::time::Duration;
 
-/// Slowest speed, as a share of one CPU: what watching a guest in which nothing changes may cost.
-const FLOOR_SHARE: f64 = 0.005;
-/// No share is less than this: a second of CPU time in three hours.
-const SHARE_MIN: f64 = 0.0001;
+/// Slowest speed, as a share of one CPU: what watching a guest in which nothing changes may cost. A pass over 256 MiB that finds
+/// nothing new takes some 10 ms of CPU time, so it is spread over five minutes.
+const FLOOR_SHARE: f64 = 0.00003;
 /// Pauses shorter than this are saved up: a wake-up has its price too.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
-/// No pause is longer than this, so that speeding up does not have to wait.
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// No pause is longer than this, so that speeding up does not have to wait for long.
+const PAUSE_MAX: Duration = Duration::from_secs(4);
+/// Pages that make progress before a slow pass becomes a fast one.
+const PROGRESS_MIN: u64 = 64;
 /// Rest after a pass, doubled with each pass without progress up to [`PAUSE_MAX`]: a guest with next to nothing private has
 /// passes that cost next to nothing, and would go round and round.
 const REST_MIN: Duration = Duration::from_millis(10);
 /// One page in so many that makes progress is enough to go on at full speed.
 const PROGRESS_ONE_IN: u64 = 1024;
-/// Most halvings that are counted.
+/// How much slower each pass without progress is than the one before.
+const SLOWER: u8 = 32;
+/// Most of them that are counted.
 const IDLE_MAX: u32 = 16;
 
 /// What one pass found.
@@ -34,25 +37,32 @@ pub(crate) struct PassFindings {
     pub(crate) progress: u64,
 }
 
+impl PassFindings {
+    fn is_progress(self) -> bool {
+        self.progress > 0 && self.progress * PROGRESS_ONE_IN >= self.private
+    }
+}
+
 /// The scanner's speed.
 #[derive(Debug)]
 pub(crate) struct Pace {
     cap_share: f64,
     idle_share: f64,
     idle_passes: u32,
-    last: PassFindings,
+    /// Private pages at the end of the last pass.
+    private: u64,
     debt: Duration,
 }
 
 impl Pace {
     /// At most `cap_share` of one CPU, and `idle_share` while there is nothing to gain.
     pub(crate) fn new(cap_share: f64, idle_share: f64) -> Self {
-        let cap_share = cap_share.clamp(SHARE_MIN, 1.0);
+        let cap_share = cap_share.clamp(FLOOR_SHARE, 1.0);
         Self {
             cap_share,
-            idle_share: idle_share.clamp(SHARE_MIN, cap_share),
+            idle_share: idle_share.clamp(FLOOR_SHARE, cap_share),
             idle_passes: 0,
-            last: PassFindings::default(),
+            private: 0,
             debt: Duration::ZERO,
         }
     }
@@ -61,7 +71,7 @@ impl Pace {
     pub(crate) fn share(&self) -> f64 {
         match self.idle_passes {
             0 => self.cap_share,
-            passes => (self.idle_share / f64::from(1u32 << (passes - 1))).max(FLOOR_SHARE.min(self.idle_share)),
+            passes => (self.idle_share / f64::from(SLOWER).powi(passes as i32 - 1)).max(FLOOR_SHARE),
         }
     }
 
@@ -71,10 +81,11 @@ impl Pace {
         self.debt = Duration::ZERO;
     }
 
-    /// CPU time was used, and the pass has come so far: how long to pause, if at all yet.
-    pub(crate) fn used(&mut self, cpu: Duration, so_far: &PassFindings) -> Option<Duration> {
-        if so_far.private > self.last.private + self.last.private / 8 + 64 {
-            self.idle_passes = 0;
+    /// CPU time was used, the pass has come so far, and so many pages are private now: how long to pause, if at all yet.
+    pub(crate) fn used(&mut self, cpu: Duration, so_far: &PassFindings, private: u64) -> Option<Duration> {
+        let grows = private > self.private + self.private / 8 + 64;
+        if self.idle_passes > 0 && (grows || so_far.progress >= PROGRESS_MIN && so_far.is_progress()) {
+            self.hurry();
         }
         self.debt += cpu.mul_f64(1.0 / self.share() - 1.0);
         let pause = self.debt.min(PAUSE_MAX);
@@ -84,12 +95,11 @@ impl Pace {
         })
     }
 
-    /// A pass is over.
-    pub(crate) fn pass_ended(&mut self, found: PassFindings) {
-        let progress = found.progress > 0 && found.progress * PROGRESS_ONE_IN >= found.private;
-        self.idle_passes = if progress { 0 } else { (self.idle_passes + 1).min(IDLE_MAX) };
+    /// A pass is over, and leaves so many pages private.
+    pub(crate) fn pass_ended(&mut self, found: PassFindings, private: u64) {
+        self.idle_passes = if found.is_progress() { 0 } else { (self.idle_passes + 1).min(IDLE_MAX) };
         self.debt += REST_MIN.saturating_mul(1 << self.idle_passes).min(PAUSE_MAX);
-        self.last = found;
+        self.private = private;
     }
 }
 
@@ -104,9 +114,9 @@ mod tests {
         let (mut cpu, mut paused) = (Duration::ZERO, Duration::ZERO);
         for _ in 0..512 {
             cpu += BATCH_CPU;
-            paused += pace.used(BATCH_CPU, &found).unwrap_or_default();
+            paused += pace.used(BATCH_CPU, &found, found.private).unwrap_or_default();
         }
-        pace.pass_ended(found);
+        pace.pass_ended(found, found.private);
         cpu.as_secs_f64() / (cpu + paused).as_secs_f64()
     }
 
@@ -128,7 +138,7 @@ mod tests {
             pass(&mut pace, found);
         }
         let share = pass(&mut pace, found);
-        assert!(share <= 0.0051, "{share}");
+        assert!(share <= 0.001, "{share}");
         pace.hurry();
         assert!(pace.share() > 0.19);
     }
@@ -143,31 +153,36 @@ mod tests {
             assert!(share <= most, "{share} of {most}");
         }
         let mut frugal = Pace::new(0.2, 0.001);
-        (0..10).for_each(|_| frugal.pass_ended(found));
+        (0..10).for_each(|_| frugal.pass_ended(found, found.private));
         assert!(frugal.share() <= 0.001, "the floor is no more than what is allowed");
     }
 
     #[test]
-    fn growth_speeds_up_in_mid_pass() {
-        let mut pace = Pace::new(0.2, 0.05);
-        for _ in 0..10 {
-            pace.pass_ended(PassFindings { private: 1000, progress: 0 });
-        }
-        assert!(pace.share() < 0.0051);
-        pace.used(BATCH_CPU, &PassFindings { private: 1000, progress: 0 });
-        assert!(pace.share() < 0.0051);
-        pace.used(BATCH_CPU, &PassFindings { private: 1300, progress: 0 });
-        assert!(pace.share() > 0.19);
+    fn growth_and_progress_speed_up_in_mid_pass() {
+        let slow = || {
+            let mut pace = Pace::new(0.2, 0.05);
+            (0..12).for_each(|_| pace.pass_ended(PassFindings { private: 1000, progress: 0 }, 1000));
+            assert!(pace.share() < 0.001);
+            pace
+        };
+        let quiet = PassFindings { private: 1000, progress: 0 };
+        let (mut same, mut grown, mut busy) = (slow(), slow(), slow());
+        same.used(BATCH_CPU, &quiet, 1100);
+        assert!(same.share() < 0.001);
+        grown.used(BATCH_CPU, &quiet, 1300);
+        assert!(grown.share() > 0.19);
+        busy.used(BATCH_CPU, &PassFindings { private: 1000, progress: PROGRESS_MIN }, 1000);
+        assert!(busy.share() > 0.19);
     }
 
     #[test]
-    fn an_empty_guest_costs_a_pass_a_second() {
-        let mut pace = Pace::new(0.2, 0.05);
+    fn an_empty_guest_costs_next_to_nothing() {
+        let (mut pace, empty) = (Pace::new(0.2, 0.05), PassFindings::default());
         for _ in 0..10 {
-            pace.pass_ended(PassFindings::default());
-            pace.used(Duration::ZERO, &PassFindings::default());
+            pace.pass_ended(empty, 0);
+            pace.used(Duration::ZERO, &empty, 0);
         }
-        pace.pass_ended(PassFindings::default());
-        assert_eq!(pace.used(Duration::from_micros(1), &PassFindings::default()), Some(PAUSE_MAX));
+        pace.pass_ended(empty, 0);
+        assert_eq!(pace.used(Duration::from_micros(1), &empty, 0), Some(PAUSE_MAX));
     }
 }

@@ -138,7 +138,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
                     let used = self.hasher.cpu_time().saturating_sub(cpu);
                     cpu += used;
                     self.status.cpu_ns += used.as_nanos() as u64;
-                    if let Some(pause) = self.pace.used(used, &self.found) {
+                    if let Some(pause) = self.pace.used(used, &self.found, self.memory.private_pages()) {
                         resume_at = Instant::now() + pause;
                     }
                     self.handle.set_status(&self.status);
@@ -218,7 +218,8 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
     /// changed, or told.
     fn sample(&mut self, batch: Range<u32>) -> (Vec<u32>, Vec<u32>) {
         let (mut suspects, mut stable) = (Vec::new(), Vec::new());
-        let due: Vec<u32> = batch.filter(|&gfn| self.notes.is_due(gfn, self.pass)).collect();
+        let due = |&gfn: &u32| self.memory.backing(gfn) == Backing::Private && self.notes.is_due(gfn, self.pass);
+        let due: Vec<u32> = batch.filter(due).collect();
         for run in due.chunk_by(|a, b| a + 1 == *b) {
             let range = run[0]..run[0] + run.len() as u32;
             self.memory.sample_private(range, &mut |gfn, sample| {
@@ -280,7 +281,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
 
     fn end_pass(&mut self) {
         let found = std::mem::take(&mut self.found);
-        self.pace.pass_ended(found);
+        self.pace.pass_ended(found, self.memory.private_pages());
         self.status.passes_total += 1;
         self.status.unmerged = census(&*self.memory, &self.notes);
         self.pass += 1;

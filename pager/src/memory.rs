@@ -55,6 +55,9 @@ const OPEN_CREDITS_ONE_IN: i64 = 8;
 const CLOSE_PAGES: i64 = 4096;
 /// How often the evictor looks at the credits unasked.
 const EVICTOR_INTERVAL: Duration = Duration::from_millis(20);
+/// How often it looks with at least so many credits left; a fault without one wakes it anyway.
+const AMPLE_INTERVAL: Duration = Duration::from_secs(4);
+const AMPLE_PAGES: i64 = 4096;
 /// How often it looks while faults wait for credits that eviction does not yield.
 const STARVING_INTERVAL: Duration = Duration::from_millis(2);
 /// A fault that has waited this long for a credit ends the guest: nothing can be evicted, and nobody else gave way.
@@ -358,7 +361,11 @@ impl GuestMemory {
                 last_discard = Instant::now();
                 self.pages.swap.iter().for_each(Swap::discard_freed);
             }
-            let interval = if starving { STARVING_INTERVAL } else { EVICTOR_INTERVAL };
+            let interval = match () {
+                () if starving => STARVING_INTERVAL,
+                () if self.pages.credits.available() >= AMPLE_PAGES => AMPLE_INTERVAL,
+                () => EVICTOR_INTERVAL,
+            };
             let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             if starving || waiting.is_empty() && self.pages.credits.available() >= LOW_PAGES {
                 drop(self.evictor.wait_timeout(waiting, interval));

@@ -26,7 +26,7 @@ impl<M: Mapping> Pages<M> {
     /// `wanted` credits have come back. How many did.
     pub fn close_open(&self, wanted: i64) -> Result<i64, Error> {
         let mut back = 0;
-        for run in self.open_runs() {
+        for run in self.open_runs().flat_map(pieces) {
             if back >= wanted {
                 break;
             }
@@ -71,7 +71,8 @@ impl<M: Mapping> Pages<M> {
             let mut suspects = Vec::new();
             let look = self.mapping.anonymous(run, &mut |run| suspects.push(run));
             look.map_err(|source| closing(run, source))?;
-            for run in suspects.into_iter().flat_map(|run| runs(run.gfns().filter(|&gfn| self.is_locked_open(gfn)))) {
+            let suspects = suspects.into_iter().flat_map(pieces);
+            for run in suspects.flat_map(|run| runs(run.gfns().filter(|&gfn| self.is_locked_open(gfn)))) {
                 let mut copied = BTreeSet::new();
                 let looked = self.mapping.anonymous(run, &mut |run| copied.extend(run.gfns()));
                 for gfn in run.gfns() {
@@ -100,12 +101,9 @@ impl<M: Mapping> Pages<M> {
     }
 
     /// Runs of pages that are open at this moment, or were just now.
-    fn open_runs(&self) -> Vec<Run> {
-        if self.table.open() == 0 {
-            return Vec::new();
-        }
-        let open = (0..self.table.pages()).map(Gfn).filter(|&gfn| self.table.peek(gfn).open());
-        runs(open).flat_map(pieces).collect()
+    fn open_runs(&self) -> impl Iterator<Item = Run> {
+        let pages = if self.table.open() == 0 { 0 } else { self.table.pages() };
+        runs((0..pages).map(Gfn).filter(|&gfn| self.table.peek(gfn).open()))
     }
 }
 
