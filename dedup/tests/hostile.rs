@@ -19,6 +19,9 @@ const HOME: u32 = 8;
 const SECRET: u64 = 5;
 const HONEST: [VmmId; 3] = [VmmId(1), VmmId(2), VmmId(3)];
 const LIAR: VmmId = VmmId(4);
+const LIARS: [VmmId; 2] = [LIAR, VmmId(5)];
+/// What a VMM may owe an answer for in these tests.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A VMM that keeps the protocol, but takes its time: reports and answers wait in queues until their step comes.
 #[derive(Default)]
@@ -45,8 +48,12 @@ enum Step {
     Report { vmm: usize },
     /// It dies, and another takes its place.
     Die { vmm: usize },
-    /// The liar says anything.
-    Lie(MergeRequest),
+    /// A liar says anything.
+    Lie { liar: usize, request: MergeRequest },
+    /// It asks about more contents than there are pages.
+    Flood { liar: usize, first: u64 },
+    /// Whoever has owed an answer for too long is dropped.
+    LosePatience,
     /// The store sweeps, some time later.
     Sweep { seconds: u64 },
     /// The budget changes.
@@ -81,7 +88,9 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (vmm.clone(), frame).prop_map(|(vmm, frame)| Step::Drop { vmm, frame }),
         4 => vmm.clone().prop_map(|vmm| Step::Report { vmm }),
         1 => vmm.prop_map(|vmm| Step::Die { vmm }),
-        4 => lie().prop_map(Step::Lie),
+        4 => (0..LIARS.len(), lie()).prop_map(|(liar, request)| Step::Lie { liar, request }),
+        1 => (0..LIARS.len(), 4..1u64 << 40).prop_map(|(liar, first)| Step::Flood { liar, first }),
+        1 => Just(Step::LosePatience),
         3 => (0..4u64).prop_map(|seconds| Step::Sweep { seconds }),
         1 => (0..20u64).prop_map(|frames| Step::Budget { frames }),
     ]
@@ -105,7 +114,7 @@ impl Stage {
     fn new() -> Self {
         let domain = Domain::new(HOME, SECRET).unwrap();
         let descriptors = domain.descriptors().unwrap();
-        for vmm in HONEST.into_iter().chain([LIAR]) {
+        for vmm in HONEST.into_iter().chain(LIARS) {
             domain.vmm_joined(vmm, HOME).unwrap();
         }
         Self {
@@ -209,14 +218,19 @@ impl Stage {
                 self.domain.vmm_joined(VmmId(self.next_id), HOME).unwrap();
                 self.next_id += 1;
             }
-            Step::Lie(request) => match self.domain.handle(LIAR, request) {
-                Ok(answers) => self.deliver(answers),
-                Err(_) => {
-                    // As the host does: drop it. It comes back, for more.
-                    self.gone(LIAR);
-                    self.domain.vmm_joined(LIAR, HOME).unwrap();
+            Step::Lie { liar, request } => self.lie(LIARS[liar], request),
+            Step::Flood { liar, first } => {
+                let hashes = (0..BATCH_MAX as u64).map(|at| ((at % u64::from(HOME)) as u32, first + at)).collect();
+                self.lie(LIARS[liar], MergeRequest::Hashes(hashes));
+            }
+            Step::LosePatience => {
+                for vmm in self.domain.overdue(self.now, PATIENCE) {
+                    match self.ids.iter().position(|&id| id == vmm) {
+                        Some(vmm) => self.act(Step::Die { vmm }),
+                        None => self.drop_liar(vmm),
+                    }
                 }
-            },
+            }
             Step::Sweep { seconds } => {
                 self.now += Duration::from_secs(seconds);
                 let answers = self.domain.sweep(self.now);
@@ -224,6 +238,19 @@ impl Stage {
             }
             Step::Budget { frames } => self.domain.set_store_budget_bytes(frames * PAGE),
         }
+    }
+
+    fn lie(&mut self, liar: VmmId, request: MergeRequest) {
+        match self.domain.handle(liar, request) {
+            Ok(answers) => self.deliver(answers),
+            Err(_) => self.drop_liar(liar),
+        }
+    }
+
+    /// As the host does. It comes back, for more.
+    fn drop_liar(&mut self, liar: VmmId) {
+        self.gone(liar);
+        self.domain.vmm_joined(liar, HOME).unwrap();
     }
 
     fn check(&self) {
@@ -234,10 +261,42 @@ impl Stage {
         }
         let figures = self.domain.figures();
         assert!(figures.allocated_bytes <= figures.frames_in_use * PAGE);
+        let pages = u64::from(HOME) * (HONEST.len() + LIARS.len()) as u64;
+        assert!(figures.candidates <= 2 * pages, "{} candidates of {pages} pages", figures.candidates);
+    }
+
+    /// The honest let go of everything and answer what they are asked; the liars fall silent, holding what they said they hold.
+    /// Nothing but what liars hold stays, and that goes when they do.
+    fn settle(&mut self) {
+        for _ in 0..64 {
+            for vmm in 0..HONEST.len() {
+                while !self.honest[vmm].inbox.is_empty() {
+                    self.read(vmm, false);
+                }
+                let held: Vec<u32> = self.honest[vmm].held.keys().copied().collect();
+                held.into_iter().for_each(|frame| self.act(Step::Drop { vmm, frame }));
+                self.report(vmm);
+            }
+            self.act(Step::Sweep { seconds: 3 });
+            self.act(Step::LosePatience);
+        }
+        for liar in LIARS {
+            self.gone(liar);
+        }
+        for _ in 0..4 {
+            self.act(Step::Sweep { seconds: 3 });
+            for vmm in 0..HONEST.len() {
+                while !self.honest[vmm].inbox.is_empty() {
+                    self.read(vmm, false);
+                }
+            }
+        }
+        let figures = self.domain.figures();
+        assert_eq!((figures.frames_in_use, figures.allocated_bytes), (0, 0), "with the honest alive: {figures:?}");
     }
 
     fn end(mut self) {
-        for vmm in self.ids.clone().into_iter().chain([LIAR]) {
+        for vmm in self.ids.clone().into_iter().chain(LIARS) {
             self.gone(vmm);
         }
         for _ in 0..3 {
@@ -246,6 +305,7 @@ impl Stage {
         }
         let figures = self.domain.figures();
         assert_eq!((figures.frames_in_use, figures.allocated_bytes), (0, 0));
+        assert_eq!((figures.frames_held, figures.holds), (0, 0));
         assert!((0..self.view.frames()).all(|frame| !self.view.is_published(frame)));
     }
 }
@@ -260,6 +320,14 @@ proptest! {
             stage.act(step);
             stage.check();
         }
+        stage.end();
+    }
+
+    #[test]
+    fn with_silent_liars_dropped_the_living_get_all_frames_back(steps in prop::collection::vec(step(), 1..100)) {
+        let mut stage = Stage::new();
+        steps.into_iter().for_each(|step| stage.act(step));
+        stage.settle();
         stage.end();
     }
 }
