@@ -124,8 +124,11 @@ fn judge(plan: &Plan, samples: &[Sample], report: &Value, success: bool) -> Vec<
     let name = |figure: &str| format!("soak-{figure}");
     let most = |figure: fn(&Sample) -> f64| samples.iter().map(figure).fold(0.0, f64::max);
     let guests = report["guests"].as_array().map_or(&[][..], Vec::as_slice);
-    let total = |field: &str| guests.iter().filter_map(|guest| guest[field].as_f64()).sum::<f64>();
-    let peak = report["host"]["peak_used_bytes"].as_f64().unwrap_or(f64::NAN);
+    // What is missing is not a number, and so meets nothing.
+    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+    let sum = |field: &str| guests.iter().map(|guest| number(&guest[field])).sum::<f64>();
+    let total = |field: &str| if guests.is_empty() { f64::NAN } else { sum(field) };
+    let peak = number(&report["host"]["peak_used_bytes"]);
     let budget = f64::from(plan.budget_mib) * f64::from(1 << 20);
     let restarts = started(samples).saturating_sub(plan.guests as usize) as f64;
     let expected = f64::from(plan.minutes * 60) / f64::from(plan.restart_every_seconds);
@@ -139,7 +142,8 @@ fn judge(plan: &Plan, samples: &[Sample], report: &Value, success: bool) -> Vec<
     let mut targets = vec![
         Target::at_least(name("exit-0"), f64::from(u8::from(success)), 1.0),
         Target::at_most(name("corrupt-pages"), total("pages_corrupt_total") + most(|sample| sample.corrupt_pages), 0.0),
-        Target::at_most(name("peak-over-budget"), peak.max(most(|sample| sample.used_bytes)) / budget, 1.0),
+        Target::at_most(name("peak-over-budget"), peak / budget, 1.0),
+        Target::at_most(name("sampled-over-budget"), most(|sample| sample.used_bytes) / budget, 1.0),
         // A guest verifies all it holds before it ends; half as many restarts as were asked for are plenty.
         Target::at_least(name("restarts-over-asked"), restarts / expected, 0.5),
         Target::at_least(name("merges"), most(|sample| sample.merges), 1.0),
@@ -207,6 +211,6 @@ mod tests {
     fn a_run_without_a_report_meets_nothing_that_takes_one() {
         let targets = judge(&plan(), &[], &Value::Null, false);
         let met: Vec<_> = targets.iter().filter(|target| target.is_met()).map(ToString::to_string).collect();
-        assert!(met.iter().all(|line| line.starts_with("target soak-corrupt-pages")), "{met:?}");
+        assert!(met.iter().all(|line| line.starts_with("target soak-sampled-over-budget")), "{met:?}");
     }
 }
