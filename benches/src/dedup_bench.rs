@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     area_cost, error::Error, first_write, idle, live, scenario::Name, sharer::Who, slowdown, still, target::Target,
-    writers::Pattern,
+    turn::Turn, writers::Pattern,
 };
 
 /// What to measure.
@@ -71,6 +71,7 @@ pub fn run(mut plan: Plan) -> Result<(), Error> {
     for scenario in &scenarios {
         scenario.still_memory(2, 1, &plan.images)?;
     }
+    let _turn = Turn::take()?;
     plan.area_bytes = area_cost::measure()?;
     println!("an address-space area costs {:.0} B of kernel memory here", plan.area_bytes);
     let mut outcomes = Vec::new();

@@ -30,6 +30,7 @@ mod soak;
 mod soak_sample;
 mod still;
 mod target;
+mod turn;
 mod warm_up;
 mod writers;
 
