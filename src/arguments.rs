@@ -55,7 +55,7 @@ pub struct Run {
     /// Host memory that all guests together may cost
     #[arg(long, value_name = "SIZE", default_value = "768MiB", allow_hyphen_values = true)]
     budget: ByteCount,
-    /// What the guests do: idle, identical, zipf, churn, stream, gups, hog, mixed
+    /// What the guests do: idle, identical, zipf, churn, stream, gups, hog, mixed, wake
     #[arg(long, value_name = "NAME", default_value = "mixed", value_parser = workload)]
     workload: Workload,
     /// How long they do it: 20s, 5m, 1h
@@ -99,6 +99,9 @@ pub struct Run {
     /// Where pages go that neither compress nor fit: a directory on a disk, and how much of it [default: the guests' RAM]
     #[arg(long, value_name = "DIR[:SIZE]")]
     swap: Option<SwapConfig>,
+    /// Measure used memory this often, whatever that costs [default: as often as is cheap]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    sample_every: Option<Duration>,
     /// Where /metrics is served
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9464")]
     metrics: SocketAddr,
@@ -159,6 +162,7 @@ impl Run {
             vma_budget: self.vma_budget,
             domains: self.domains,
             swap: self.swap,
+            sample_every: self.sample_every,
             metrics: self.metrics,
             report: self.report,
             vmm: VmmCommand { program, arguments: vec!["vmm".into()] },

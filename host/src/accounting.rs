@@ -63,11 +63,12 @@ impl Meter {
         INTERVAL_MIN.max(cpu * CPU_DIVISOR).max(took * REST_FACTOR)
     }
 
-    /// Measures for ever, as often as is cheap.
-    pub async fn keep_sampling(self: Arc<Self>, fleet: Arc<Fleet>) {
+    /// Measures for ever: this often, or as often as is cheap.
+    pub async fn keep_sampling(self: Arc<Self>, fleet: Arc<Fleet>, every: Option<Duration>) {
         loop {
+            let begun = Instant::now();
             let pause = self.sample(&fleet).await;
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(every.map_or(pause, |every| every.saturating_sub(begun.elapsed()))).await;
         }
     }
 }

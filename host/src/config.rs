@@ -44,6 +44,8 @@ pub struct RunConfig {
     pub domains: Vec<DomainRange>,
     /// Where pages go that neither compress nor fit.
     pub swap: Option<SwapConfig>,
+    /// How often used memory is measured; without it, as often as is cheap.
+    pub sample_every: Option<Duration>,
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
     pub metrics: SocketAddr,
     /// Where the JSON report goes.

@@ -252,6 +252,7 @@ mod tests {
             vma_budget: None,
             domains: Vec::new(),
             swap: None,
+            sample_every: None,
             metrics: ([127, 0, 0, 1], 0).into(),
             report: None,
             vmm: VmmCommand { program: "none".into(), arguments: Vec::new() },

@@ -59,7 +59,7 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
     // Dropped, and with it stopped, when this function is left.
     let mut tasks = JoinSet::new();
     tasks.spawn(control_loop::control(Arc::clone(&fleet), Arc::clone(&meter), ledger, config.budget_bytes));
-    tasks.spawn(Arc::clone(&meter).keep_sampling(Arc::clone(&fleet)));
+    tasks.spawn(Arc::clone(&meter).keep_sampling(Arc::clone(&fleet), config.sample_every));
     tasks.spawn(display.keep_showing());
     let state = http::State { fleet: Arc::clone(&fleet), meter: Arc::clone(&meter), budget_bytes: config.budget_bytes };
     tasks.spawn(http::serve(plan.listener, state));

@@ -59,6 +59,7 @@ fn config(behaviour: Behaviour, guests: u32) -> RunConfig {
         vma_budget: None,
         domains: Vec::new(),
         swap: None,
+        sample_every: None,
         metrics: ([127, 0, 0, 1], 0).into(),
         report: None,
         vmm: VmmCommand {

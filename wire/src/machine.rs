@@ -79,11 +79,13 @@ pub enum Workload {
     Mixed = 7,
     /// RAM came from an image file: read it, change nothing.
     Image = 8,
+    /// Fill memory, leave it alone, then all at once what `Hog` does.
+    Wake = 9,
 }
 
 impl Workload {
     /// Every workload with its name at the command line. `image` is chosen by `--image`, not by name.
-    pub const NAMES: [(&'static str, Workload); 8] = [
+    pub const NAMES: [(&'static str, Workload); 9] = [
         ("idle", Workload::Idle),
         ("identical", Workload::Identical),
         ("zipf", Workload::Zipf),
@@ -92,6 +94,7 @@ impl Workload {
         ("gups", Workload::Gups),
         ("hog", Workload::Hog),
         ("mixed", Workload::Mixed),
+        ("wake", Workload::Wake),
     ];
 
     /// The workload with this number, if there is one.

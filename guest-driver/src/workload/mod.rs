@@ -9,6 +9,7 @@ pub mod idle;
 pub mod image;
 pub mod mixed;
 pub mod stream;
+pub mod wake;
 pub mod zero;
 pub mod zipf;
 
@@ -24,6 +25,7 @@ use hog::Hog;
 use idle::Idle;
 use mixed::Mixed;
 use stream::Stream;
+use wake::Wake;
 use zipf::Zipf;
 
 /// Pages a step works on: even if each comes from disk or out of compression, they take a few milliseconds.
@@ -42,6 +44,7 @@ pub mod space {
     pub const GUPS: u16 = 8;
     pub const STREAM: u16 = 9;
     pub const CACHE: u16 = 10;
+    pub const WAKE: u16 = 11;
 }
 
 /// A workload under way.
@@ -73,6 +76,7 @@ pub fn run<'a, M: Machine>(cpu: &mut Cpu<'a, M>, workload: Workload, built: impl
         Workload::Gups => drive!(Gups::new(cpu, 500)),
         Workload::Hog => drive!(Hog::new(cpu, 1000, 0)),
         Workload::Mixed => drive!(Mixed::build(cpu)),
+        Workload::Wake => drive!(Wake::new(cpu)),
     }
 }
 
