@@ -31,6 +31,7 @@ mod soak_sample;
 mod still;
 mod target;
 mod turn;
+mod wake_all;
 mod warm_up;
 mod writers;
 
@@ -62,6 +63,51 @@ Examples:
   cargo build --release && cargo run --release -p ballast-bench -- soak
   ballast-bench soak --minutes 60 --guests 32 --budget-mib 1024")]
     Soak(Soak),
+    /// All guests idle and reclaimed, then all of them want everything at once; see `docs/benchmarks.md`.
+    #[command(after_help = "\
+Example:
+  cargo build --release && cargo run --release -p ballast-bench -- wake-all --swap /var/tmp")]
+    WakeAll(WakeAll),
+}
+
+#[derive(Args)]
+struct WakeAll {
+    /// Directory on a disk, for the guests' swap files
+    #[arg(long, value_name = "DIR")]
+    swap: PathBuf,
+    /// How many guests
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=256))]
+    guests: u32,
+    /// Memory of each, MiB
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=65536))]
+    memory_mib: u32,
+    /// Host memory for all of them, MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(64..))]
+    budget_mib: u32,
+    /// How long guests are awake
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=36_000))]
+    seconds: u32,
+    /// The `ballast` program [default: the one beside this program]
+    #[arg(long, value_name = "FILE")]
+    ballast: Option<PathBuf>,
+    /// Where to write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl WakeAll {
+    fn plan(self) -> Result<wake_all::Plan, Error> {
+        let this = std::env::current_exe().map_err(Error::system("finding this program"))?;
+        Ok(wake_all::Plan {
+            program: self.ballast.unwrap_or_else(|| this.with_file_name("ballast")),
+            swap: self.swap,
+            guests: self.guests,
+            memory_mib: self.memory_mib,
+            budget_mib: self.budget_mib,
+            seconds: self.seconds,
+            json: self.json,
+        })
+    }
 }
 
 #[derive(Args)]
@@ -155,5 +201,6 @@ fn measure(bench: Bench) -> Result<(), Error> {
     match bench {
         Bench::Dedup(arguments) => dedup_bench::run(arguments.plan()),
         Bench::Soak(arguments) => soak::run(&arguments.plan()?),
+        Bench::WakeAll(arguments) => wake_all::run(&arguments.plan()?),
     }
 }

@@ -29,6 +29,7 @@ fn round(seed: u64) {
         levers: Levers { dedup: Dedup::On, balloon: true, pager: true },
         dedup_cpu_share: 0.05,
         swap: None,
+        sample_every: None,
         restart_every: None,
         vma_budget: None,
         domains: ["web=4", "db=4", "none"].map(|range| range.parse().unwrap()).to_vec(),

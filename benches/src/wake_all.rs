@@ -1,0 +1,155 @@
+//! `wake-all`: nobody has touched anything for a while, and then everybody wants everything.
+//!
+//! ```text
+//!   0 s      16 guests fill 40 % of their memory: more than the budget, so it is compressed and swapped
+//!   20 s     all of them give it up and run `hog` at once: every page there is, unique, incompressible, rewritten all the time
+//!   the end  each guest verifies all it holds
+//! ```
+//!
+//! Drives the real `ballast run`, without balloon and dedup: the pager alone stands between the guests and the OOM killer. Used memory is
+//! measured from outside every 50 ms.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{error::Error, target::Target};
+
+/// Beyond this, a guest was kept waiting for the others.
+const FAIRNESS_MAX: f64 = 2.0;
+/// When guests wake, seconds: `wake` in the guest's own words.
+const ASLEEP_SECONDS: u32 = 20;
+
+/// What to do.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// The `ballast` program.
+    pub program: PathBuf,
+    /// Where swap files go.
+    pub swap: PathBuf,
+    /// How many guests.
+    pub guests: u32,
+    /// RAM of each, MiB.
+    pub memory_mib: u32,
+    /// What they are to fit into, MiB.
+    pub budget_mib: u32,
+    /// How long they are awake, seconds.
+    pub seconds: u32,
+    /// Where the figures go.
+    pub json: Option<PathBuf>,
+}
+
+/// What was found.
+#[derive(Debug, Serialize)]
+struct Found<'a> {
+    plan: &'a Plan,
+    exit_ok: bool,
+    oom_kills: u64,
+    report: &'a Value,
+    targets: &'a [Target],
+}
+
+/// Runs it; prints targets.
+pub fn run(plan: &Plan) -> Result<(), Error> {
+    let report_path = std::env::temp_dir().join(format!("ballast-wake-all-{}.json", std::process::id()));
+    let kills_before = oom_kills()?;
+    let mut command = Command::new(&plan.program);
+    command.args(["run", "--workload", "wake", "--balloon", "off", "--dedup", "off", "--sample-every", "50ms"]);
+    command.args(["--guests", &plan.guests.to_string(), "--memory", &format!("{}MiB", plan.memory_mib)]);
+    command.args(["--budget", &format!("{}MiB", plan.budget_mib)]);
+    command.args(["--duration", &format!("{}s", ASLEEP_SECONDS + plan.seconds)]);
+    command.args(["--metrics", "127.0.0.1:0", "--swap"]).arg(&plan.swap).arg("--report").arg(&report_path);
+    println!("wake-all: {command:?}");
+    let exit = command.status().map_err(|source| Error::File { path: plan.program.clone(), source })?;
+    let report = fs::read(&report_path).unwrap_or_default();
+    // Nobody else knows of it.
+    let _ = fs::remove_file(&report_path);
+    let report: Value = serde_json::from_slice(&report).unwrap_or(Value::Null);
+    let kills = oom_kills()? - kills_before;
+    let targets = judge(plan, &report, exit.success(), kills);
+    targets.iter().for_each(|target| println!("{target}"));
+    println!("summary: {} of {} targets met", targets.iter().filter(|target| target.is_met()).count(), targets.len());
+    let found = Found { plan, exit_ok: exit.success(), oom_kills: kills, report: &report, targets: &targets };
+    let Some(path) = &plan.json else { return Ok(()) };
+    let text = serde_json::to_vec_pretty(&found).map_err(std::io::Error::from);
+    text.and_then(|text| fs::write(path, text)).map_err(|source| Error::File { path: path.clone(), source })
+}
+
+fn judge(plan: &Plan, report: &Value, success: bool, oom_kills: u64) -> Vec<Target> {
+    let number = |pointer: &str| report.pointer(pointer).and_then(Value::as_f64).unwrap_or(f64::NAN);
+    let guests = report["guests"].as_array().map_or(&[][..], Vec::as_slice);
+    let of_guests =
+        |field: &str| guests.iter().map(|guest| guest[field].as_f64().unwrap_or(f64::NAN)).collect::<Vec<_>>();
+    let operations = of_guests("operations_total");
+    let (least, most) = operations.iter().fold((f64::MAX, 0.0f64), |(least, most), &n| (least.min(n), most.max(n)));
+    println!(
+        "wake-all: {} guests, {:.0} operations, {:.0} MiB on disk at the end; faults: p50 {:.0} us, p99 {:.0} us; longest single stall {:.1} ms",
+        guests.len(),
+        operations.iter().sum::<f64>(),
+        number("/reclaimed_bytes/swapped") / f64::from(1 << 20),
+        number("/pager/fault_seconds/p50") * 1e6,
+        number("/pager/fault_seconds/p99") * 1e6,
+        number("/pager/fault_seconds/max") * 1e3,
+    );
+    let budget = f64::from(plan.budget_mib) * f64::from(1 << 20);
+    let corrupt = if guests.is_empty() { f64::NAN } else { of_guests("pages_corrupt_total").iter().sum() };
+    // No guest at all is no fairness.
+    let fairness = if guests.is_empty() { f64::NAN } else { most / least };
+    vec![
+        Target::at_least("wake-all-exit-0".into(), f64::from(u8::from(success)), 1.0),
+        Target::at_most("wake-all-peak-over-budget".into(), number("/host/peak_used_bytes") / budget, 1.0),
+        Target::at_most("wake-all-oom-kills".into(), oom_kills as f64, 0.0),
+        Target::at_most("wake-all-corrupt-pages".into(), corrupt, 0.0),
+        Target::at_most("wake-all-most-over-least-operations".into(), fairness, FAIRNESS_MAX),
+    ]
+}
+
+/// OOM kills on this machine since it started.
+fn oom_kills() -> Result<u64, Error> {
+    let path = PathBuf::from("/proc/vmstat");
+    let text = fs::read_to_string(&path).map_err(|source| Error::File { path, source })?;
+    Ok(text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> Plan {
+        Plan {
+            program: "ballast".into(),
+            swap: "/tmp".into(),
+            guests: 2,
+            memory_mib: 256,
+            budget_mib: 1,
+            seconds: 1,
+            json: None,
+        }
+    }
+
+    #[test]
+    fn a_run_that_left_no_report_meets_nothing_but_what_the_kernel_counted() {
+        let targets = judge(&plan(), &Value::Null, false, 0);
+        let met: Vec<_> = targets.iter().filter(|target| target.is_met()).map(ToString::to_string).collect();
+        assert!(met.len() == 1 && met[0].contains("oom-kills"), "{met:?}");
+    }
+
+    #[test]
+    fn a_guest_with_less_than_half_of_anothers_operations_misses_the_target() {
+        let report = serde_json::json!({
+            "host": {"peak_used_bytes": 1 << 20},
+            "pager": {"fault_seconds": {"p50": 1e-6, "p99": 1e-6, "max": 0.1}},
+            "guests": [
+                {"operations_total": 100, "pages_corrupt_total": 0}, {"operations_total": 201, "pages_corrupt_total": 1},
+            ],
+        });
+        let missed: Vec<_> = judge(&plan(), &report, true, 0)
+            .iter()
+            .filter(|target| !target.is_met())
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(missed.len(), 2, "{missed:?}");
+        assert!(missed[0].contains("corrupt") && missed[1].contains("most-over-least"), "{missed:?}");
+    }
+}
