@@ -24,6 +24,26 @@ pub(crate) struct Buffer {
     pub(crate) bytes: u32,
 }
 
+/// A chain's buffers by direction: those the device reads come first (2.7.4.2).
+pub(crate) fn collect_both<M: GuestMemory>(
+    chain: DescriptorChain<&M>,
+    queue_size: u16,
+) -> Result<(Vec<Buffer>, Vec<Buffer>), Error> {
+    let (mut readable, mut writable) = (Vec::new(), Vec::new());
+    walk(chain, queue_size, |buffer, direction| match direction {
+        Direction::Readable if !writable.is_empty() => Err(Error::Direction { address: buffer.address }),
+        Direction::Readable => {
+            readable.push(buffer);
+            Ok(())
+        }
+        Direction::Writable => {
+            writable.push(buffer);
+            Ok(())
+        }
+    })?;
+    Ok((readable, writable))
+}
+
 /// All buffers of a chain, at most `queue_size` of them (2.7.5.3.1: no chain is longer than its queue).
 pub(crate) fn collect<M: GuestMemory>(
     chain: DescriptorChain<&M>,
@@ -31,22 +51,48 @@ pub(crate) fn collect<M: GuestMemory>(
     direction: Direction,
 ) -> Result<Vec<Buffer>, Error> {
     let mut buffers = Vec::new();
-    let mut complete = false;
+    walk(chain, queue_size, |buffer, found| {
+        if found != direction {
+            return Err(Error::Direction { address: buffer.address });
+        }
+        buffers.push(buffer);
+        Ok(())
+    })?;
+    Ok(buffers)
+}
+
+fn walk<M: GuestMemory>(
+    chain: DescriptorChain<&M>,
+    queue_size: u16,
+    mut found: impl FnMut(Buffer, Direction) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let (mut descriptors, mut complete) = (0, false);
     for descriptor in chain {
         let (address, bytes) = (descriptor.addr(), descriptor.len());
-        if buffers.len() == usize::from(queue_size) {
+        if descriptors == usize::from(queue_size) {
             return Err(Error::LongChain { queue_size });
-        }
-        if descriptor.is_write_only() != (direction == Direction::Writable) {
-            return Err(Error::Direction { address });
         }
         if address.checked_add(bytes.into()).is_none() {
             return Err(Error::Wraps { address, bytes });
         }
-        buffers.push(Buffer { address, bytes });
+        let direction = if descriptor.is_write_only() { Direction::Writable } else { Direction::Readable };
+        found(Buffer { address, bytes }, direction)?;
+        descriptors += 1;
         complete = !descriptor.has_next();
     }
-    if complete { Ok(buffers) } else { Err(Error::BrokenChain { descriptors: buffers.len() }) }
+    if complete { Ok(()) } else { Err(Error::BrokenChain { descriptors }) }
+}
+
+/// The command id in the buffers. "The driver MUST use an output buffer size of 4 bytes for all output buffers submitted to the
+/// free_page_vq" (5.5.6.5.1).
+pub(crate) fn read_command<M: GuestMemory>(memory: &M, buffers: &[Buffer]) -> Result<u32, Error> {
+    let bytes: u64 = buffers.iter().map(|buffer| u64::from(buffer.bytes)).sum();
+    if bytes != size_of::<u32>() as u64 {
+        return Err(Error::CommandLength { bytes });
+    }
+    let mut id = [0; size_of::<u32>()];
+    read_batches(memory, buffers, size_of::<u32>(), |bytes| id.copy_from_slice(bytes))?;
+    Ok(u32::from_le_bytes(id))
 }
 
 /// How many entries of `entry_bytes` the buffers hold together.

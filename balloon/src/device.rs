@@ -1,52 +1,85 @@
-//! The device: what was asked for, what was given, and one turn of work on a queue.
+//! The device: what was asked for, what was given, and how it is. Its turns of work are in [`crate::turn`].
 //!
 //! [`Balloon::process`] is called by one device thread at a time; everything else by any thread. The state's lock is a leaf:
 //! never held over guest memory, a queue or the sink.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
-use vm_memory::GuestMemory;
-use wire::balloon::{
-    CONFIG_ACTUAL, CONFIG_BYTES, CONFIG_NUM_PAGES, F_DEFLATE_ON_OOM, F_MUST_TELL_HOST, F_REPORTING, F_STATS_VQ,
-};
+use wire::balloon::{F_DEFLATE_ON_OOM, F_FREE_PAGE_HINT, F_MUST_TELL_HOST, F_PAGE_POISON, F_REPORTING, F_STATS_VQ};
 use wire::virtio::F_VERSION_1;
 
-use crate::buffers::{Direction, collect};
-use crate::numbers::NUMBERS_PER_CHAIN_MAX;
-use crate::statistics::Statistics;
-use crate::{BalloonQueue, Error, PageSink, numbers, reporting, statistics};
+use crate::config::{self, Config, Field};
+use crate::hinting::{Hinting, HintingRefused};
+use crate::queues::Numbering;
+use crate::statistics::{Poll, Statistics};
+use crate::{BalloonQueue, PageSink, RamLayout};
 
-/// Features offered. Free page hinting and page poison are not.
-pub const FEATURES: u64 =
-    1 << F_VERSION_1 | 1 << F_MUST_TELL_HOST | 1 << F_STATS_VQ | 1 << F_DEFLATE_ON_OOM | 1 << F_REPORTING;
-
-/// Requests served in one turn: half a queue, so that a driver that refills as fast as it can still lets others in.
-pub const CHAINS_PER_TURN: usize = 64;
-
-/// Page numbers after which a turn takes no further request: that of one request at its largest.
-pub const NUMBERS_PER_TURN: usize = NUMBERS_PER_CHAIN_MAX;
+/// Features offered: all of 5.5.3. A driver that does not accept MUST_TELL_HOST is served too (5.5.3.2: "MAY signal failure"): a page that
+/// is touched in the balloon comes back empty, whoever was told.
+pub const FEATURES: u64 = 1 << F_VERSION_1
+    | 1 << F_MUST_TELL_HOST
+    | 1 << F_STATS_VQ
+    | 1 << F_DEFLATE_ON_OOM
+    | 1 << F_FREE_PAGE_HINT
+    | 1 << F_PAGE_POISON
+    | 1 << F_REPORTING;
 
 /// The device. Frames go to the [`PageSink`].
 #[derive(Debug)]
 pub struct Balloon<S> {
-    ram_frames: u32,
-    sink: S,
-    state: Mutex<State>,
+    pub(crate) sink: S,
+    pub(crate) state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    features: u64,
-    driver_ok: bool,
-    requested_pages: u32,
+pub(crate) struct State {
+    pub(crate) ram: Arc<RamLayout>,
+    pub(crate) features: u64,
+    pub(crate) numbering: Numbering,
+    pub(crate) driver_ok: bool,
+    pub(crate) requested_pages: u32,
     /// Little-endian, as the driver writes it, byte by byte if it likes.
-    actual_pages: [u8; 4],
-    inflated_pages_total: u64,
-    deflated_pages_total: u64,
-    reported_pages_total: u64,
-    rejected_total: u64,
-    statistics: Statistics,
+    pub(crate) actual_pages: [u8; 4],
+    pub(crate) poison_val: [u8; 4],
+    pub(crate) counts: Counts,
+    pub(crate) statistics: Statistics,
+    pub(crate) poll: Poll,
+    pub(crate) hinting: Hinting,
+}
+
+impl State {
+    pub(crate) fn has(&self, feature: u32) -> bool {
+        self.features >> feature & 1 == 1
+    }
+
+    /// What pages that come back are filled with. "If the VIRTIO_BALLOON_F_PAGE_POISON feature has been negotiated, the device MUST NOT
+    /// modify the content of a reported page to a value other than poison_val" (5.5.6.7.2).
+    pub(crate) fn fill(&self) -> u32 {
+        if self.has(F_PAGE_POISON) { u32::from_le_bytes(self.poison_val) } else { 0 }
+    }
+}
+
+/// What has happened since the device was made. Resets do not touch it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Pages taken.
+    pub inflated_pages: u64,
+    /// Pages given back.
+    pub deflated_pages: u64,
+    /// Pages reported free.
+    pub reported_pages: u64,
+    /// Pages named in rounds of hinting.
+    pub hinted_pages: u64,
+    /// Pages of those that were dropped: nobody had written to them since the round began.
+    pub hint_dropped_pages: u64,
+    /// Pages named outside of rounds: ignored.
+    pub hint_ignored_pages: u64,
+    /// Rounds of hinting that ended.
+    pub hint_rounds: u64,
+    /// Answers with statistics.
+    pub statistics: u64,
+    /// Requests refused, in whole or in part, and nonsense written to the configuration space.
+    pub rejected: u64,
 }
 
 /// How the balloon is.
@@ -56,41 +89,43 @@ pub struct Status {
     pub requested_pages: u32,
     /// Pages given, by the driver's own account, and never more than RAM has.
     pub actual_pages: u32,
-    /// Pages taken in all.
-    pub inflated_pages_total: u64,
-    /// Pages given back in all.
-    pub deflated_pages_total: u64,
-    /// Pages reported free in all.
-    pub reported_pages_total: u64,
-    /// Requests refused, in whole or in part.
-    pub rejected_total: u64,
+    /// What has happened so far.
+    pub counts: Counts,
     /// A driver is working the device.
     pub driver_ok: bool,
-    /// The guest's statistics, `(tag, value)` by tag; what it did not report is absent.
+    /// Features agreed on.
+    pub features: u64,
+    /// `free_page_hint_cmd_id`: 2 or more while the guest is asked for free pages.
+    pub hint_command: u32,
+    /// What the guest fills free pages with, if it does and said so.
+    pub poison: Option<u32>,
+    /// How often the guest is asked for statistics, ms; 0 for never.
+    pub statistics_interval_ms: u64,
+    /// The guest's statistics, `(tag, value)` by tag, unknown tags included; what it did not report is absent.
     pub statistics: Vec<(u16, u64)>,
 }
 
-/// What a turn did.
-#[derive(Debug, Default)]
-pub struct Progress {
-    /// Buffers went back to the driver: it wants a used buffer notification.
-    pub used: bool,
-    /// There is more to do: call again, whether or not the driver notifies.
-    pub more: bool,
-    /// The last request that was refused, in whole or in part.
-    pub refused: Option<Error>,
-}
-
 impl<S: PageSink> Balloon<S> {
-    /// A balloon for a guest with RAM from address 0 to frame `ram_frames`.
-    pub fn new(ram_frames: u32, sink: S) -> Self {
-        Balloon { ram_frames, sink, state: Mutex::default() }
+    /// A balloon for a guest with this RAM, for instance a number of frames from address 0 on.
+    pub fn new(ram: impl Into<RamLayout>, sink: S) -> Self {
+        Balloon { sink, state: Mutex::new(State { ram: Arc::new(ram.into()), ..State::default() }) }
+    }
+
+    /// The sink.
+    pub fn sink(&self) -> &S {
+        &self.sink
+    }
+
+    /// RAM is elsewhere from now on; for transports that learn of it late.
+    pub fn set_ram(&self, ram: RamLayout) {
+        self.state().ram = Arc::new(ram);
     }
 
     /// Asks for `pages`, or for all there are. True if the configuration space changed, of which the driver is to be told.
     pub fn set_requested_pages(&self, pages: u32) -> bool {
-        let pages = pages.min(self.ram_frames);
-        std::mem::replace(&mut self.state().requested_pages, pages) != pages
+        let mut state = self.state();
+        let pages = pages.min(state.ram.frames());
+        std::mem::replace(&mut state.requested_pages, pages) != pages
     }
 
     /// Wishes for fresh statistics: the next [`Balloon::process`] of the statistics queue asks the driver.
@@ -98,17 +133,70 @@ impl<S: PageSink> Balloon<S> {
         self.state().statistics.request();
     }
 
+    /// How often to ask for statistics from now on, ms; 0 for never.
+    pub fn set_statistics_interval_ms(&self, interval_ms: u64) {
+        self.state().poll.set_interval_ms(interval_ms);
+    }
+
+    /// Wishes for fresh statistics if it is time, `now_ms` by any clock that does not go back. Whether it was.
+    pub fn poll_statistics(&self, now_ms: u64) -> bool {
+        let mut state = self.state();
+        let due = state.poll.is_due(now_ms);
+        if due {
+            state.statistics.request();
+        }
+        due
+    }
+
+    /// Begins a round of hinting: from the return of this on, the sink knows what is written. [`Balloon::announce_hinting`] comes next.
+    ///
+    /// # Errors
+    /// The driver cannot hint, or does already.
+    pub fn begin_hinting(&self) -> Result<(), HintingRefused> {
+        {
+            let mut state = self.state();
+            if !state.has(F_FREE_PAGE_HINT) || !state.driver_ok {
+                return Err(HintingRefused::NotNegotiated);
+            }
+            state.hinting.prepare()?;
+        }
+        self.sink.watch();
+        Ok(())
+    }
+
+    /// Shows the driver the new round's command id. True if the configuration space changed, of which the driver is to be told; false
+    /// after a reset since [`Balloon::begin_hinting`].
+    pub fn announce_hinting(&self) -> bool {
+        self.state().hinting.announce()
+    }
+
+    /// Ends the round of hinting under way: no page is dropped once this has returned. [`Balloon::announce_done`] comes next.
+    pub fn end_hinting(&self) {
+        if self.state().hinting.stop() {
+            self.sink.unwatch();
+        }
+    }
+
+    /// Lets the driver have its hinted pages back. True if the configuration space changed.
+    pub fn announce_done(&self) -> bool {
+        let mut state = self.state();
+        let done = state.hinting.announce_done();
+        state.counts.hint_rounds += u64::from(done);
+        done
+    }
+
     /// How the balloon is.
     pub fn status(&self) -> Status {
         let state = self.state();
         Status {
             requested_pages: state.requested_pages,
-            actual_pages: u32::from_le_bytes(state.actual_pages).min(self.ram_frames),
-            inflated_pages_total: state.inflated_pages_total,
-            deflated_pages_total: state.deflated_pages_total,
-            reported_pages_total: state.reported_pages_total,
-            rejected_total: state.rejected_total,
+            actual_pages: u32::from_le_bytes(state.actual_pages).min(state.ram.frames()),
+            counts: state.counts,
             driver_ok: state.driver_ok,
+            features: state.features,
+            hint_command: state.hinting.command(),
+            poison: state.has(F_PAGE_POISON).then(|| u32::from_le_bytes(state.poison_val)),
+            statistics_interval_ms: state.poll.interval_ms(),
             statistics: state.statistics.values().to_vec(),
         }
     }
@@ -118,9 +206,11 @@ impl<S: PageSink> Balloon<S> {
         self.state().features = features;
     }
 
-    /// The driver has started.
-    pub fn set_driver_ok(&self) {
-        self.state().driver_ok = true;
+    /// The driver has started, with these queues set up.
+    pub fn set_driver_ok(&self, queues: &[usize]) {
+        let mut state = self.state();
+        state.numbering = Numbering::of(queues, state.features);
+        state.driver_ok = true;
     }
 
     /// The driver is gone, and its buffers and statements with it. What the host asked for and counted stays.
@@ -128,163 +218,49 @@ impl<S: PageSink> Balloon<S> {
         let mut state = self.state();
         state.features = 0;
         state.driver_ok = false;
-        state.actual_pages = [0; 4];
+        state.numbering = Numbering::default();
+        (state.actual_pages, state.poison_val) = ([0; 4], [0; 4]);
         state.statistics = Statistics::default();
+        // The sink may still watch pages; that costs a fault for each that is written, and the next round begins with it.
+        state.hinting.reset();
     }
 
     /// The queue that the driver means by `index`.
     pub fn queue_at(&self, index: usize) -> Option<BalloonQueue> {
-        BalloonQueue::at(index, self.state().features)
+        let state = self.state();
+        BalloonQueue::at(index, state.features, state.numbering)
     }
 
     /// Reads the configuration space (5.5.4); what lies behind it reads 0.
     pub fn read_config(&self, offset: u64, data: &mut [u8]) {
-        const FIELD_BYTES: usize = size_of::<u32>();
-        let mut config = [0; CONFIG_BYTES as usize];
-        {
+        let config = {
             let state = self.state();
-            config[CONFIG_NUM_PAGES as usize..][..FIELD_BYTES].copy_from_slice(&state.requested_pages.to_le_bytes());
-            config[CONFIG_ACTUAL as usize..][..FIELD_BYTES].copy_from_slice(&state.actual_pages);
-        }
-        let rest = usize::try_from(offset).ok().and_then(|start| config.get(start..)).unwrap_or_default();
-        let present = rest.len().min(data.len());
-        data.fill(0);
-        data[..present].copy_from_slice(&rest[..present]);
+            // 5.5.4: free_page_hint_cmd_id and poison_val are there if their features were agreed on.
+            Config {
+                num_pages: state.requested_pages,
+                actual: state.actual_pages,
+                free_page_hint_cmd_id: if state.has(F_FREE_PAGE_HINT) { state.hinting.command() } else { 0 },
+                poison_val: if state.has(F_PAGE_POISON) { state.poison_val } else { [0; 4] },
+            }
+        };
+        config.read(offset, data);
     }
 
-    /// Writes the configuration space, of which only `actual` is the driver's; everything else is refused and counted.
+    /// Writes the configuration space, where it is the driver's; everything else is refused and counted.
     pub fn write_config(&self, offset: u64, data: &[u8]) {
         let mut state = self.state();
-        let field = offset.checked_sub(CONFIG_ACTUAL).and_then(|start| usize::try_from(start).ok());
-        let written = field.and_then(|start| state.actual_pages.get_mut(start..start.checked_add(data.len())?));
-        match written {
-            Some(bytes) => bytes.copy_from_slice(data),
-            None => state.rejected_total += 1,
-        }
-    }
-
-    /// One turn of work on a queue.
-    ///
-    /// # Errors
-    /// [`Error::Ring`]: the device needs a reset. Refused requests are no error, see [`Progress::refused`].
-    pub fn process<M: GuestMemory>(
-        &self,
-        which: BalloonQueue,
-        queue: &mut Queue,
-        memory: &M,
-    ) -> Result<Progress, Error> {
-        self.turn(which, queue, memory).map_err(|source| Error::Ring { queue: which, source })
-    }
-
-    fn turn<M: GuestMemory>(
-        &self,
-        which: BalloonQueue,
-        queue: &mut Queue,
-        memory: &M,
-    ) -> Result<Progress, virtio_queue::Error> {
-        let mut progress = Progress { more: true, ..Progress::default() };
-        let mut numbers = 0;
-        queue.disable_notification(memory)?;
-        for _ in 0..CHAINS_PER_TURN {
-            if numbers >= NUMBERS_PER_TURN {
-                break;
+        match config::written(offset, data.len()) {
+            Some((Field::Actual, bytes)) => state.actual_pages[bytes].copy_from_slice(data),
+            // 5.5.6.6.1: "The driver MUST NOT modify poison_val while the DRIVER_OK bit is set."
+            Some((Field::PoisonVal, bytes)) if state.has(F_PAGE_POISON) && !state.driver_ok => {
+                state.poison_val[bytes].copy_from_slice(data);
             }
-            let Some(chain) = queue.iter(memory)?.next() else {
-                progress.more = queue.enable_notification(memory)?;
-                if progress.more {
-                    continue;
-                }
-                break;
-            };
-            let head = chain.head_index();
-            let (done, result) = match which {
-                BalloonQueue::Inflate | BalloonQueue::Deflate => {
-                    (Some(head), self.page_numbers(which, chain, queue.size(), memory, &mut numbers))
-                }
-                BalloonQueue::Reporting => (Some(head), self.report(chain, queue.size())),
-                BalloonQueue::Statistics => self.keep_statistics(chain, queue.size(), memory),
-            };
-            if let Err(error) = result {
-                self.state().rejected_total += 1;
-                progress.refused = Some(error);
-            }
-            if let Some(head) = done {
-                // "In either case, the device acknowledges inflate and deflate requests by using the descriptor" (5.5.6).
-                // It wrote nothing into it.
-                queue.add_used(memory, head, 0)?;
-                progress.used = true;
-            }
+            _ => state.counts.rejected += 1,
         }
-        if which == BalloonQueue::Statistics
-            && let Some(head) = self.take_requested_statistics()
-        {
-            queue.add_used(memory, head, 0)?;
-            progress.used = true;
-        }
-        Ok(progress)
-    }
-
-    fn page_numbers<M: GuestMemory>(
-        &self,
-        which: BalloonQueue,
-        chain: DescriptorChain<&M>,
-        queue_size: u16,
-        memory: &M,
-        numbers: &mut usize,
-    ) -> Result<(), Error> {
-        let buffers = collect(chain, queue_size, Direction::Readable)?;
-        // Refused numbers are work too.
-        *numbers += numbers::count(&buffers)?;
-        let mut pages = 0;
-        let result = numbers::read(memory, &buffers, self.ram_frames, |range| {
-            pages += range.len() as u64;
-            match which {
-                BalloonQueue::Inflate => self.sink.inflate(range),
-                _ => self.sink.deflate(range),
-            }
-        });
-        let mut state = self.state();
-        match which {
-            BalloonQueue::Inflate => state.inflated_pages_total += pages,
-            _ => state.deflated_pages_total += pages,
-        }
-        result
-    }
-
-    fn report<M: GuestMemory>(&self, chain: DescriptorChain<&M>, queue_size: u16) -> Result<(), Error> {
-        let buffers = collect(chain, queue_size, Direction::Writable)?;
-        let mut pages = 0;
-        let result = reporting::read(&buffers, self.ram_frames, |range| {
-            pages += range.len() as u64;
-            self.sink.report_free(range);
-        });
-        self.state().reported_pages_total += pages;
-        result
-    }
-
-    /// Keeps the buffer, whatever it says: it is what the next request is made with.
-    fn keep_statistics<M: GuestMemory>(
-        &self,
-        chain: DescriptorChain<&M>,
-        queue_size: u16,
-        memory: &M,
-    ) -> (Option<u16>, Result<(), Error>) {
-        let head = chain.head_index();
-        let read =
-            collect(chain, queue_size, Direction::Readable).and_then(|buffers| statistics::read(memory, &buffers));
-        let (values, result) = match read {
-            Ok(values) => (Some(values), Ok(())),
-            Err(error) => (None, Err(error)),
-        };
-        (self.state().statistics.keep(head, values), result)
-    }
-
-    fn take_requested_statistics(&self) -> Option<u16> {
-        self.state().statistics.take_requested()
     }
 
     /// Every change of the state is whole, so a panic elsewhere leaves nothing half done in it.
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use vm_memory::GuestMemory;
 
-use crate::Error;
 use crate::buffers::{Buffer, entries, read_batches};
 use crate::ranges::Ranges;
+use crate::{Error, RamLayout};
 
 /// Bytes of one page number.
 const NUMBER_BYTES: usize = size_of::<u32>();
@@ -28,7 +28,7 @@ pub(crate) fn count(buffers: &[Buffer]) -> Result<usize, Error> {
 pub(crate) fn read<M: GuestMemory>(
     memory: &M,
     buffers: &[Buffer],
-    ram_frames: u32,
+    ram: &RamLayout,
     mut hand_on: impl FnMut(Range<u32>),
 ) -> Result<(), Error> {
     let mut outside = None;
@@ -36,7 +36,7 @@ pub(crate) fn read<M: GuestMemory>(
     read_batches(memory, buffers, NUMBERS_PER_BATCH * NUMBER_BYTES, |bytes| {
         for &number in bytes.as_chunks::<NUMBER_BYTES>().0 {
             match u32::from_le_bytes(number) {
-                frame if frame < ram_frames => ranges.insert(frame..frame + 1),
+                frame if ram.contains(frame) => ranges.insert(frame..frame + 1),
                 number => outside = outside.or(Some(number)),
             }
         }
@@ -44,6 +44,6 @@ pub(crate) fn read<M: GuestMemory>(
     })?;
     match outside {
         None => Ok(()),
-        Some(number) => Err(Error::OutsideRam { number: number.into(), ram_frames }),
+        Some(number) => Err(Error::OutsideRam { number: number.into(), ram_end: ram.end() }),
     }
 }

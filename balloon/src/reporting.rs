@@ -2,18 +2,18 @@
 //!
 //! A page counts only if it is free as a whole, so ranges shrink to page borders. "The device MAY modify the contents of
 //! any page supplied in a report request before acknowledging that request": it does so by dropping them, never by
-//! writing, and not after. (With page poison negotiated the rule is another; that feature is not offered.)
+//! writing, and not after. With page poison negotiated, what is dropped comes back filled with the poison value.
 
 use std::ops::Range;
 
 use wire::balloon::PFN_SHIFT;
 
-use crate::Error;
 use crate::buffers::Buffer;
 use crate::ranges::Ranges;
+use crate::{Error, RamLayout};
 
 /// Hands on the whole pages in `buffers` as ranges inside RAM. A buffer outside RAM is an error; the others are served.
-pub(crate) fn read(buffers: &[Buffer], ram_frames: u32, hand_on: impl FnMut(Range<u32>)) -> Result<(), Error> {
+pub(crate) fn read(buffers: &[Buffer], ram: &RamLayout, hand_on: impl FnMut(Range<u32>)) -> Result<(), Error> {
     let mut outside = None;
     let mut ranges = Ranges::default();
     for buffer in buffers {
@@ -21,18 +21,16 @@ pub(crate) fn read(buffers: &[Buffer], ram_frames: u32, hand_on: impl FnMut(Rang
         let (start, end) = (buffer.address.0, buffer.address.0 + u64::from(buffer.bytes));
         let (first, behind) = (start.div_ceil(1 << PFN_SHIFT), end >> PFN_SHIFT);
         match (u32::try_from(first), u32::try_from(behind)) {
-            (Ok(first), Ok(behind)) if behind <= ram_frames => {
-                if first < behind {
-                    ranges.insert(first..behind);
-                }
-            }
+            // No page is free as a whole; where the buffer lies does not matter then.
+            (Ok(first), Ok(behind)) if first >= behind && behind <= ram.end() => {}
+            (Ok(first), Ok(behind)) if ram.contains_all(first..behind) => ranges.insert(first..behind),
             _ => outside = outside.or(Some(first)),
         }
     }
     ranges.drain(hand_on);
     match outside {
         None => Ok(()),
-        Some(number) => Err(Error::OutsideRam { number, ram_frames }),
+        Some(number) => Err(Error::OutsideRam { number, ram_end: ram.end() }),
     }
 }
 
@@ -46,7 +44,7 @@ mod tests {
         let buffers: Vec<_> =
             buffers.iter().map(|&(address, bytes)| Buffer { address: GuestAddress(address), bytes }).collect();
         let mut ranges = Vec::new();
-        let result = read(&buffers, 16, |range| ranges.push((range.start, range.end)));
+        let result = read(&buffers, &16.into(), |range| ranges.push((range.start, range.end)));
         (ranges, result.is_ok())
     }
 

@@ -9,6 +9,9 @@
 //! "The driver MUST make at most one buffer available to the device in the statsq, at all times." If it makes another
 //! one available, the older one is returned, so that no buffer is ever lost. The first buffer's content is not used: to
 //! 5.5.5 it is an empty buffer, and old drivers left it uninitialised.
+//!
+//! "The device MUST ignore entries with tag values that it does not recognize" (5.5.6.3.2): they change nothing here, and are handed on by
+//! number to whoever asks.
 
 use vm_memory::GuestMemory;
 use wire::balloon::STAT_BYTES;
@@ -50,11 +53,43 @@ impl Statistics {
         self.kept.replace(head)
     }
 
+    /// Whether the next buffer is an answer.
+    pub(crate) fn is_primed(&self) -> bool {
+        self.primed
+    }
+
     /// The buffer to return, if fresh values are wished for.
     pub(crate) fn take_requested(&mut self) -> Option<u16> {
         let head = self.kept.take_if(|_| self.requested)?;
         self.requested = false;
         Some(head)
+    }
+}
+
+/// When the driver is asked.
+#[derive(Debug, Default)]
+pub(crate) struct Poll {
+    interval_ms: u64,
+    next_ms: Option<u64>,
+}
+
+impl Poll {
+    pub(crate) fn interval_ms(&self) -> u64 {
+        self.interval_ms
+    }
+
+    /// Asks every so often from now on, ms; 0 for never.
+    pub(crate) fn set_interval_ms(&mut self, interval_ms: u64) {
+        (self.interval_ms, self.next_ms) = (interval_ms, None);
+    }
+
+    /// Whether it is time. Time that was missed is not made up for.
+    pub(crate) fn is_due(&mut self, now_ms: u64) -> bool {
+        let due = self.interval_ms > 0 && self.next_ms.is_none_or(|next| now_ms >= next);
+        if due {
+            self.next_ms = Some(now_ms.saturating_add(self.interval_ms));
+        }
+        due
     }
 }
 
@@ -73,4 +108,24 @@ pub(crate) fn read<M: GuestMemory>(memory: &M, buffers: &[Buffer]) -> Result<Vec
     })?;
     values.sort_unstable();
     Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interval_may_change_at_any_time() {
+        let mut poll = Poll::default();
+        assert!(!poll.is_due(0), "nobody asked for it");
+        poll.set_interval_ms(100);
+        assert_eq!(
+            [5, 6, 104, 105, 400, 401, 500].map(|now| poll.is_due(now)),
+            [true, false, false, true, true, false, true]
+        );
+        poll.set_interval_ms(10);
+        assert_eq!([501, 502, 511].map(|now| poll.is_due(now)), [true, false, true]);
+        poll.set_interval_ms(0);
+        assert!(!poll.is_due(u64::MAX));
+    }
 }

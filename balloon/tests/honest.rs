@@ -5,6 +5,7 @@
 mod driver;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use balloon::{Balloon, BalloonQueue, CHAINS_PER_TURN, FEATURES, NUMBERS_PER_CHAIN_MAX, PageSink};
 use driver::{DATA, Driver, RAM_FRAMES, Recorder, Told, USED, WRITE, memory, read, write};
@@ -27,12 +28,12 @@ fn page_numbers_reach_the_sink_as_sorted_ranges() {
     assert_eq!(driver.take_used(), [head]);
     let expected = [(3, 4), (7, 10), (100, 103), (RAM_FRAMES - 1, RAM_FRAMES)];
     assert_eq!(sink.take(), expected.map(|(start, end)| Told::Inflate(start, end)));
-    assert_eq!(balloon.status().inflated_pages_total, 8);
+    assert_eq!(balloon.status().counts.inflated_pages, 8);
 
     driver.offer_numbers(&[100, 101]);
     balloon.process(BalloonQueue::Deflate, &mut driver.queue, &driver.memory).unwrap();
     assert_eq!(sink.take(), [Told::Deflate(100, 102)]);
-    assert_eq!(balloon.status().deflated_pages_total, 2);
+    assert_eq!(balloon.status().counts.deflated_pages, 2);
 }
 
 #[test]
@@ -80,9 +81,15 @@ fn buffers_come_back_after_the_sink_has_seen_them() {
         fn deflate(&self, _: Range<u32>) {
             self.nothing_is_used_yet();
         }
-        fn report_free(&self, _: Range<u32>) {
+        fn report_free(&self, _: Range<u32>, _: u32) {
             self.nothing_is_used_yet();
         }
+        fn watch(&self) {}
+        fn drop_hinted(&self, _: Range<u32>, _: u32) -> u32 {
+            self.nothing_is_used_yet();
+            0
+        }
+        fn unwatch(&self) {}
     }
 
     for which in [BalloonQueue::Inflate, BalloonQueue::Deflate, BalloonQueue::Reporting] {
@@ -92,7 +99,7 @@ fn buffers_come_back_after_the_sink_has_seen_them() {
         driver.offer(&[(DATA, 4096, flags)]);
         balloon.process(which, &mut driver.queue, &driver.memory).unwrap();
         let status = balloon.status();
-        let pages = status.inflated_pages_total + status.deflated_pages_total + status.reported_pages_total;
+        let pages = status.counts.inflated_pages + status.counts.deflated_pages + status.counts.reported_pages;
         assert_eq!((driver.take_used().len(), pages), (1, 1), "{which:?}");
     }
 }
@@ -124,7 +131,7 @@ fn reported_memory_is_merged_and_never_written() {
     let first = (DATA / 4096) as u32;
     assert_eq!(sink.take(), [Told::Free(first, first + 4)]);
     assert_eq!(read::<0x4000>(&driver.memory, DATA), [0xa5; 0x4000]);
-    assert_eq!(balloon.status().reported_pages_total, 4);
+    assert_eq!(balloon.status().counts.reported_pages, 4);
 }
 
 #[test]
@@ -159,7 +166,7 @@ fn statistics_come_when_asked_for() {
     driver.offer(&[(DATA, 10, 0)]);
     process(&mut driver);
     assert_eq!(balloon.status().statistics, [(0xbeef, 1)]);
-    assert_eq!(balloon.status().rejected_total, 0);
+    assert_eq!(balloon.status().counts.rejected, 0);
 }
 
 #[test]
@@ -174,7 +181,7 @@ fn the_configuration_space_shows_the_wish_and_takes_the_answer() {
 
     balloon.write_config(4, &299u32.to_le_bytes());
     assert_eq!(balloon.status().actual_pages, 299);
-    assert_eq!(balloon.status().rejected_total, 0);
+    assert_eq!(balloon.status().counts.rejected, 0);
 }
 
 #[test]
@@ -182,7 +189,7 @@ fn a_reset_forgets_the_driver_and_keeps_the_wish() {
     let balloon = Balloon::new(RAM_FRAMES, Recorder::shared());
     let mut driver = Driver::new(memory());
     balloon.set_features(FEATURES);
-    balloon.set_driver_ok();
+    balloon.set_driver_ok(&[0, 1, 2, 3, 4]);
     balloon.set_requested_pages(10);
     balloon.write_config(4, &10u32.to_le_bytes());
     driver.offer(&[(DATA, 0, 0)]);
@@ -195,4 +202,174 @@ fn a_reset_forgets_the_driver_and_keeps_the_wish() {
     assert_eq!(balloon.queue_at(2), None);
     balloon.request_statistics();
     assert!(!balloon.process(BalloonQueue::Statistics, &mut driver.queue, &driver.memory).unwrap().used);
+}
+
+const COMMAND: u64 = DATA + 0x8000;
+
+/// A device with all features, a driver that has started, and the hinting queue.
+fn hinting() -> (Balloon<Arc<Recorder>>, Arc<Recorder>, Driver) {
+    let sink = Recorder::shared();
+    let balloon = Balloon::new(RAM_FRAMES, sink.clone());
+    balloon.set_features(FEATURES);
+    balloon.set_driver_ok(&[0, 1, 2, 3, 4]);
+    (balloon, sink, Driver::new(memory()))
+}
+
+fn command_id(balloon: &Balloon<Arc<Recorder>>) -> u32 {
+    let mut id = [0; 4];
+    balloon.read_config(8, &mut id);
+    u32::from_le_bytes(id)
+}
+
+/// Sends a command id, then one buffer of pages for each range, and serves them. Whether the driver is to be told of the configuration.
+fn send_hints(balloon: &Balloon<Arc<Recorder>>, driver: &mut Driver, id: Option<u32>, pages: &[(u64, u64)]) -> bool {
+    if let Some(id) = id {
+        write(&driver.memory, COMMAND, &id.to_le_bytes());
+        driver.offer(&[(COMMAND, 4, 0)]);
+    }
+    for (start, end) in pages {
+        driver.offer(&[(start * 4096, ((end - start) * 4096) as u32, WRITE)]);
+    }
+    let progress = balloon.process(BalloonQueue::Hinting, &mut driver.queue, &driver.memory).unwrap();
+    assert!(progress.used && progress.refused.is_none());
+    driver.take_used();
+    progress.config_changed
+}
+
+#[test]
+fn a_round_of_hinting_drops_what_is_named_in_it_and_ends_with_done() {
+    let (balloon, sink, mut driver) = hinting();
+    assert_eq!(command_id(&balloon), 0);
+    balloon.begin_hinting().unwrap();
+    assert_eq!((sink.take(), command_id(&balloon)), (vec![Told::Watch], 0), "watched before the driver can know");
+    assert!(balloon.announce_hinting());
+    assert_eq!(command_id(&balloon), 2);
+
+    assert!(!send_hints(&balloon, &mut driver, Some(2), &[(512, 1024), (16, 32)]));
+    assert_eq!(sink.take(), [Told::Hint(512, 1024), Told::Hint(16, 32)]);
+
+    assert!(send_hints(&balloon, &mut driver, Some(0), &[]), "the driver learns that it may have its pages back");
+    assert_eq!((sink.take(), command_id(&balloon)), (vec![Told::Unwatch], 1));
+    let counts = balloon.status().counts;
+    assert_eq!((counts.hinted_pages, counts.hint_dropped_pages, counts.hint_rounds), (528, 528, 1));
+
+    balloon.begin_hinting().unwrap();
+    assert!(balloon.announce_hinting());
+    assert_eq!(command_id(&balloon), 3, "no command id is used twice");
+}
+
+#[test]
+fn hints_without_the_current_command_id_are_ignored() {
+    let (balloon, sink, mut driver) = hinting();
+    send_hints(&balloon, &mut driver, None, &[(16, 32)]);
+    balloon.begin_hinting().unwrap();
+    balloon.announce_hinting();
+    send_hints(&balloon, &mut driver, None, &[(16, 32)]);
+    send_hints(&balloon, &mut driver, Some(7), &[(16, 32)]);
+    send_hints(&balloon, &mut driver, Some(0), &[(16, 32)]);
+    assert_eq!((sink.take(), balloon.status().counts.hint_ignored_pages), (vec![Told::Watch], 64));
+
+    send_hints(&balloon, &mut driver, Some(2), &[]);
+    balloon.end_hinting();
+    send_hints(&balloon, &mut driver, None, &[(16, 32)]);
+    assert!(balloon.announce_done());
+    assert_eq!((sink.take(), command_id(&balloon)), (vec![Told::Unwatch], 1));
+    assert_eq!(balloon.status().counts.hint_ignored_pages, 80);
+}
+
+#[test]
+fn command_and_pages_may_share_a_chain() {
+    let (balloon, sink, mut driver) = hinting();
+    balloon.begin_hinting().unwrap();
+    balloon.announce_hinting();
+    write(&driver.memory, COMMAND, &2u32.to_le_bytes());
+    driver.offer(&[(COMMAND, 1, 0), (COMMAND + 1, 3, 0), (0x10000, 0x4000, WRITE)]);
+    let progress = balloon.process(BalloonQueue::Hinting, &mut driver.queue, &driver.memory).unwrap();
+    assert!(progress.refused.is_none());
+    assert_eq!(sink.take(), [Told::Watch, Told::Hint(16, 20)]);
+}
+
+#[test]
+fn a_reset_ends_hinting_and_the_next_driver_gets_another_number() {
+    let (balloon, sink, mut driver) = hinting();
+    balloon.begin_hinting().unwrap();
+    balloon.announce_hinting();
+    send_hints(&balloon, &mut driver, Some(2), &[]);
+    balloon.reset();
+    assert!(balloon.begin_hinting().is_err(), "nobody is there to hint");
+    balloon.set_features(FEATURES);
+    balloon.set_driver_ok(&[0, 1, 2, 3, 4]);
+    assert_eq!(command_id(&balloon), 0);
+    send_hints(&balloon, &mut driver, None, &[(16, 32)]);
+    assert_eq!(sink.take(), [Told::Watch]);
+    balloon.begin_hinting().unwrap();
+    assert!(balloon.announce_hinting());
+    assert_eq!(command_id(&balloon), 3);
+}
+
+#[test]
+fn dropped_pages_come_back_with_the_poison_value_once_it_is_agreed_on() {
+    const POISON: u32 = 0xaaaa_aaaa;
+    let (balloon, sink, mut driver) = hinting();
+    balloon.reset();
+    balloon.write_config(12, &POISON.to_le_bytes());
+    assert_eq!(balloon.status().counts.rejected, 1, "not agreed on yet");
+    balloon.set_features(FEATURES);
+    balloon.write_config(12, &POISON.to_le_bytes());
+    balloon.set_driver_ok(&[0, 1, 2, 3, 4]);
+    balloon.write_config(12, &[0; 4]);
+    assert_eq!((balloon.status().poison, balloon.status().counts.rejected), (Some(POISON), 2), "settled at DRIVER_OK");
+
+    driver.offer(&[(0x10000, 0x4000, WRITE)]);
+    balloon.process(BalloonQueue::Reporting, &mut driver.queue, &driver.memory).unwrap();
+    balloon.begin_hinting().unwrap();
+    balloon.announce_hinting();
+    send_hints(&balloon, &mut driver, Some(2), &[(16, 20)]);
+    assert_eq!(sink.take_fills(), [POISON, POISON]);
+
+    balloon.reset();
+    balloon.set_features(FEATURES & !(1 << wire::balloon::F_PAGE_POISON));
+    balloon.set_driver_ok(&[0, 1, 2, 3, 4]);
+    driver.offer(&[(0x10000, 0x4000, WRITE)]);
+    balloon.process(BalloonQueue::Reporting, &mut driver.queue, &driver.memory).unwrap();
+    assert_eq!((sink.take_fills(), balloon.status().poison), (vec![0], None));
+}
+
+#[test]
+fn statistics_are_asked_for_as_often_as_wished_at_the_moment() {
+    let balloon = Balloon::new(RAM_FRAMES, Recorder::shared());
+    let mut driver = Driver::new(memory());
+    let mut answers = |now_ms: u64| {
+        write(&driver.memory, DATA, &statistics(&[(4, now_ms)]));
+        driver.offer(&[(DATA, 10, 0)]);
+        balloon.process(BalloonQueue::Statistics, &mut driver.queue, &driver.memory).unwrap();
+        let asked = balloon.poll_statistics(now_ms);
+        let progress = balloon.process(BalloonQueue::Statistics, &mut driver.queue, &driver.memory).unwrap();
+        driver.take_used();
+        assert!(!asked || progress.used);
+        asked
+    };
+    assert!(!answers(0));
+    balloon.set_statistics_interval_ms(1000);
+    assert_eq!([1, 999, 1001].map(&mut answers), [true, false, true]);
+    balloon.set_statistics_interval_ms(10);
+    assert_eq!([1002, 1003, 1012].map(&mut answers), [true, false, true]);
+    assert_eq!((balloon.status().statistics_interval_ms, balloon.status().statistics), (10, vec![(4, 1012)]));
+}
+
+#[test]
+fn ram_may_have_holes_and_pages_in_them_are_refused() {
+    let sink = Recorder::shared();
+    let balloon = Balloon::new(balloon::RamLayout::new([512..RAM_FRAMES, 0..256]), sink.clone());
+    let mut driver = Driver::new(memory());
+    driver.offer_numbers(&[255, 256, 511, 512]);
+    let progress = balloon.process(BalloonQueue::Inflate, &mut driver.queue, &driver.memory).unwrap();
+    assert!(matches!(progress.refused, Some(balloon::Error::OutsideRam { number: 256, .. })));
+    assert_eq!(sink.take(), [Told::Inflate(255, 256), Told::Inflate(512, 513)]);
+    driver.offer(&[(255 * 4096, 2 * 4096, WRITE), (600 * 4096, 4096, WRITE)]);
+    let progress = balloon.process(BalloonQueue::Reporting, &mut driver.queue, &driver.memory).unwrap();
+    assert!(progress.refused.is_some());
+    assert_eq!(sink.take(), [Told::Free(600, 601)]);
+    balloon.set_requested_pages(u32::MAX);
+    assert_eq!(balloon.status().requested_pages, RAM_FRAMES - 256);
 }

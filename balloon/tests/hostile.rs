@@ -4,7 +4,7 @@
 
 mod driver;
 
-use balloon::{Balloon, BalloonQueue, Error, NUMBERS_PER_CHAIN_MAX, STATISTICS_MAX};
+use balloon::{Balloon, BalloonQueue, Error, FEATURES, NUMBERS_PER_CHAIN_MAX, STATISTICS_MAX};
 use driver::{DATA, Driver, INDIRECT, NEXT, RAM_FRAMES, Recorder, Told, WRITE, memory, write};
 use proptest::prelude::*;
 
@@ -17,7 +17,7 @@ fn refusal(which: BalloonQueue, buffers: &[(u64, u32, u16)]) -> Error {
     let progress = balloon.process(which, &mut driver.queue, &driver.memory).unwrap();
     assert!(progress.used && !progress.more);
     assert_eq!(driver.take_used(), [head]);
-    assert_eq!(balloon.status().rejected_total, 1);
+    assert_eq!(balloon.status().counts.rejected, 1);
     assert_eq!(sink.take(), []);
     progress.refused.unwrap()
 }
@@ -33,12 +33,12 @@ fn inflate_of_a_page_outside_ram_is_rejected_and_the_rest_is_served() {
 
     assert!(matches!(progress.refused, Some(Error::OutsideRam { number: 0xffff_ffff, .. })));
     assert_eq!(sink.take(), [Told::Inflate(1, 3)]);
-    assert_eq!((balloon.status().inflated_pages_total, balloon.status().rejected_total), (2, 1));
+    assert_eq!((balloon.status().counts.inflated_pages, balloon.status().counts.rejected), (2, 1));
 }
 
 #[test]
 fn buffers_of_the_wrong_shape_are_rejected() {
-    use BalloonQueue::{Deflate, Inflate, Reporting};
+    use BalloonQueue::{Deflate, Hinting, Inflate, Reporting};
     assert!(matches!(refusal(Inflate, &[(DATA, 4, WRITE)]), Error::Direction { .. }));
     assert!(matches!(refusal(Reporting, &[(DATA, 4096, WRITE), (DATA, 4096, 0)]), Error::Direction { .. }));
     assert!(matches!(refusal(Inflate, &[(DATA, 7, 0)]), Error::OddLength { bytes: 7, .. }));
@@ -47,6 +47,9 @@ fn buffers_of_the_wrong_shape_are_rejected() {
     let too_long = (NUMBERS_PER_CHAIN_MAX as u32 + 1) * 4;
     assert!(matches!(refusal(Inflate, &[(DATA, too_long, 0)]), Error::TooManyEntries { .. }));
     assert!(matches!(refusal(Inflate, &[(DATA, u32::MAX, 0), (DATA, 4, 0)]), Error::BrokenChain { descriptors: 1 }));
+    assert!(matches!(refusal(Hinting, &[(DATA, 3, 0)]), Error::CommandLength { bytes: 3 }));
+    assert!(matches!(refusal(Hinting, &[(DATA, 4, 0), (DATA, 4, 0)]), Error::CommandLength { bytes: 8 }));
+    assert!(matches!(refusal(Hinting, &[(0, 4096, WRITE), (DATA, 4, 0)]), Error::Direction { .. }));
 }
 
 #[test]
@@ -105,7 +108,7 @@ fn malformed_statistics_change_nothing_and_keep_the_buffer() {
         assert_eq!(driver.take_used(), [head]);
     }
     assert_eq!(balloon.status().statistics, [(0, 0)], "from the second buffer");
-    assert_eq!(balloon.status().rejected_total, 2);
+    assert_eq!(balloon.status().counts.rejected, 2);
 }
 
 #[test]
@@ -131,12 +134,12 @@ fn a_boast_in_the_configuration_space_is_cut_to_ram() {
         balloon.read_config(offset, &mut data);
         assert_eq!(data, [0; 4]);
     }
-    assert_eq!((balloon.status().actual_pages, balloon.status().rejected_total), (RAM_FRAMES, 6));
+    assert_eq!((balloon.status().actual_pages, balloon.status().counts.rejected), (RAM_FRAMES, 6));
 }
 
 fn any_queue() -> impl Strategy<Value = BalloonQueue> {
-    use BalloonQueue::{Deflate, Inflate, Reporting, Statistics};
-    prop::sample::select(vec![Inflate, Deflate, Statistics, Reporting])
+    use BalloonQueue::{Deflate, Hinting, Inflate, Reporting, Statistics};
+    prop::sample::select(vec![Inflate, Deflate, Statistics, Hinting, Reporting])
 }
 
 /// Addresses and lengths from near-honest to absurd, so that chains get past the first check.
@@ -174,6 +177,10 @@ proptest! {
         if let Some(index) = available {
             driver.set_available_index(index);
         }
+        balloon.set_features(FEATURES);
+        balloon.set_driver_ok(&[0, 1, 2, 3, 4]);
+        balloon.begin_hinting().unwrap();
+        balloon.announce_hinting();
         balloon.request_statistics();
 
         let queued = available.map_or(heads.len(), usize::from);
@@ -190,11 +197,17 @@ proptest! {
         prop_assert!(finished, "each turn serves at least one chain");
         let status = balloon.status();
         let handed: u64 = sink.take().iter().map(|told| match *told {
-            Told::Inflate(start, end) | Told::Deflate(start, end) | Told::Free(start, end) => u64::from(end - start),
+            Told::Inflate(start, end) | Told::Deflate(start, end) | Told::Free(start, end) | Told::Hint(start, end) => {
+                u64::from(end - start)
+            }
+            Told::Watch | Told::Unwatch => 0,
         }).sum();
         prop_assert_eq!(
             handed,
-            status.inflated_pages_total + status.deflated_pages_total + status.reported_pages_total
+            status.counts.inflated_pages
+                + status.counts.deflated_pages
+                + status.counts.reported_pages
+                + status.counts.hinted_pages
         );
         prop_assert!(status.statistics.len() <= STATISTICS_MAX);
     }

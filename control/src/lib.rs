@@ -13,6 +13,7 @@
 //!    | <--------------------- Merge --- |   dedup: hashes, pages, dropped frames, answers to Retire
 //!    | -- Merge ----------------------> |   dedup: answers, Retire
 //!    | -- Hurry ----------------------> |   dedup: the host is short of memory
+//!    | -- PollStatistics, HintPages --> |   balloon; at any time
 //!    | -- Stop -----------------------> |
 //!    | <------------------ Finished --- |   last; then the VMM closes the socket and exits
 //! ```
@@ -36,7 +37,7 @@ pub use merge::{MergeAnswer, MergeRequest};
 pub use status::GuestStatus;
 
 /// Version of the messages; a VMM of another version refuses to start.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 /// Longest frame, bytes: a full batch of published pages and change.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
 /// How often a VMM sends its status.
@@ -150,8 +151,24 @@ pub enum ToVmm {
     Merge(MergeAnswer),
     /// The host is short of memory: look for equal pages at full speed.
     Hurry,
+    /// Ask the guest for its statistics this often, ms, from now on; 0 for never.
+    PollStatistics {
+        /// The interval.
+        interval_ms: u64,
+    },
+    /// Ask the guest to name all pages whose content it does not need, or end that.
+    HintPages(Round),
     /// Let the guest verify what it holds, then end.
     Stop,
+}
+
+/// What is wished of free page hinting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Round {
+    /// A round is to begin.
+    Begin,
+    /// The round under way is to end.
+    End,
 }
 
 /// VMM to host.

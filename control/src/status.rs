@@ -201,6 +201,12 @@ pub struct BalloonStatus {
     pub deflated_pages_total: u64,
     /// Pages reported free in all.
     pub reported_pages_total: u64,
+    /// Pages named in rounds of free page hinting in all.
+    pub hinted_pages_total: u64,
+    /// Part of them that was dropped: the guest had not written to them since.
+    pub hint_dropped_pages_total: u64,
+    /// Rounds of free page hinting that ended.
+    pub hint_rounds_total: u64,
     /// Requests of the guest that were refused as malformed.
     pub rejected_total: u64,
     /// A driver is working the device.

@@ -160,6 +160,8 @@ pub(crate) static GUEST: [Family<Guest>; 35] = [
         ("inflated", |guest| guest.status.balloon.inflated_pages_total as f64),
         ("deflated", |guest| guest.status.balloon.deflated_pages_total as f64),
         ("reported", |guest| guest.status.balloon.reported_pages_total as f64),
+        ("hinted", |guest| guest.status.balloon.hinted_pages_total as f64),
+        ("hint_dropped", |guest| guest.status.balloon.hint_dropped_pages_total as f64),
     ])),
     family(Counter, "ballast_guest_balloon_rejected_total", "Malformed balloon requests of the guest.",
         One(|guest| guest.status.balloon.rejected_total as f64)),

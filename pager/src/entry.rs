@@ -1,10 +1,10 @@
 //! One word a page: the truth about what backs it.
 //!
 //! ```text
-//!   63                    24 23        10  9   8   7 6 5  4  3  2   0
-//!  +------------------------+------------+---+---+---+--+--+--+------+
-//!  | payload                | reserved   |INC|HOT|ERA|OP|TO|WA|LO|STATE|
-//!  +------------------------+------------+---+---+---+--+--+--+------+
+//!   63                    24 23    12  11  10   9  8 7  6  5  4  3  2   0
+//!  +------------------------+--------+---+---+---+---+--+--+--+--+-----+
+//!  | payload                |reserved|WCH|INC|HOT|ERA|OP|TO|WA|LO|STATE|
+//!  +------------------------+--------+---+---+---+---+--+--+--+--+-----+
 //! ```
 //!
 //! * `STATE`: one of [`State`].
@@ -16,6 +16,7 @@
 //! * `ERA`: when it was evicted, modulo 4, to tell a refault from an ordinary promotion.
 //! * `HOT`: brought in by a fault since the clock hand last passed.
 //! * `INC`ompressible: did not compress when last tried.
+//! * `W`at`CH`ed: not written to since a round of hinting began; a private page that is watched is write-protected.
 //! * payload: a frame number, or a slot of the compressed pool or of the swap file.
 
 use crate::units::Frame;
@@ -47,6 +48,7 @@ const ERA_SHIFT: u32 = 7;
 const ERA: u64 = 0b11 << ERA_SHIFT;
 const HOT: u64 = 1 << 9;
 const INCOMPRESSIBLE: u64 = 1 << 10;
+const WATCHED: u64 = 1 << 11;
 const PAYLOAD_SHIFT: u32 = 24;
 
 /// Largest payload: 40 bits.
@@ -138,6 +140,16 @@ impl Entry {
         Entry(self.0 & !INCOMPRESSIBLE)
     }
 
+    /// The same page, from now on known to have been written to or not.
+    pub fn into_watched(self) -> Entry {
+        Entry(self.0 | WATCHED)
+    }
+
+    /// The same page, watched no more.
+    pub fn into_unwatched(self) -> Entry {
+        Entry(self.0 & !WATCHED)
+    }
+
     /// What backs the page.
     pub fn state(self) -> State {
         match self.0 & STATE {
@@ -184,6 +196,11 @@ impl Entry {
     /// Did not compress when last tried.
     pub fn incompressible(self) -> bool {
         self.0 & INCOMPRESSIBLE != 0
+    }
+
+    /// Not written to since it was watched.
+    pub fn watched(self) -> bool {
+        self.0 & WATCHED != 0
     }
 
     /// Page credits the page carries: what it occupies, or may come to occupy without our doing.

@@ -24,6 +24,9 @@
 //! | `unlock` wakes nobody                                                 | deadlock                                      |
 //! | `share` looks at the published bit before it counts the reference     | a hole of the store is read                   |
 //! | `adopt` neither protects nor looks after placing                      | a page is `Shared` but anonymous              |
+//! | `fault` leaves a page that it makes writable watched                   | the guest sees zero where it wrote            |
+//! | `watch` does not protect                                              | the guest sees zero where it wrote            |
+//! | `drop_hinted` drops pages that are not watched                        | the same, and drops after `unwatch`           |
 //! | `break_share` uncounts the reference before it discards and copies    | a mapped frame is punched, a hole is read     |
 //! | `evict` unlocks before it discards a page that was written to disk    | pages lost, more pages than were paid for     |
 //! | `swap_in` frees its slot before it reads it                           | a checksum that does not match                |
@@ -81,7 +84,7 @@ macro_rules! pairs {
 
 pairs! {
     write Write, fault Fault, merge Merge, alias Alias, drop_zero DropZero, evict Evict, write_back WriteBack, close_open CloseOpen, note Note,
-    inflate Inflate, deflate Deflate, report_free ReportFree, release Release,
+    inflate Inflate, deflate Deflate, report_free ReportFree, report_poison ReportPoison, hint Hint, release Release,
 }
 
 #[test]
@@ -107,6 +110,16 @@ fn a_disk_that_fails_to_write_loses_nothing() {
 #[test]
 fn a_frame_is_released_while_pages_move_to_and_from_it() {
     race(&[Actor::Alias, Actor::Release, Actor::ReportFree]);
+}
+
+#[test]
+fn hinted_pages_are_written_shared_and_evicted_at_once() {
+    race(&[Actor::Hint, Actor::Merge, Actor::Evict]);
+}
+
+#[test]
+fn hinted_pages_are_broken_moved_and_given_up_at_once() {
+    race(&[Actor::Hint, Actor::Alias, Actor::ReportPoison]);
 }
 
 #[test]

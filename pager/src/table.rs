@@ -79,7 +79,8 @@ impl PageTable {
         }
     }
 
-    /// Locks the page, waiting for whoever has it. For device threads and boot loading only, one of them at a time.
+    /// Locks the page, waiting for whoever has it. For device threads, boot loading and the end of hinting only, and whoever waits for
+    /// several pages takes them in rising order, so that two of them never wait for each other.
     pub fn lock(&self, gfn: Gfn) -> Entry {
         loop {
             if let Some(entry) = self.try_lock(gfn) {

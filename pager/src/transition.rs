@@ -11,7 +11,13 @@
 //!    |                          |               v          swap_in
 //!    |                          +---------> Swapped ---------------> Private
 //!   Ballooned <--- inflate --- any state
+//!
+//!   Private, Shared, Compressed --- watch ---> the same, *watched* --- drop_hinted ---> Zero
+//!                                                    `-- written, moved, unwatch --> the same
 //! ```
+//!
+//! Pages given up without inflating become `Compressed` instead of `Zero` where the guest wants them filled with a pattern: a slot that
+//! costs nothing, see `FILLED`.
 //!
 //! The order inside each transition is what makes it safe against the guest's threads, which know nothing of locks:
 //!
@@ -175,7 +181,10 @@ impl<M: Mapping> Pages<M> {
             // Served by somebody else between the fault and now, or protected for a transition that came to nothing.
             State::Private => match self.mapping.mapped(gfn) {
                 Ok(Mapped::Absent) => Err(Error::Lost { gfn }),
-                _ => self.mapping.unprotect(gfn.run()).map(|()| Some(entry)).map_err(failed("unprotecting")),
+                _ => {
+                    let writable = self.mapping.unprotect(gfn.run()).map_err(failed("unprotecting"));
+                    writable.map(|()| Some(entry.into_unwatched()))
+                }
             },
             State::Shared if !write || entry.open() => self
                 .mapping
@@ -294,36 +303,92 @@ impl<M: Mapping> Pages<M> {
 
     /// The guest gave up these pages: nothing backs them any more.
     pub fn inflate(&self, run: Run) -> Result<(), Error> {
-        self.give_up(run, Entry::into_ballooned)
+        let lock_all = |run: Run| run.gfns().map(|gfn| (gfn, self.table.lock(gfn))).collect();
+        pieces(self.clip(run)).try_for_each(|run| self.give_up(lock_all(run), Entry::into_ballooned))
     }
 
-    /// The guest reported these pages free: nothing backs them, and it may touch them again without a word.
-    pub fn report_free(&self, run: Run) -> Result<(), Error> {
-        self.give_up(run, Entry::into_zero)
+    /// The guest reported these pages free: nothing backs them, and it may touch them again without a word. It finds them zero, or
+    /// filled with the pattern.
+    pub fn report_free(&self, run: Run, pattern: u32) -> Result<(), Error> {
+        let lock_all = |run: Run| run.gfns().map(|gfn| (gfn, self.table.lock(gfn))).collect();
+        pieces(self.clip(run)).try_for_each(|run| self.give_up(lock_all(run), self.filled_after(pattern)))
     }
 
-    fn give_up(&self, run: Run, into: fn(Entry) -> Entry) -> Result<(), Error> {
+    /// From now on it is known whether these pages are written to. Pages with nothing to lose, in motion, or that the kernel may copy
+    /// without us are left out.
+    pub fn watch(&self, run: Run) -> Result<(), Error> {
+        let has_content = |entry: Entry| {
+            let has = matches!(entry.state(), State::Private | State::Shared | State::Compressed);
+            has && !entry.open() && !entry.watched()
+        };
         for run in pieces(self.clip(run)) {
-            let entries: Vec<_> = run.gfns().map(|gfn| (gfn, self.table.lock(gfn))).collect();
-            let backed =
-                entries.iter().filter(|(_, entry)| entry.state() != State::Ballooned && *entry != Entry::UNTOUCHED);
-            let mut error = None;
-            for run in runs(backed.map(|&(gfn, _)| gfn)) {
-                error = error.or(self.mapping.discard(run).err());
-            }
-            if let Some(source) = error {
-                entries.into_iter().for_each(|(gfn, entry)| self.unlock(gfn, entry, entry));
-                return Err(Error::Kernel { action: "giving up", gfn: run.first, source });
-            }
+            let locked = |gfn| self.lock_if(gfn, has_content).map(|entry| (gfn, entry));
+            let entries: Vec<_> = run.gfns().filter_map(locked).collect();
+            let private = entries.iter().filter(|(_, entry)| entry.state() == State::Private);
+            let protected = runs(private.map(|&(gfn, _)| gfn)).try_for_each(|run| self.mapping.protect(run));
             for (gfn, entry) in entries {
-                match entry.state() {
-                    State::Shared => self.references.remove(entry.frame()),
-                    State::Compressed => self.free_slot(entry),
-                    State::Swapped => self.swap.iter().for_each(|swap| swap.free(entry.slot())),
-                    State::Zero | State::Private | State::Ballooned => {}
-                }
-                self.unlock(gfn, entry, into(entry));
+                self.unlock(gfn, entry, if protected.is_ok() { entry.into_watched() } else { entry });
             }
+            protected.map_err(|source| Error::Kernel { action: "watching", gfn: run.first, source })?;
+        }
+        Ok(())
+    }
+
+    /// The guest said, at some time since [`Pages::watch`], that these pages were free. Those that nobody wrote to since that watch began
+    /// go as in [`Pages::report_free`]; all others stay. How many went.
+    pub fn drop_hinted(&self, run: Run, pattern: u32) -> Result<u32, Error> {
+        let mut dropped = 0;
+        for run in pieces(self.clip(run)) {
+            let locked = |gfn| self.lock_if(gfn, Entry::watched).map(|entry| (gfn, entry));
+            let entries: Vec<_> = run.gfns().filter_map(locked).collect();
+            let count = entries.len() as u32;
+            self.give_up(entries, self.filled_after(pattern))?;
+            dropped += count;
+        }
+        Ok(dropped)
+    }
+
+    /// Ends [`Pages::watch`]. Once this has returned, no hint drops anything.
+    pub fn unwatch(&self, run: Run) -> Result<(), Error> {
+        for run in pieces(self.clip(run)) {
+            // Waits for pages in motion: they may be watched still when they come to rest.
+            let watched = |gfn: &Gfn| self.table.peek(*gfn).watched();
+            let entries: Vec<_> = run.gfns().filter(watched).map(|gfn| (gfn, self.table.lock(gfn))).collect();
+            let private = entries.iter().filter(|(_, entry)| entry.watched() && entry.state() == State::Private);
+            let writable = runs(private.map(|&(gfn, _)| gfn)).try_for_each(|run| self.mapping.unprotect(run));
+            entries.into_iter().for_each(|(gfn, entry)| self.unlock(gfn, entry, entry.into_unwatched()));
+            writable.map_err(|source| Error::Kernel { action: "unwatching", gfn: run.first, source })?;
+        }
+        Ok(())
+    }
+
+    /// What becomes of a page that the guest does not need, but wants to find filled with a pattern if it comes back.
+    fn filled_after(&self, pattern: u32) -> impl Fn(Entry) -> Entry {
+        let era = self.counters.era();
+        move |entry| match pattern {
+            0 => entry.into_zero(),
+            _ => Entry::compressed(FILLED | u64::from(pattern), era),
+        }
+    }
+
+    /// Takes what backs these pages, which are locked, and unlocks them.
+    fn give_up(&self, entries: Vec<(Gfn, Entry)>, into: impl Fn(Entry) -> Entry) -> Result<(), Error> {
+        let backed =
+            entries.iter().filter(|(_, entry)| entry.state() != State::Ballooned && *entry != Entry::UNTOUCHED);
+        let discard = |run: Run| self.mapping.discard(run).map_err(|source| (run.first, source));
+        let discarded = runs(backed.map(|&(gfn, _)| gfn)).try_for_each(discard);
+        if let Err((gfn, source)) = discarded {
+            entries.into_iter().for_each(|(gfn, entry)| self.unlock(gfn, entry, entry));
+            return Err(Error::Kernel { action: "giving up", gfn, source });
+        }
+        for (gfn, entry) in entries {
+            match entry.state() {
+                State::Shared => self.references.remove(entry.frame()),
+                State::Compressed => self.free_slot(entry),
+                State::Swapped => self.swap.iter().for_each(|swap| swap.free(entry.slot())),
+                State::Zero | State::Private | State::Ballooned => {}
+            }
+            self.unlock(gfn, entry, into(entry));
         }
         Ok(())
     }

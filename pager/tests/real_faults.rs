@@ -124,6 +124,42 @@ fn ballooned_and_zeroed_pages_cost_nothing_and_read_as_zero() {
     assert!(!memory.pages().references().holds(Frame(0)));
 }
 
+#[test]
+fn hinted_pages_go_unless_somebody_wrote_to_them_since_the_watch_began() {
+    let Some((_store, memory, _threads)) = guest(AMPLE) else { return };
+    (0..64).for_each(|page| write(&memory, page, &content(page, 1)));
+    wait_for(&memory, |pages| pages.private == 64);
+    let pages = memory.pages();
+    pages.evict(&[Gfn(1)]).unwrap();
+    let all = Run { first: Gfn(0), count: PAGES };
+    pages.watch(all).unwrap();
+    (0..8).for_each(|page| assert_eq!(read(&memory, page), content(page, 1)));
+    (8..16).for_each(|page| write(&memory, page, &content(page, 2)));
+
+    assert_eq!(pages.drop_hinted(Run { first: Gfn(0), count: 32 }, 0x0303_0303).unwrap(), 32 - 8 - 1, "1 came back");
+
+    assert_eq!(read(&memory, 1), content(1, 1));
+    (8..16).for_each(|page| assert_eq!(read(&memory, page), content(page, 2)));
+    (16..32).for_each(|page| assert_eq!(read(&memory, page), [3; PAGE_BYTES]));
+    pages.unwatch(all).unwrap();
+    assert_eq!(pages.drop_hinted(all, 0).unwrap(), 0);
+    (32..64).for_each(|page| assert_eq!(read(&memory, page), content(page, 1)));
+    (0..64).for_each(|page| write(&memory, page, &content(page, 3)));
+    (0..64).for_each(|page| assert_eq!(read(&memory, page), content(page, 3)));
+}
+
+#[test]
+fn reported_pages_come_back_with_the_pattern_the_guest_fills_them_with() {
+    let Some((_store, memory, _threads)) = guest(AMPLE) else { return };
+    (0..32).for_each(|page| write(&memory, page, &content(page, 1)));
+    memory.pages().report_free(Run { first: Gfn(0), count: 32 }, 0xaaaa_aaaa).unwrap();
+    let status = memory.status(0).unwrap();
+    assert_eq!((status.pages.private, status.pages.compressed, status.pool_bytes), (0, 32, 0));
+    (0..16).for_each(|page| assert_eq!(read(&memory, page), [0xaa; PAGE_BYTES]));
+    (16..32).for_each(|page| write(&memory, page, &content(page, 2)));
+    (16..32).for_each(|page| assert_eq!(read(&memory, page), content(page, 2)));
+}
+
 /// Guest threads write and check versions; meanwhile frames are published from what they write, merged at home and as
 /// aliases, evicted for a short allocation, dropped, closed. No byte may be wrong.
 #[test]
@@ -176,6 +212,9 @@ fn no_byte_is_lost_while_everything_moves() {
                 shared += share(&memory, first, 256 * version, 256);
             }
             memory.pages().drop_zero(Run { first: Gfn(first), count: 256 }).unwrap();
+            let watched = Run { first: Gfn(first), count: 256 };
+            memory.pages().watch(watched).unwrap();
+            memory.pages().unwatch(watched).unwrap();
         }
         let status = memory.status(0).unwrap();
         assert!(status.resident_bytes <= status.allocation_bytes);

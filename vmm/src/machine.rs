@@ -22,7 +22,7 @@ use std::{
 
 use balloon::Balloon;
 use control::{
-    Dedup, GuestConfig, MergeAnswer, MergeRequest, VcpuKind,
+    Dedup, GuestConfig, MergeAnswer, MergeRequest, Round, VcpuKind,
     status::{BalloonStatus, GuestStatus, WorkloadStatus},
 };
 use dedup::{Scanner, ScannerConfig, ScannerHandle};
@@ -53,6 +53,8 @@ use crate::{
 
 /// The bare guest, built with this program.
 const BARE_GUEST: &[u8] = include_bytes!(env!("BALLAST_BARE_GUEST"));
+/// How often a guest is asked for its statistics until the host says otherwise.
+const STATISTICS_INTERVAL_MS: u64 = 1000;
 /// Memory a VMM takes besides its guest's, before it has been measured: page-state tables, threads, buffers.
 const OVERHEAD_BYTES: u64 = 1 << 20;
 /// Bytes of tables a guest page costs: 8 for its state, 4 for its placement, 8 for the counts of its two frames, 5 for dedup.
@@ -183,6 +185,7 @@ impl Machine {
             config,
         };
         machine.allocate(machine.config.allocation_bytes, machine.config.balloon_bytes);
+        machine.set_statistics_interval_ms(STATISTICS_INTERVAL_MS);
         Ok(machine)
     }
 
@@ -270,12 +273,36 @@ impl Machine {
         self.board.firmware.control().now_ms.store(now_ms, Ordering::Relaxed);
     }
 
-    /// Has the guest say how it is; the answer is in a later status.
-    pub fn request_statistics(&self) {
-        if let Some((balloon, queues)) = &self.balloon {
-            balloon.device().balloon().request_statistics();
+    /// Has the guest say how it is this often from now on, ms; 0 for never.
+    pub fn set_statistics_interval_ms(&self, interval_ms: u64) {
+        if let Some((balloon, _)) = &self.balloon {
+            balloon.device().balloon().set_statistics_interval_ms(interval_ms);
+        }
+    }
+
+    /// Has the guest say how it is, if it is time; the answer is in a later status.
+    pub fn poll_statistics(&self) {
+        if let Some((balloon, queues)) = &self.balloon
+            && balloon.device().balloon().poll_statistics(self.start.elapsed().as_millis() as u64)
+        {
             // Fails only when the counter would overflow, and then it has been rung.
             let _ = queues[BalloonDevice::<GuestPages>::STATISTICS_INDEX].write(1);
+        }
+    }
+
+    /// Asks the guest which pages it does not need, or ends asking.
+    pub fn hint_pages(&self, round: Round) {
+        let Some((balloon, _)) = &self.balloon else { return };
+        match (round, balloon.device().balloon()) {
+            (Round::Begin, device) => match device.begin_hinting() {
+                Ok(()) => balloon.configure(|device| device.balloon().announce_hinting()),
+                // Whoever asks again and again asks in vain, and is not worth a line each time.
+                Err(refused) => tracing::debug!("{refused}"),
+            },
+            (Round::End, device) => {
+                device.end_hinting();
+                balloon.configure(|device| device.balloon().announce_done());
+            }
         }
     }
 
@@ -306,10 +333,13 @@ impl Machine {
         BalloonStatus {
             requested_bytes: u64::from(status.requested_pages) * PAGE_BYTES as u64,
             actual_bytes: u64::from(status.actual_pages) * PAGE_BYTES as u64,
-            inflated_pages_total: status.inflated_pages_total,
-            deflated_pages_total: status.deflated_pages_total,
-            reported_pages_total: status.reported_pages_total,
-            rejected_total: status.rejected_total + balloon.refused_total(),
+            inflated_pages_total: status.counts.inflated_pages,
+            deflated_pages_total: status.counts.deflated_pages,
+            reported_pages_total: status.counts.reported_pages,
+            hinted_pages_total: status.counts.hinted_pages,
+            hint_dropped_pages_total: status.counts.hint_dropped_pages,
+            hint_rounds_total: status.counts.hint_rounds,
+            rejected_total: status.counts.rejected + balloon.refused_total(),
             driver_ok: status.driver_ok,
             statistics: status.statistics,
         }

@@ -22,6 +22,10 @@ impl GuestPages {
         Self { memory, failures }
     }
 
+    fn all(&self) -> Run {
+        Run::from_range(0..self.memory.pages().count())
+    }
+
     fn or_fail<T: Default>(&self, result: Result<T, pager::Error>) -> T {
         result.unwrap_or_else(|error| {
             self.failures.report(error.to_string());
@@ -39,8 +43,20 @@ impl PageSink for GuestPages {
         self.memory.pages().deflate(Run::from_range(range));
     }
 
-    fn report_free(&self, range: Range<u32>) {
-        self.or_fail(self.memory.pages().report_free(Run::from_range(range)));
+    fn report_free(&self, range: Range<u32>, fill: u32) {
+        self.or_fail(self.memory.pages().report_free(Run::from_range(range), fill));
+    }
+
+    fn watch(&self) {
+        self.or_fail(self.memory.pages().watch(self.all()));
+    }
+
+    fn drop_hinted(&self, range: Range<u32>, fill: u32) -> u32 {
+        self.or_fail(self.memory.pages().drop_hinted(Run::from_range(range), fill))
+    }
+
+    fn unwatch(&self) {
+        self.or_fail(self.memory.pages().unwatch(self.all()));
     }
 }
 

@@ -30,8 +30,6 @@ use crate::{
 
 /// How often the guest's clock is set, and its end looked for.
 const TICK: Duration = Duration::from_millis(10);
-/// How often the guest is asked for its statistics.
-const STATISTICS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long vCPUs may take to leave the guest.
 const PAUSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -132,7 +130,7 @@ fn live(
     let mut loading = machine.load_image()?;
     let mut ready = false;
 
-    let (mut next_status, mut next_statistics) = (Instant::now(), Instant::now() + STATISTICS_INTERVAL);
+    let mut next_status = Instant::now();
     let result = loop {
         match messages.recv_timeout(TICK) {
             Ok(message) => obey(&machine, message)?,
@@ -141,6 +139,7 @@ fn live(
             Err(mpsc::RecvTimeoutError::Disconnected) => return Err(Error::Control("the host closed it".into())),
         }
         machine.tick();
+        machine.poll_statistics();
         if let Some(reason) = failures.first() {
             machine.kill();
             break Err(reason);
@@ -170,10 +169,6 @@ fn live(
             next_status = now + STATUS_INTERVAL;
             host.send(&ToHost::Status(Box::new(machine.status())))?;
         }
-        if now >= next_statistics {
-            next_statistics = now + STATISTICS_INTERVAL;
-            machine.request_statistics();
-        }
     };
     host.send(&ToHost::Finished { result, status: Box::new(machine.status()) })?;
     // A vCPU or device thread may wait for a page that will never come; the process takes them with it.
@@ -191,6 +186,8 @@ fn obey(machine: &Machine, message: ToVmm) -> Result<(), Error> {
         ToVmm::Pause => machine.pause(PAUSE_TIMEOUT)?,
         ToVmm::Merge(answer) => machine.merge(answer),
         ToVmm::Hurry => machine.hurry(),
+        ToVmm::PollStatistics { interval_ms } => machine.set_statistics_interval_ms(interval_ms),
+        ToVmm::HintPages(round) => machine.hint_pages(round),
         ToVmm::Stop => machine.stop_guest(),
     }
     Ok(())

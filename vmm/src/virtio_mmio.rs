@@ -87,6 +87,9 @@ impl<D: VirtioDevice, M: GuestAddressSpace, W: Wires> VirtioMmio<D, M, W> {
                 if progress.used {
                     registers.used_buffer();
                 }
+                if progress.config_changed {
+                    registers.configuration_changed();
+                }
                 self.set_line(&registers);
                 if progress.more { Turn::More } else { Turn::Done }
             }
@@ -124,7 +127,7 @@ impl<D: VirtioDevice, M: GuestAddressSpace, W: Wires> VirtioMmio<D, M, W> {
                     Some(Effect::InterruptLine) => self.set_line(&registers),
                     Some(Effect::FeaturesAgreed(features)) => self.device.features_agreed(features),
                     Some(Effect::Started) => {
-                        self.device.driver_ok();
+                        self.device.driver_ok(&registers.ready_queues());
                         self.set_line(&registers);
                         // A driver may fill a queue before it is started (Linux does, 5.5.5 demands it): look at all of them.
                         (0..self.queue_count()).for_each(|index| self.wires.notify(index));

@@ -34,6 +34,8 @@ pub const CONFIG_BYTES: u64 = 16;
 pub const HINT_CMD_ID_STOP: u32 = 0;
 /// `free_page_hint_cmd_id`: hinting is over, pages may be reused.
 pub const HINT_CMD_ID_DONE: u32 = 1;
+/// `free_page_hint_cmd_id`: smallest number that names a round of hinting.
+pub const HINT_CMD_ID_FIRST: u32 = 2;
 
 /// One statistic (5.5.6.3): `le16` tag, `le64` value, packed to ten bytes.
 pub const STAT_BYTES: usize = 10;
@@ -73,4 +75,23 @@ pub mod stat {
     pub const DIRECT_RECLAIM: u16 = 15;
     /// How many tags are known here.
     pub const COUNT: usize = 16;
+    /// Their names, by tag, as Firecracker's API has them.
+    pub const NAMES: [&str; COUNT] = [
+        "swap_in",
+        "swap_out",
+        "major_faults",
+        "minor_faults",
+        "free_memory",
+        "total_memory",
+        "available_memory",
+        "disk_caches",
+        "hugetlb_allocations",
+        "hugetlb_failures",
+        "oom_kill",
+        "alloc_stall",
+        "async_scan",
+        "direct_scan",
+        "async_reclaim",
+        "direct_reclaim",
+    ];
 }

@@ -115,12 +115,16 @@ pub enum Told {
     Inflate(u32, u32),
     Deflate(u32, u32),
     Free(u32, u32),
+    Watch,
+    Hint(u32, u32),
+    Unwatch,
 }
 
 /// Writes down what it is told, and checks what the device promises.
 #[derive(Debug, Default)]
 pub struct Recorder {
     told: Mutex<Vec<Told>>,
+    fills: Mutex<Vec<u32>>,
 }
 
 impl Recorder {
@@ -130,6 +134,11 @@ impl Recorder {
 
     pub fn take(&self) -> Vec<Told> {
         std::mem::take(&mut self.told.lock().unwrap())
+    }
+
+    /// What dropped pages are to be filled with.
+    pub fn take_fills(&self) -> Vec<u32> {
+        std::mem::take(&mut self.fills.lock().unwrap())
     }
 
     fn record(&self, told: fn(u32, u32) -> Told, range: Range<u32>) {
@@ -147,7 +156,23 @@ impl PageSink for Recorder {
         self.record(Told::Deflate, range);
     }
 
-    fn report_free(&self, range: Range<u32>) {
+    fn report_free(&self, range: Range<u32>, fill: u32) {
+        self.fills.lock().unwrap().push(fill);
         self.record(Told::Free, range);
+    }
+
+    fn watch(&self) {
+        self.told.lock().unwrap().push(Told::Watch);
+    }
+
+    fn drop_hinted(&self, range: Range<u32>, fill: u32) -> u32 {
+        self.fills.lock().unwrap().push(fill);
+        let pages = range.end - range.start;
+        self.record(Told::Hint, range);
+        pages
+    }
+
+    fn unwatch(&self) {
+        self.told.lock().unwrap().push(Told::Unwatch);
     }
 }

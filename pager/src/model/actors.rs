@@ -5,6 +5,9 @@ use shuttle::rand::{Rng, thread_rng};
 use super::{FRAMES, PAGES, content::Content, world::World};
 use crate::units::{Frame, Gfn, Run};
 
+/// What fills a page of [`Content::POISON`].
+const POISON: u32 = u32::from_ne_bytes([Content::POISON.0; 4]);
+
 /// Steps an actor takes in one execution: enough to come back to what the others did to its first.
 const STEPS: u32 = 2;
 
@@ -37,6 +40,10 @@ pub(super) enum Actor {
     Deflate,
     /// The balloon device.
     ReportFree,
+    /// The balloon device, for a guest that poisons what it frees.
+    ReportPoison,
+    /// The balloon device: the beginning of a round of hinting, a hint, and sometimes the end.
+    Hint,
     /// The host, which takes frames back and reuses them.
     Release,
 }
@@ -76,8 +83,20 @@ impl Actor {
                 }
                 pages.cool(gfn, true);
             }
-            Actor::Inflate => kernel.giving_up(run, || pages.inflate(run).expect("inflating")),
-            Actor::ReportFree => kernel.giving_up(run, || pages.report_free(run).expect("reporting")),
+            Actor::Inflate => kernel.giving_up(run, Content::ZERO, || pages.inflate(run).expect("inflating")),
+            Actor::ReportFree => kernel.giving_up(run, Content::ZERO, || pages.report_free(run, 0).expect("reporting")),
+            Actor::ReportPoison => {
+                kernel.giving_up(run, Content::POISON, || pages.report_free(run, POISON).expect("reporting"));
+            }
+            Actor::Hint => {
+                pages.watch(run).expect("watching");
+                // The guest says that it does not need the pages; it may change its mind at any moment from here on.
+                kernel.hinting(run, || _ = pages.drop_hinted(run, 0).expect("dropping what was hinted"));
+                if coin() {
+                    pages.unwatch(run).expect("unwatching");
+                    assert_eq!(pages.drop_hinted(run, 0).expect("dropping after the end"), 0);
+                }
+            }
             Actor::Deflate => pages.deflate(run),
             Actor::Release => release(world, Frame(below(FRAMES))),
         }

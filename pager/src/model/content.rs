@@ -11,6 +11,8 @@ pub(super) struct Content(pub u8);
 impl Content {
     /// All zero.
     pub const ZERO: Content = Content(0);
+    /// What a guest that poisons its free pages fills them with.
+    pub const POISON: Content = Content(1);
     /// The first few are zero, or one pattern repeated: they need no pool.
     pub const FILLED: u8 = 3;
     /// Those before this compress.

@@ -194,11 +194,18 @@ impl Kernel {
         self.space().truth[gfn.index()].write(Content::ZERO, content);
     }
 
-    /// Does what gives pages up, and holds the guest to what that means.
-    pub fn giving_up(&self, run: Run, action: impl FnOnce()) {
-        let writes: Vec<_> = run.gfns().map(|gfn| self.space().truth[gfn.index()].giving()).collect();
+    /// Does what gives pages up for `instead`, and holds the guest to what that means.
+    pub fn giving_up(&self, run: Run, instead: Content, action: impl FnOnce()) {
+        let writes: Vec<_> = run.gfns().map(|gfn| self.space().truth[gfn.index()].giving(instead)).collect();
         action();
-        run.gfns().zip(writes).for_each(|(gfn, writes)| self.space().truth[gfn.index()].given(writes));
+        run.gfns().zip(writes).for_each(|(gfn, writes)| self.space().truth[gfn.index()].given(writes, instead));
+    }
+
+    /// Does what may drop pages that the guest hinted at, unless the guest writes to them first.
+    pub fn hinting(&self, run: Run, action: impl FnOnce()) {
+        let writes: Vec<_> = run.gfns().map(|gfn| self.space().truth[gfn.index()].hinting()).collect();
+        action();
+        run.gfns().zip(writes).for_each(|(gfn, writes)| self.space().truth[gfn.index()].hinted(writes));
     }
 
     /// The host writes a frame, then announces it.

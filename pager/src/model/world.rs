@@ -84,7 +84,7 @@ impl World {
         world.posted.notify_one();
         reader.join().expect("the swap thread failed");
         world.check();
-        world.pages.report_free(RAM).expect("giving everything up");
+        world.pages.report_free(RAM, 0).expect("giving everything up");
         world.check();
         assert_eq!(world.pages.table.counts().zero, u64::from(PAGES));
     }
@@ -149,7 +149,7 @@ impl World {
                     self.write_back(&[gfn]);
                 }
                 3 => _ = pages.drop_zero(gfn.run()).expect("dropping"),
-                4 => kernel.giving_up(gfn.run(), || pages.inflate(gfn.run()).expect("inflating")),
+                4 => kernel.giving_up(gfn.run(), Content::ZERO, || pages.inflate(gfn.run()).expect("inflating")),
                 5 | 6 => share(self, gfn.run(), frame),
                 _ => {}
             }

@@ -30,7 +30,7 @@ impl<S: PageSink> BalloonDevice<S> {
     }
 
     fn log_refusal(&self, error: &Error) {
-        let refused = self.balloon.status().rejected_total;
+        let refused = self.balloon.status().counts.rejected;
         // Relaxed: only the device thread comes here.
         if refused >= self.log_refusal_at.load(Ordering::Relaxed) {
             self.log_refusal_at.store(refused.saturating_mul(2), Ordering::Relaxed);
@@ -58,8 +58,8 @@ impl<S: PageSink> VirtioDevice for BalloonDevice<S> {
         self.balloon.set_features(features);
     }
 
-    fn driver_ok(&self) {
-        self.balloon.set_driver_ok();
+    fn driver_ok(&self, queues: &[usize]) {
+        self.balloon.set_driver_ok(queues);
     }
 
     fn reset(&self) {
@@ -80,6 +80,6 @@ impl<S: PageSink> VirtioDevice for BalloonDevice<S> {
         if let Some(error) = &progress.refused {
             self.log_refusal(error);
         }
-        Ok(Progress { used: progress.used, more: progress.more })
+        Ok(Progress { used: progress.used, more: progress.more, config_changed: progress.config_changed })
     }
 }

@@ -20,8 +20,8 @@ pub trait VirtioDevice: Send + Sync {
     /// Driver and device have agreed on these, which are offered and contain VIRTIO_F_VERSION_1.
     fn features_agreed(&self, features: u64);
 
-    /// The driver has started.
-    fn driver_ok(&self);
+    /// The driver has started, with these queues set up.
+    fn driver_ok(&self, queues: &[usize]);
 
     /// The driver is gone; its buffers with it.
     fn reset(&self);
@@ -43,6 +43,8 @@ pub struct Progress {
     pub used: bool,
     /// There is more to do.
     pub more: bool,
+    /// The configuration space changed.
+    pub config_changed: bool,
 }
 
 /// Whether the device thread is to come back without being called.

@@ -139,6 +139,11 @@ impl Registers {
         (self.queues.get(index)?.size_max > 0).then_some(index)
     }
 
+    /// Numbers of the queues that are set up.
+    pub(super) fn ready_queues(&self) -> Vec<usize> {
+        (0..self.queues.len()).filter(|&index| self.queues[index].ready).collect()
+    }
+
     pub(super) fn set_queue_ready(&mut self, ready: bool) {
         if let Some(index) = self.queue_sel() {
             self.queues[index].ready = ready;

@@ -38,7 +38,12 @@ impl PageSink for Inflated {
         self.ranges.lock().unwrap().push(range);
     }
     fn deflate(&self, _: Range<u32>) {}
-    fn report_free(&self, _: Range<u32>) {}
+    fn report_free(&self, _: Range<u32>, _: u32) {}
+    fn watch(&self) {}
+    fn drop_hinted(&self, range: Range<u32>, _: u32) -> u32 {
+        range.end - range.start
+    }
+    fn unwatch(&self) {}
 }
 
 #[derive(Default)]
@@ -223,7 +228,7 @@ fn a_wish_before_the_start_is_told_at_the_start() {
 
 #[test]
 fn features_that_are_not_offered_or_lack_version_1_are_not_agreed_to() {
-    for features in [FEATURES | 1 << 3, 1 << 5, 1 << F_VERSION_1 | 1 << 63] {
+    for features in [FEATURES | 1 << 6, 1 << 5, 1 << F_VERSION_1 | 1 << 63] {
         let machine = Machine::at(SEEN);
         machine.accept(features);
         machine.set(STATUS, AGREED);
