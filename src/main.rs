@@ -27,6 +27,16 @@ fn main() -> ExitCode {
     match arguments.verb {
         Verb::Run(arguments) => run(*arguments),
         Verb::Doctor { json, swap } => doctor(json, swap.as_ref()),
+        Verb::VhostUserBalloon(arguments) => {
+            log_to(io::stderr, true);
+            match vhost_user_balloon::run(arguments.into_config()) {
+                Ok(never) => match never {},
+                Err(error) => {
+                    eprintln!("ballast: {error}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
         Verb::Vmm => {
             log_to(io::stderr, false);
             vmm::run_process()

@@ -52,6 +52,11 @@ impl State {
         self.features >> feature & 1 == 1
     }
 
+    /// Pages asked for, and never more than RAM has.
+    fn num_pages(&self) -> u32 {
+        self.requested_pages.min(self.ram.frames())
+    }
+
     /// What pages that come back are filled with. "If the VIRTIO_BALLOON_F_PAGE_POISON feature has been negotiated, the device MUST NOT
     /// modify the content of a reported page to a value other than poison_val" (5.5.6.7.2).
     pub(crate) fn fill(&self) -> u32 {
@@ -116,16 +121,20 @@ impl<S: PageSink> Balloon<S> {
         &self.sink
     }
 
-    /// RAM is elsewhere from now on; for transports that learn of it late.
-    pub fn set_ram(&self, ram: RamLayout) {
-        self.state().ram = Arc::new(ram);
+    /// RAM is elsewhere from now on; for transports that learn of it late. True if the configuration space changed.
+    pub fn set_ram(&self, ram: RamLayout) -> bool {
+        let mut state = self.state();
+        let before = state.num_pages();
+        state.ram = Arc::new(ram);
+        state.num_pages() != before
     }
 
     /// Asks for `pages`, or for all there are. True if the configuration space changed, of which the driver is to be told.
     pub fn set_requested_pages(&self, pages: u32) -> bool {
         let mut state = self.state();
-        let pages = pages.min(state.ram.frames());
-        std::mem::replace(&mut state.requested_pages, pages) != pages
+        let before = state.num_pages();
+        state.requested_pages = pages;
+        state.num_pages() != before
     }
 
     /// Wishes for fresh statistics: the next [`Balloon::process`] of the statistics queue asks the driver.
@@ -189,7 +198,7 @@ impl<S: PageSink> Balloon<S> {
     pub fn status(&self) -> Status {
         let state = self.state();
         Status {
-            requested_pages: state.requested_pages,
+            requested_pages: state.num_pages(),
             actual_pages: u32::from_le_bytes(state.actual_pages).min(state.ram.frames()),
             counts: state.counts,
             driver_ok: state.driver_ok,
@@ -237,7 +246,7 @@ impl<S: PageSink> Balloon<S> {
             let state = self.state();
             // 5.5.4: free_page_hint_cmd_id and poison_val are there if their features were agreed on.
             Config {
-                num_pages: state.requested_pages,
+                num_pages: state.num_pages(),
                 actual: state.actual_pages,
                 free_page_hint_cmd_id: if state.has(F_FREE_PAGE_HINT) { state.hinting.command() } else { 0 },
                 poison_val: if state.has(F_PAGE_POISON) { state.poison_val } else { [0; 4] },
