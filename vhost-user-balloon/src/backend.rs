@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use balloon::{Balloon, BalloonQueue, FEATURES, QUEUE_COUNT, QUEUE_SIZE_MAX};
+use balloon::{Balloon, BalloonQueue, FEATURES, QUEUE_COUNT};
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost_user_backend::{VhostUserBackend, VringRwLock, VringT};
 use virtio_queue::QueueT;
@@ -26,6 +26,8 @@ use crate::relay::Channel;
 type Memory = GuestMemoryAtomic<GuestMemoryMmap<()>>;
 type Vring = VringRwLock<Memory>;
 
+/// Descriptors a queue may have. Front ends do not ask: user-mode Linux takes 256, QEMU 128 at most.
+const QUEUE_SIZE_MAX: usize = 256;
 /// Our own event among the worker's: the first number that is neither a queue nor its exit.
 pub(crate) const WAKE_EVENT: u16 = QUEUE_COUNT as u16 + 1;
 
@@ -185,7 +187,7 @@ impl VhostUserBackend for Backend {
     }
 
     fn max_queue_size(&self) -> usize {
-        QUEUE_SIZE_MAX.into()
+        QUEUE_SIZE_MAX
     }
 
     fn features(&self) -> u64 {
