@@ -37,6 +37,8 @@ pub(crate) struct State {
     pub(crate) features: u64,
     pub(crate) numbering: Numbering,
     pub(crate) driver_ok: bool,
+    /// The transport has no DRIVER_OK.
+    driver_ok_is_a_guess: bool,
     pub(crate) requested_pages: u32,
     /// Little-endian, as the driver writes it, byte by byte if it likes.
     pub(crate) actual_pages: [u8; 4],
@@ -50,6 +52,11 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn has(&self, feature: u32) -> bool {
         self.features >> feature & 1 == 1
+    }
+
+    /// 5.5.6.6.1: "The driver MUST NOT modify poison_val while the DRIVER_OK bit is set."
+    fn may_set_poison(&self) -> bool {
+        self.has(F_PAGE_POISON) && (!self.driver_ok || self.driver_ok_is_a_guess)
     }
 
     /// Pages asked for, and never more than RAM has.
@@ -114,6 +121,12 @@ impl<S: PageSink> Balloon<S> {
     /// A balloon for a guest with this RAM, for instance a number of frames from address 0 on.
     pub fn new(ram: impl Into<RamLayout>, sink: S) -> Self {
         Balloon { sink, state: Mutex::new(State { ram: Arc::new(ram.into()), ..State::default() }) }
+    }
+
+    /// For transports without DRIVER_OK, where [`Balloon::set_driver_ok`] is a guess: the driver may write `poison_val` at any time.
+    pub fn without_driver_ok(self) -> Self {
+        self.state().driver_ok_is_a_guess = true;
+        self
     }
 
     /// The sink.
@@ -260,8 +273,7 @@ impl<S: PageSink> Balloon<S> {
         let mut state = self.state();
         match config::written(offset, data.len()) {
             Some((Field::Actual, bytes)) => state.actual_pages[bytes].copy_from_slice(data),
-            // 5.5.6.6.1: "The driver MUST NOT modify poison_val while the DRIVER_OK bit is set."
-            Some((Field::PoisonVal, bytes)) if state.has(F_PAGE_POISON) && !state.driver_ok => {
+            Some((Field::PoisonVal, bytes)) if state.may_set_poison() => {
                 state.poison_val[bytes].copy_from_slice(data);
             }
             _ => state.counts.rejected += 1,

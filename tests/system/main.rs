@@ -10,6 +10,7 @@ mod books;
 mod domains;
 mod images;
 mod levers;
+mod linux_driver;
 mod loss;
 mod missing;
 mod promise;

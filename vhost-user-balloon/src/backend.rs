@@ -39,6 +39,8 @@ pub(crate) struct Backend {
     channel: Arc<Channel>,
     /// Queues that were set up when the device last looked.
     live: Mutex<Vec<usize>>,
+    /// All of this front end's rings.
+    rings: Mutex<Vec<Vring>>,
     /// A ring lied about itself: nothing is done until the next driver.
     broken: AtomicBool,
     broken_total: AtomicU64,
@@ -50,11 +52,12 @@ impl Backend {
     pub(crate) fn new(memory: Memory) -> Result<Backend, Error> {
         let wake = EventFd::new(EFD_NONBLOCK).map_err(|source| Error::System { doing: "making an eventfd", source })?;
         Ok(Backend {
-            balloon: Balloon::new(0, SharedMemory::default()),
+            balloon: Balloon::new(0, SharedMemory::default()).without_driver_ok(),
             memory,
             wake,
             channel: Arc::default(),
             live: Mutex::default(),
+            rings: Mutex::default(),
             broken: AtomicBool::new(false),
             broken_total: AtomicU64::new(0),
             log_refusal_at: AtomicU64::new(1),
@@ -104,6 +107,20 @@ impl Backend {
     /// The front end is gone.
     pub(crate) fn disconnected(&self) {
         self.forget_driver();
+        lock(&self.rings).clear();
+    }
+
+    /// The driver is gone, and no ring is touched once this has returned.
+    ///
+    /// Front ends do not always say so. When user-mode Linux unbinds a driver, the one message after its last is GET_FEATURES, and the rings'
+    /// memory is the guest's again at the answer; no front end asks for features in between. Its next driver's kicks come through other
+    /// descriptors, which `vhost-user-backend` listens to only if the rings had stopped.
+    fn stop(&self) {
+        for ring in &*lock(&self.rings) {
+            ring.set_queue_ready(false);
+            ring.set_kick(None);
+        }
+        self.forget_driver();
     }
 
     fn forget_driver(&self) {
@@ -117,6 +134,9 @@ impl Backend {
     fn look_at_rings(&self, vrings: &[Vring]) {
         let ready = |index: &usize| vrings[*index].get_ref().get_queue().ready();
         let now: Vec<usize> = (0..vrings.len()).filter(ready).collect();
+        if lock(&self.rings).is_empty() {
+            *lock(&self.rings) = vrings.to_vec();
+        }
         let mut live = lock(&self.live);
         if *live != now {
             self.balloon.set_driver_ok(&now);
@@ -190,13 +210,13 @@ impl VhostUserBackend for Backend {
         QUEUE_SIZE_MAX
     }
 
+    /// Asked by a front end that is about to begin, or that has ended.
     fn features(&self) -> u64 {
+        self.stop();
         FEATURES | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
     }
 
-    /// A driver agrees on features when it begins: whoever was there before is gone.
     fn acked_features(&self, features: u64) {
-        self.forget_driver();
         self.balloon.set_features(features & FEATURES);
     }
 
@@ -210,7 +230,7 @@ impl VhostUserBackend for Backend {
     }
 
     fn reset_device(&self) {
-        self.forget_driver();
+        self.stop();
     }
 
     fn set_event_idx(&self, _: bool) {}
