@@ -17,6 +17,8 @@
 //!      Clean  <----------------+   \ take_for_report
 //!              --------------->     `------------->  Reporting  ---- report_done ----> Free
 //!               free, or dropped
+//!
+//!   Free  --- take_for_hint ---> Hinted  --- release_hinted: the host is done, or nothing else is left ---> Free
 //! ```
 //!
 //! Workloads get the lowest free pages and the balloon the highest, so both stay contiguous. *Clean* pages are a page cache: their
@@ -54,10 +56,13 @@ pub enum Kind {
     Reserved = 4,
     /// Free, in a report that the host has not answered yet.
     Reporting = 5,
+    /// Free, and hinted at: the host may drop it any time, or not. Used when nothing else is left, and freed when the host is done.
+    Hinted = 6,
 }
 
 /// Kinds by number.
-const KINDS: [Kind; 6] = [Kind::Free, Kind::Anonymous, Kind::Clean, Kind::Ballooned, Kind::Reserved, Kind::Reporting];
+const KINDS: [Kind; 7] =
+    [Kind::Free, Kind::Anonymous, Kind::Clean, Kind::Ballooned, Kind::Reserved, Kind::Reporting, Kind::Hinted];
 
 const KIND_MASK: u32 = 0b111;
 const PINNED: u32 = 0b1000;
@@ -85,6 +90,8 @@ pub struct Allocator {
     clean_hand: u32,
     /// Where the last search for pages to report ended.
     report_hand: u32,
+    /// Where the search for pages to hint at goes on.
+    hint_hand: u32,
     /// Allocations that found nothing, not even a clean page.
     pub failures: u64,
     /// Clean pages dropped.
@@ -115,6 +122,7 @@ impl Allocator {
             clean_end: 0,
             clean_hand: 0,
             report_hand: 0,
+            hint_hand: 0,
             failures: 0,
             clean_drops: 0,
             reported_total: 0,
@@ -261,6 +269,52 @@ impl Allocator {
         taken
     }
 
+    /// From now on all free pages are to be hinted at once more.
+    pub fn begin_hints(&mut self) {
+        self.hint_hand = 0;
+    }
+
+    /// Sets the next ranges of free pages aside as [`Kind::Hinted`], those that the host knows of left out. Says how many ranges; 0 at the
+    /// end.
+    pub fn take_for_hint(&mut self, ranges: &mut [Range<u32>]) -> usize {
+        let end = self.pages.min(self.hint_hand.saturating_add(REPORT_SCAN_PAGES));
+        let mut taken = 0;
+        while taken < ranges.len() {
+            let Some(run) = self.free_run(self.hint_hand, end, true) else {
+                self.hint_hand = end;
+                break;
+            };
+            let range = run.start..run.end.min(run.start + REPORT_RUN_MAX);
+            self.hint_hand = range.end;
+            if range.end - range.start >= REPORT_RUN_MIN {
+                range.clone().for_each(|gfn| self.set(gfn, Kind::Hinted, 0));
+                ranges[taken] = range;
+                taken += 1;
+            }
+        }
+        taken
+    }
+
+    /// Whether there may be more to hint at.
+    pub fn has_hints(&self) -> bool {
+        self.hint_hand < self.pages
+    }
+
+    /// Frees up to `pages_max` pages that were hinted at. Whoever gets one must write to it before it reads (5.5.6.5.1), as with all free
+    /// pages.
+    pub fn release_hinted(&mut self, pages_max: u32) {
+        let mut left = pages_max.min(self.count(Kind::Hinted));
+        for gfn in 0..self.pages {
+            if left == 0 {
+                break;
+            }
+            if self.kind(gfn) == Kind::Hinted {
+                self.set(gfn, Kind::Free, 0);
+                left -= 1;
+            }
+        }
+    }
+
     /// The host has seen this range's report.
     pub fn report_done(&mut self, range: Range<u32>) {
         self.reported_total += u64::from(range.end - range.start);
@@ -272,6 +326,10 @@ impl Allocator {
     }
 
     fn lowest_free_or_drop(&mut self) -> Option<u32> {
+        if self.count(Kind::Free) == 0 {
+            // Cheaper than dropping what somebody may want again.
+            self.release_hinted(DROP_BATCH);
+        }
         if self.count(Kind::Free) == 0 {
             self.drop_clean();
         }

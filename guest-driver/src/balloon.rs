@@ -5,6 +5,7 @@
 //!   requested < actual:  the lowest ballooned pages                                         (deflate)
 //!   out of memory:       a few pages back although nobody asked, if DEFLATE_ON_OOM          (relieve)
 //!   between times:       runs of free pages are named to the host                           (report)
+//!   a round of hinting:  all free pages are named, and kept apart until the host is done    (hint)
 //! ```
 //!
 //! [`Balloon::poll`] does one bounded piece of each and never waits. The lock on the allocator is taken to move pages and released
@@ -13,10 +14,10 @@
 use core::ops::Range;
 
 use wire::PAGE_BYTES;
-use wire::balloon::{F_DEFLATE_ON_OOM, stat};
+use wire::balloon::{F_DEFLATE_ON_OOM, HINT_CMD_ID_DONE, HINT_CMD_ID_FIRST, HINT_CMD_ID_STOP, stat};
 
 use crate::allocator::{Allocator, Kind, REPORT_RUN_MIN};
-use crate::driver::{DRIVER_PAGES, Driver, Error, Purpose, REPORT_RANGES_MAX, REQUEST_PAGES_MAX};
+use crate::driver::{DRIVER_PAGES, Driver, Error, Options, Purpose, REPORT_RANGES_MAX, REQUEST_PAGES_MAX};
 use crate::lock::Spinlock;
 use crate::memory::Ram;
 use crate::transport::Transport;
@@ -57,15 +58,28 @@ pub struct Balloon<T> {
     report: [Range<u32>; REPORT_RANGES_MAX],
     report_ranges: usize,
     next_report_ms: u64,
+    hint_command: u32,
+    hinting: Hinting,
+}
+
+/// Where the guest is in a round of hinting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hinting {
+    /// In none.
+    Idle,
+    /// In the round of this number: pages are being named.
+    Naming(u32),
+    /// Through with the round of this number.
+    Named(u32),
 }
 
 impl<T: Transport> Balloon<T> {
     /// Starts the device, with queues in pages of the allocator's; a machine too small for those has no balloon.
     pub fn start(transport: T, ram: Ram, allocator: &mut Allocator, floor_pages: u32) -> Result<Self, Error> {
         let first = allocator.allocate_run(DRIVER_PAGES, Kind::Reserved).ok_or(Error::NoBalloon)?;
-        let mut driver = Driver::start(transport, ram.span(first, DRIVER_PAGES))?;
+        let mut driver = Driver::start(transport, ram.span(first, DRIVER_PAGES), Options::default())?;
         driver.send_statistics(&statistics(allocator));
-        let requested_pages = driver.requested_pages();
+        let (requested_pages, hint_command) = (driver.requested_pages(), driver.hint_command());
         Ok(Balloon {
             driver,
             floor_pages,
@@ -78,12 +92,14 @@ impl<T: Transport> Balloon<T> {
             report: [const { 0..0 }; REPORT_RANGES_MAX],
             report_ranges: 0,
             next_report_ms: 0,
+            hint_command,
+            hinting: Hinting::Idle,
         })
     }
 
     /// Whether [`Balloon::poll`] has something to look at that no interrupt or clock announces.
     pub fn is_moving(&self) -> bool {
-        self.inflating || self.deflating || self.report_ranges > 0
+        self.inflating || self.deflating || self.report_ranges > 0 || matches!(self.hinting, Hinting::Naming(_))
     }
 
     /// Handles an interrupt.
@@ -99,6 +115,7 @@ impl<T: Transport> Balloon<T> {
         }
         self.complete(allocator);
         self.answer_statistics(allocator);
+        self.hint(allocator);
         if now_ms >= self.next_report_ms {
             self.report(allocator, now_ms);
         }
@@ -125,6 +142,7 @@ impl<T: Transport> Balloon<T> {
     fn read_request(&mut self, now_ms: u64) {
         self.request_read_ms = now_ms;
         self.requested_pages = self.driver.requested_pages();
+        self.hint_command = self.driver.hint_command();
     }
 
     fn inflate(&mut self, allocator: &Spinlock<Option<Allocator>>, gap: usize) -> Progress {
@@ -193,6 +211,44 @@ impl<T: Transport> Balloon<T> {
         self.next_report_ms = if full { now_ms } else { now_ms + REPORT_INTERVAL_MS };
     }
 
+    /// The next step of a round of hinting.
+    fn hint(&mut self, allocator: &Spinlock<Option<Allocator>>) {
+        let command = self.hint_command;
+        match self.hinting {
+            // 5.5.6.5.1: "The driver SHOULD release all previously hinted pages once free_page_hint_cmd_id specifies a value of
+            // VIRTIO_BALLOON_CMD_ID_DONE."
+            Hinting::Named(_) if command == HINT_CMD_ID_DONE => {
+                with(allocator, |all| all.release_hinted(u32::MAX));
+                self.hinting = Hinting::Idle;
+            }
+            _ if !self.driver.is_idle(Purpose::Hinting) => {}
+            Hinting::Naming(round) if round == command && with(allocator, |all| all.has_hints()) => {
+                self.name_pages(allocator, None);
+            }
+            // No more pages, or no more wish for them: "it MUST complete hinting by adding an output buffer containing the command
+            // ID VIRTIO_BALLOON_CMD_ID_STOP".
+            Hinting::Naming(round) => {
+                self.driver.hint(Some(HINT_CMD_ID_STOP), &[]);
+                self.hinting = Hinting::Named(round);
+            }
+            Hinting::Idle | Hinting::Named(_) if command < HINT_CMD_ID_FIRST => {}
+            Hinting::Named(round) if round == command => {}
+            Hinting::Idle | Hinting::Named(_) => {
+                with(allocator, |all| all.begin_hints());
+                self.name_pages(allocator, Some(command));
+                self.hinting = Hinting::Naming(command);
+            }
+        }
+    }
+
+    fn name_pages(&mut self, allocator: &Spinlock<Option<Allocator>>, command: Option<u32>) {
+        let mut ranges = [const { 0..0 }; REPORT_RANGES_MAX];
+        let taken = with(allocator, |all| all.take_for_hint(&mut ranges));
+        if taken > 0 || command.is_some() {
+            self.driver.hint(command, &ranges[..taken]);
+        }
+    }
+
     fn answer_statistics(&mut self, allocator: &Spinlock<Option<Allocator>>) {
         if !self.driver.is_idle(Purpose::Statistics) {
             return;
@@ -204,7 +260,7 @@ impl<T: Transport> Balloon<T> {
 
 fn statistics(all: &Allocator) -> [(u16, u64); 6] {
     let bytes = |pages: u32| u64::from(pages) * PAGE_BYTES as u64;
-    let free = all.count(Kind::Free) + all.count(Kind::Reporting);
+    let free = all.count(Kind::Free) + all.count(Kind::Reporting) + all.count(Kind::Hinted);
     let clean = all.count(Kind::Clean);
     [
         (stat::MEMFREE, bytes(free)),

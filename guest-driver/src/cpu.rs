@@ -202,7 +202,7 @@ impl<'a, M: Machine> Cpu<'a, M> {
         let report = self.report();
         let lock: &Spinlock<Option<Allocator>> = self.guest.allocator();
         if let Some(all) = lock.lock().as_ref() {
-            let free = all.count(Kind::Free) + all.count(Kind::Reporting);
+            let free = all.count(Kind::Free) + all.count(Kind::Reporting) + all.count(Kind::Hinted);
             for (counter, value) in [
                 (&report.pages_free, u64::from(free)),
                 (&report.pages_anonymous, u64::from(all.count(Kind::Anonymous))),

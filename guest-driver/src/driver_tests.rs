@@ -8,7 +8,8 @@ use std::vec::Vec;
 use wire::balloon::stat;
 
 const PAGES: u32 = 4096;
-const ALL: [u32; 5] = [F_VERSION_1, F_MUST_TELL_HOST, F_STATS_VQ, F_DEFLATE_ON_OOM, F_REPORTING];
+const ALL: [u32; 7] =
+    [F_VERSION_1, F_MUST_TELL_HOST, F_STATS_VQ, F_DEFLATE_ON_OOM, F_FREE_PAGE_HINT, F_PAGE_POISON, F_REPORTING];
 
 /// A guest's balloon before a fake device.
 struct Bench<'a> {
@@ -144,9 +145,86 @@ fn a_device_without_version_1_or_with_second_thoughts_is_given_up() {
     let memory = TestRam::new(PAGES);
     let span = memory.ram().span(1, DRIVER_PAGES);
     let old = FakeBalloon::new(memory.ram(), &[F_STATS_VQ]);
-    assert_eq!(Driver::start(&old, span).err(), Some(Error::Features));
+    assert_eq!(Driver::start(&old, span, Options::default()).err(), Some(Error::Features));
     let fickle = FakeBalloon::new(memory.ram(), &ALL);
     fickle.state().refuse_features = true;
-    assert_eq!(Driver::start(&fickle, span).err(), Some(Error::Features));
+    assert_eq!(Driver::start(&fickle, span, Options::default()).err(), Some(Error::Features));
     assert!(fickle.state().status & STATUS_FAILED != 0);
+}
+
+#[test]
+fn a_round_of_hinting_names_all_that_is_free_and_gives_it_back_at_the_end() {
+    let memory = TestRam::new(PAGES);
+    let device = FakeBalloon::new(memory.ram(), &ALL);
+    let mut bench = Bench::new(&memory, &device, 0);
+    let free = bench.count(Kind::Free);
+    for round in 2..5 {
+        device.command_hints(round);
+        bench.balloon.interrupt(0);
+        (0..1000).for_each(|_| _ = bench.balloon.poll(&bench.allocator, 0));
+        let hints = std::mem::take(&mut device.state().hints);
+        assert_eq!(hints, [(round, bench.count(Kind::Hinted)), (0, 0)]);
+        assert!(bench.count(Kind::Hinted) + 16 > free, "{} of {free} pages named", bench.count(Kind::Hinted));
+        device.command_hints(1);
+        bench.settle(0);
+        assert_eq!((bench.count(Kind::Hinted), bench.count(Kind::Free)), (0, free));
+    }
+}
+
+#[test]
+fn hinted_pages_are_there_when_nothing_else_is() {
+    let memory = TestRam::new(PAGES);
+    let device = FakeBalloon::new(memory.ram(), &ALL);
+    let mut bench = Bench::new(&memory, &device, 0);
+    let free = bench.count(Kind::Free);
+    device.command_hints(2);
+    bench.balloon.interrupt(0);
+    (0..1000).for_each(|_| _ = bench.balloon.poll(&bench.allocator, 0));
+    let allocated = (0..free).map_while(|_| bench.allocator.lock().as_mut().unwrap().allocate()).count() as u32;
+    assert_eq!((allocated, bench.count(Kind::Hinted)), (free, 0));
+    device.command_hints(1);
+    bench.settle(0);
+    assert_eq!(bench.count(Kind::Anonymous), free, "what is in use is not freed");
+}
+
+#[test]
+fn a_round_that_the_host_stops_is_ended_and_its_pages_are_kept_for_the_next() {
+    let memory = TestRam::new(PAGES);
+    let device = FakeBalloon::new(memory.ram(), &ALL);
+    let mut bench = Bench::new(&memory, &device, 0);
+    device.command_hints(2);
+    bench.balloon.interrupt(0);
+    bench.balloon.poll(&bench.allocator, 0);
+    let named = bench.count(Kind::Hinted);
+    assert!(named > 0);
+    device.command_hints(0);
+    bench.balloon.interrupt(0);
+    (0..100).for_each(|_| _ = bench.balloon.poll(&bench.allocator, 0));
+    assert_eq!(device.state().hints, [(2, named), (0, 0)]);
+    assert_eq!(bench.count(Kind::Hinted), named);
+    device.command_hints(3);
+    bench.balloon.interrupt(0);
+    (0..100).for_each(|_| _ = bench.balloon.poll(&bench.allocator, 0));
+    device.command_hints(1);
+    bench.settle(0);
+    assert_eq!(bench.count(Kind::Hinted), 0);
+}
+
+#[test]
+fn the_poison_value_is_said_before_the_start_by_those_who_have_one() {
+    let memory = TestRam::new(PAGES);
+    let span = memory.ram().span(1, DRIVER_PAGES);
+    let options = Options { poison: Some(0xaaaa_aaaa) };
+    let device = FakeBalloon::new(memory.ram(), &ALL);
+    let driver = Driver::start(&device, span, options).unwrap();
+    assert!(driver.has(F_PAGE_POISON) && driver.has(F_REPORTING));
+    assert_eq!(device.state().poison, Some(0xaaaa_aaaa));
+
+    let device = FakeBalloon::new(memory.ram(), &ALL);
+    assert!(!Driver::start(&device, span, Options::default()).unwrap().has(F_PAGE_POISON));
+    assert_eq!(device.state().poison, None);
+
+    let forgetful = FakeBalloon::new(memory.ram(), &[F_VERSION_1, F_REPORTING, F_FREE_PAGE_HINT]);
+    let driver = Driver::start(&forgetful, span, options).unwrap();
+    assert!(!driver.has(F_REPORTING) && !driver.has(F_FREE_PAGE_HINT), "pages would come back without their poison");
 }

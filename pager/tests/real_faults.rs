@@ -130,15 +130,14 @@ fn hinted_pages_go_unless_somebody_wrote_to_them_since_the_watch_began() {
     (0..64).for_each(|page| write(&memory, page, &content(page, 1)));
     wait_for(&memory, |pages| pages.private == 64);
     let pages = memory.pages();
-    pages.evict(&[Gfn(1)]).unwrap();
     let all = Run { first: Gfn(0), count: PAGES };
     pages.watch(all).unwrap();
     (0..8).for_each(|page| assert_eq!(read(&memory, page), content(page, 1)));
     (8..16).for_each(|page| write(&memory, page, &content(page, 2)));
 
-    assert_eq!(pages.drop_hinted(Run { first: Gfn(0), count: 32 }, 0x0303_0303).unwrap(), 32 - 8 - 1, "1 came back");
+    assert_eq!(pages.drop_hinted(Run { first: Gfn(0), count: 32 }, 0x0303_0303).unwrap(), 32 - 8);
 
-    assert_eq!(read(&memory, 1), content(1, 1));
+    (0..8).for_each(|page| assert_eq!(read(&memory, page), [3; PAGE_BYTES]));
     (8..16).for_each(|page| assert_eq!(read(&memory, page), content(page, 2)));
     (16..32).for_each(|page| assert_eq!(read(&memory, page), [3; PAGE_BYTES]));
     pages.unwatch(all).unwrap();

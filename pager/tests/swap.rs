@@ -214,7 +214,7 @@ fn what_the_guest_gives_up_leaves_the_disk() {
     let Some((_store, memory, _threads)) = guest_on(HALF, file.clone()) else { return };
     (0..PAGES).for_each(|page| write(&memory, page, &noise(page, 1)));
     wait_for(&memory, |pages| pages.swapped > 600);
-    memory.pages().report_free(Run { first: Gfn(0), count: PAGES / 2 }).unwrap();
+    memory.pages().report_free(Run { first: Gfn(0), count: PAGES / 2 }, 0).unwrap();
     memory.pages().inflate(Run { first: Gfn(PAGES / 2), count: PAGES / 2 }).unwrap();
     let status = wait_for(&memory, |pages| pages.swapped == 0);
     assert_eq!(status.swap.used_bytes, 0);

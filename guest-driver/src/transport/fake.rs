@@ -7,14 +7,27 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard};
 use std::vec::Vec;
 
-use wire::balloon::{CONFIG_ACTUAL, CONFIG_NUM_PAGES, DEVICE_ID, F_REPORTING, F_STATS_VQ, STAT_BYTES};
+use wire::balloon::{
+    CONFIG_ACTUAL, CONFIG_FREE_PAGE_HINT_CMD_ID, CONFIG_NUM_PAGES, CONFIG_POISON_VAL, DEVICE_ID, F_FREE_PAGE_HINT,
+    F_REPORTING, F_STATS_VQ, STAT_BYTES,
+};
 use wire::mmio;
 use wire::virtio::{DESC_F_NEXT, DESC_F_WRITE, STATUS_DRIVER_OK, STATUS_FEATURES_OK};
 
 use crate::memory::{PAGE_WORDS, Ram, Span};
 use crate::transport::Transport;
 
-const QUEUES: usize = 4;
+const QUEUES: usize = 5;
+
+/// What a queue number means to the fake: numbers are counted, as Linux and QEMU do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Inflate,
+    Deflate,
+    Statistics,
+    Hinting,
+    Reporting,
+}
 
 /// One queue as the driver set it up.
 #[derive(Debug, Default, Clone, Copy)]
@@ -39,6 +52,10 @@ pub struct State {
     pub actual: u32,
     pub ballooned: BTreeSet<u32>,
     pub reported: Vec<Range<u32>>,
+    pub hint_command: u32,
+    /// Commands of the driver, and pages named after each.
+    pub hints: Vec<(u32, u32)>,
+    pub poison: Option<u32>,
     pub statistics: Vec<(u16, u64)>,
     /// Buffers are left alone until this is false again.
     pub hold: bool,
@@ -69,6 +86,13 @@ impl FakeBalloon {
     pub fn request(&self, pages: u32) {
         let mut state = self.state();
         state.requested = pages;
+        state.interrupt |= mmio::INTERRUPT_CONFIG_CHANGE;
+    }
+
+    /// A new word on hinting.
+    pub fn command_hints(&self, command: u32) {
+        let mut state = self.state();
+        state.hint_command = command;
         state.interrupt |= mmio::INTERRUPT_CONFIG_CHANGE;
     }
 
@@ -105,6 +129,7 @@ impl FakeBalloon {
             return;
         }
         assert!(state.status & STATUS_DRIVER_OK != 0, "notified before DRIVER_OK");
+        let kind = kind(number, state.accepted);
         let available = self.at(queue.driver, 8 + 2 * queue.size as usize);
         while queue.seen != available.u16(1) {
             let mut index = available.u16(2 + (u32::from(queue.seen) % queue.size) as usize);
@@ -115,14 +140,13 @@ impl FakeBalloon {
                 let at = usize::from(index);
                 let (gpa, bytes) = (table.u64(2 * at), table.u32(4 * at + 2) as usize);
                 let (flags, next) = (table.u16(8 * at + 6), table.u16(8 * at + 7));
-                assert_eq!(flags & DESC_F_WRITE != 0, number == 3, "buffer access of queue {number}");
-                self.take(state, number, gpa, bytes);
+                self.take(state, kind, gpa, bytes, flags & DESC_F_WRITE != 0);
                 if flags & DESC_F_NEXT == 0 {
                     break;
                 }
                 index = next;
             }
-            if number == 2 {
+            if kind == Kind::Statistics {
                 assert!(state.statistics_buffer.replace(head).is_none(), "two statistics buffers");
             } else {
                 self.complete(&mut queue, head);
@@ -132,12 +156,14 @@ impl FakeBalloon {
         state.interrupt |= mmio::INTERRUPT_USED_BUFFER;
     }
 
-    fn take(&self, state: &mut State, number: usize, gpa: u64, bytes: usize) {
-        match number {
-            0 | 1 => {
+    fn take(&self, state: &mut State, kind: Kind, gpa: u64, bytes: usize, writable: bool) {
+        let expected = kind == Kind::Reporting || kind == Kind::Hinting && bytes > 4;
+        assert_eq!(writable, expected, "buffer access of {kind:?}");
+        match kind {
+            Kind::Inflate | Kind::Deflate => {
                 let list = self.at(gpa, bytes);
                 for gfn in (0..bytes / 4).map(|index| list.u32(index)) {
-                    if number == 0 {
+                    if kind == Kind::Inflate {
                         assert!(state.ballooned.insert(gfn), "page {gfn} inflated twice");
                         self.overwrite(gfn);
                     } else {
@@ -145,13 +171,25 @@ impl FakeBalloon {
                     }
                 }
             }
-            2 => {
+            Kind::Hinting if !writable => {
+                assert_eq!(bytes, 4, "bytes of a command");
+                state.hints.push((self.at(gpa, 4).u32(0), 0));
+            }
+            Kind::Hinting => {
+                let (start, pages) = ((gpa / 4096) as u32, (bytes / 4096) as u32);
+                // Only what the current round has: and a device may drop it at any time until it is written to.
+                let (command, named) = state.hints.last_mut().expect("pages before any command");
+                assert_eq!(*command, state.hint_command, "pages named in another round");
+                *named += pages;
+                (start..start + pages).for_each(|gfn| self.overwrite(gfn));
+            }
+            Kind::Statistics => {
                 let buffer = self.at(gpa, bytes.next_multiple_of(8));
                 let value =
                     |half: usize| (0..4).fold(0, |all, i| all | u64::from(buffer.u16(half + 1 + i)) << (16 * i));
                 state.statistics = (0..bytes / STAT_BYTES).map(|i| (buffer.u16(5 * i), value(5 * i))).collect();
             }
-            _ => {
+            Kind::Reporting => {
                 let start = (gpa / 4096) as u32;
                 let range = start..start + (bytes / 4096) as u32;
                 range.clone().for_each(|gfn| self.overwrite(gfn));
@@ -166,6 +204,12 @@ impl FakeBalloon {
     }
 }
 
+fn kind(number: usize, accepted: u64) -> Kind {
+    let optional = [(F_STATS_VQ, Kind::Statistics), (F_FREE_PAGE_HINT, Kind::Hinting), (F_REPORTING, Kind::Reporting)];
+    let there = optional.into_iter().filter(|(feature, _)| accepted >> feature & 1 == 1).map(|(_, kind)| kind);
+    [Kind::Inflate, Kind::Deflate].into_iter().chain(there).nth(number).expect("a queue that exists")
+}
+
 impl Transport for &FakeBalloon {
     fn read(&self, offset: u64) -> u32 {
         let state = self.state();
@@ -175,14 +219,17 @@ impl Transport for &FakeBalloon {
             mmio::DEVICE_ID => DEVICE_ID,
             mmio::DEVICE_FEATURES => (state.offered >> (32 * state.feature_half[0])) as u32,
             mmio::QUEUE_SIZE_MAX => {
-                let optional =
-                    [F_STATS_VQ, F_REPORTING].map(|feature| state.accepted >> feature & 1).iter().sum::<u64>();
+                let optional = [F_STATS_VQ, F_FREE_PAGE_HINT, F_REPORTING]
+                    .map(|one| state.accepted >> one & 1)
+                    .iter()
+                    .sum::<u64>();
                 if (state.selected as u64) < 2 + optional { 128 } else { 0 }
             }
             mmio::STATUS => state.status,
             mmio::INTERRUPT_STATUS => state.interrupt,
             _ if offset == mmio::CONFIG + CONFIG_NUM_PAGES => state.requested,
             _ if offset == mmio::CONFIG + CONFIG_ACTUAL => state.actual,
+            _ if offset == mmio::CONFIG + CONFIG_FREE_PAGE_HINT_CMD_ID => state.hint_command,
             _ => 0,
         }
     }
@@ -212,6 +259,10 @@ impl Transport for &FakeBalloon {
             mmio::QUEUE_DEVICE_HIGH => high(&mut state.queues[state.selected].device),
             mmio::QUEUE_READY => state.queues[state.selected].ready = value == 1,
             _ if offset == mmio::CONFIG + CONFIG_ACTUAL => state.actual = value,
+            _ if offset == mmio::CONFIG + CONFIG_POISON_VAL => {
+                assert!(state.status & STATUS_DRIVER_OK == 0, "the poison value is settled before DRIVER_OK");
+                state.poison = Some(value);
+            }
             _ => panic!("write of {value:#x} to register {offset:#x}"),
         }
     }
