@@ -104,6 +104,11 @@ impl Notes {
         }
     }
 
+    /// Whether the page was merged before, and its guest broke it, not long ago.
+    pub(crate) fn was_broken(&self, gfn: u32) -> bool {
+        self.has(gfn, RELUCTANCE)
+    }
+
     /// Compares with the sample of the visit before, and keeps this one.
     pub(crate) fn see(&mut self, gfn: u32, sample: u64) -> Seen {
         let last = &mut self.samples[gfn as usize];

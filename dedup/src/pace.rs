@@ -1,9 +1,13 @@
 //! How fast to scan: effort follows profit.
 //!
-//! A pass that makes progress is followed by one at full speed, which is a configured share of one CPU. The first pass without goes at
-//! an idle speed, a smaller share, and each further one at a thirty-second of the speed before, down to a floor. Progress is what brings sharing
-//! nearer: pages merged or sent, and content seen or told for the first time; a page that keeps changing is none. A guest in which
-//! there is progress in mid-pass, or whose private memory grows, is scanned at full speed again at once.
+//! | the last pass found                                             | speed, as a share of one CPU                              |
+//! |-----------------------------------------------------------------|-----------------------------------------------------------|
+//! | *progress*: pages seen, merged or sent for the first time       | the cap                                                   |
+//! | pages merged again that their guest had broken, and no progress | the idle share                                            |
+//! | neither                                                         | the idle share, then a 32nd of it, and so on to the floor |
+//!
+//! What breaks and is merged again gains memory for a while only, so it may cost no more than idling does. A guest in which there is
+//! progress in mid-pass, or whose private memory grows, is scanned at full speed again at once.
 //!
 //! Pure: told the CPU time that was used, it says how long to pause.
 
@@ -33,13 +37,21 @@ const IDLE_MAX: u32 = 16;
 pub(crate) struct PassFindings {
     /// Private pages visited.
     pub(crate) private: u64,
-    /// Pages merged, dropped, sent to the store, seen or told for the first time.
+    /// Pages merged, dropped, sent to the store or seen that had not been merged before.
     pub(crate) progress: u64,
+    /// Pages merged, dropped or sent that had been merged and broken before.
+    pub(crate) regained: u64,
 }
 
 impl PassFindings {
-    fn is_progress(self) -> bool {
-        self.progress > 0 && self.progress * PROGRESS_ONE_IN >= self.private
+    /// Counts a page that was merged, dropped or sent.
+    pub(crate) fn gain(&mut self, was_broken: bool) {
+        *(if was_broken { &mut self.regained } else { &mut self.progress }) += 1;
+    }
+
+    /// Whether so many pages are worth the effort.
+    fn is_worth_it(self, pages: u64) -> bool {
+        pages > 0 && pages * PROGRESS_ONE_IN >= self.private
     }
 }
 
@@ -84,8 +96,11 @@ impl Pace {
     /// CPU time was used, the pass has come so far, and so many pages are private now: how long to pause, if at all yet.
     pub(crate) fn used(&mut self, cpu: Duration, so_far: &PassFindings, private: u64) -> Option<Duration> {
         let grows = private > self.private + self.private / 8 + 64;
-        if self.idle_passes > 0 && (grows || so_far.progress >= PROGRESS_MIN && so_far.is_progress()) {
+        let worth_it = |pages| pages >= PROGRESS_MIN && so_far.is_worth_it(pages);
+        if self.idle_passes > 0 && (grows || worth_it(so_far.progress)) {
             self.hurry();
+        } else if self.idle_passes > 1 && worth_it(so_far.regained) {
+            (self.idle_passes, self.debt) = (1, Duration::ZERO);
         }
         self.debt += cpu.mul_f64(1.0 / self.share() - 1.0);
         let pause = self.debt.min(PAUSE_MAX);
@@ -97,7 +112,11 @@ impl Pace {
 
     /// A pass is over, and leaves so many pages private.
     pub(crate) fn pass_ended(&mut self, found: PassFindings, private: u64) {
-        self.idle_passes = if found.is_progress() { 0 } else { (self.idle_passes + 1).min(IDLE_MAX) };
+        self.idle_passes = match found {
+            _ if found.is_worth_it(found.progress) => 0,
+            _ if found.is_worth_it(found.regained) => 1,
+            _ => (self.idle_passes + 1).min(IDLE_MAX),
+        };
         self.debt += REST_MIN.saturating_mul(1 << self.idle_passes).min(PAUSE_MAX);
         self.private = private;
     }
@@ -123,7 +142,7 @@ mod tests {
     #[test]
     fn passes_with_progress_stay_just_below_the_cap() {
         let mut pace = Pace::new(0.2, 0.05);
-        let found = PassFindings { private: 65_536, progress: 65_536 };
+        let found = PassFindings { private: 65_536, progress: 65_536, regained: 0 };
         for _ in 0..10 {
             let share = pass(&mut pace, found);
             assert!((0.15..=0.21).contains(&share), "{share}");
@@ -133,7 +152,7 @@ mod tests {
     #[test]
     fn without_progress_the_speed_falls_to_the_floor_and_hurrying_restores_it() {
         let mut pace = Pace::new(0.2, 0.05);
-        let found = PassFindings { private: 65_536, progress: 0 };
+        let found = PassFindings { private: 65_536, progress: 0, regained: 0 };
         for _ in 0..10 {
             pass(&mut pace, found);
         }
@@ -146,7 +165,7 @@ mod tests {
     #[test]
     fn with_nothing_to_gain_the_idle_share_is_kept_from_the_first_pass_on() {
         let mut pace = Pace::new(0.2, 0.05);
-        let found = PassFindings { private: 65_536, progress: 0 };
+        let found = PassFindings { private: 65_536, progress: 0, regained: 0 };
         pass(&mut pace, found);
         for most in [0.0501, 0.0251, 0.0126] {
             let share = pass(&mut pace, found);
@@ -161,18 +180,29 @@ mod tests {
     fn growth_and_progress_speed_up_in_mid_pass() {
         let slow = || {
             let mut pace = Pace::new(0.2, 0.05);
-            (0..12).for_each(|_| pace.pass_ended(PassFindings { private: 1000, progress: 0 }, 1000));
+            (0..12).for_each(|_| pace.pass_ended(PassFindings { private: 1000, progress: 0, regained: 0 }, 1000));
             assert!(pace.share() < 0.001);
             pace
         };
-        let quiet = PassFindings { private: 1000, progress: 0 };
+        let quiet = PassFindings { private: 1000, progress: 0, regained: 0 };
         let (mut same, mut grown, mut busy) = (slow(), slow(), slow());
         same.used(BATCH_CPU, &quiet, 1100);
         assert!(same.share() < 0.001);
         grown.used(BATCH_CPU, &quiet, 1300);
         assert!(grown.share() > 0.19);
-        busy.used(BATCH_CPU, &PassFindings { private: 1000, progress: PROGRESS_MIN }, 1000);
+        busy.used(BATCH_CPU, &PassFindings { private: 1000, progress: PROGRESS_MIN, regained: 0 }, 1000);
         assert!(busy.share() > 0.19);
+    }
+
+    #[test]
+    fn what_was_broken_is_merged_again_at_the_idle_share() {
+        let mut pace = Pace::new(0.2, 0.05);
+        let again = PassFindings { private: 65_536, progress: 0, regained: 30_000 };
+        pass(&mut pace, again);
+        for _ in 0..10 {
+            let share = pass(&mut pace, again);
+            assert!((0.04..=0.0501).contains(&share), "{share}");
+        }
     }
 
     #[test]

@@ -231,7 +231,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
                 let wants_room = self.notes.has(gfn, OVER_BUDGET) || told && self.notes.has(gfn, NO_ROOM);
                 let every = if wants_room { RETRY_PASSES } else { RETELL_PASSES };
                 let again = (self.pass + u64::from(gfn / BATCH_PAGES)).is_multiple_of(every);
-                self.found.progress += u64::from(seen == Seen::New);
+                self.found.progress += u64::from(seen == Seen::New && !self.notes.was_broken(gfn));
                 if seen == Seen::Stable && (!told || again) && !self.zero_pages_only {
                     stable.push(gfn);
                 } else if seen != Seen::Stable && sample == 0 {
@@ -254,7 +254,6 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
             match content {
                 Content::Zero => zero.push(gfn),
                 Content::Hash(hash) => {
-                    self.found.progress += u64::from(!self.notes.has(gfn, TOLD));
                     self.notes.set(gfn, TOLD);
                     self.stable.push((gfn, hash));
                 }
@@ -270,10 +269,10 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
     fn drop_zero(&mut self, range: Range<u32>) {
         let dropped = self.memory.drop_zero(range.clone());
         self.status.merged_zero_total += u64::from(dropped);
-        self.found.progress += u64::from(dropped);
         for gfn in range {
             self.notes.forget(gfn);
             if self.memory.backing(gfn) != Backing::Private {
+                self.found.gain(self.notes.was_broken(gfn));
                 self.notes.set(gfn, TAKEN);
             }
         }
@@ -310,7 +309,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
             match outcome {
                 ShareOutcome::Shared => {
                     *(if home { &mut status.merged_same_address_total } else { &mut status.merged_alias_total }) += 1;
-                    found.progress += 1;
+                    found.gain(notes.was_broken(gfn));
                     notes.set(gfn, TAKEN);
                 }
                 ShareOutcome::Different => {
@@ -341,7 +340,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
                 }
             }
             self.status.published_total += pages.places.len() as u64;
-            self.found.progress += pages.places.len() as u64;
+            pages.places.iter().for_each(|&(gfn, _)| self.found.gain(self.notes.was_broken(gfn)));
             if !pages.places.is_empty() {
                 send(MergeRequest::Pages(pages));
             }
