@@ -302,10 +302,12 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
     /// Shares pages with frames; the pages ascend.
     fn share(&mut self, pairs: &[(u32, u32)]) {
         let Self { memory, notes, status, found, refused_runs, .. } = self;
-        let mut refused_before = None;
+        // Where a refused run would go on: the next page, and how far its frame lies from it.
+        let mut refused_run = None;
         memory.share(pairs, &mut |gfn, outcome| {
             let at = pairs.partition_point(|&(page, _)| page < gfn);
-            let home = pairs.get(at).is_some_and(|&(_, frame)| frame == gfn);
+            let distance = pairs.get(at).map_or(0, |&(_, frame)| frame.wrapping_sub(gfn));
+            let home = distance == 0;
             match outcome {
                 ShareOutcome::Shared => {
                     *(if home { &mut status.merged_same_address_total } else { &mut status.merged_alias_total }) += 1;
@@ -318,7 +320,8 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
                 }
                 ShareOutcome::Refused => {
                     notes.set(gfn, OVER_BUDGET);
-                    *refused_runs += u64::from(refused_before.replace(gfn) != gfn.checked_sub(1));
+                    let goes_on = refused_run.replace((gfn.wrapping_add(1), distance)) == Some((gfn, distance));
+                    *refused_runs += u64::from(!goes_on);
                 }
                 ShareOutcome::NotPrivate => {}
             }
