@@ -9,7 +9,7 @@
 //! Measured once a run, by how much the kernel's slab caches grow. Others on the machine use the same caches, so the median of
 //! a few tries counts.
 
-use std::{num::NonZeroUsize, os::fd::OwnedFd};
+use std::{num::NonZeroUsize, os::fd::OwnedFd, thread, time::Duration};
 
 use nix::{
     sys::{
@@ -30,11 +30,17 @@ const CACHES: [Slab; 4] = [Slab("vm_area_struct"), Slab("maple_node"), Slab("ano
 /// Pages of the mapping; half of them become areas: below the usual limit of 65530.
 const PAGES: usize = 32 << 10;
 /// Tries, an odd number.
-const TRIES: usize = 3;
+const TRIES: usize = 5;
+/// What the kernel frees late (after an RCU grace period) is gone by then.
+const SETTLE: Duration = Duration::from_millis(200);
 
 /// Bytes of kernel memory for an area, the median of a few tries.
 pub fn measure() -> Result<f64, Error> {
-    let mut tries = (0..TRIES).map(|_| one()).collect::<Result<Vec<_>, _>>()?;
+    let settled = |_| {
+        thread::sleep(SETTLE);
+        one()
+    };
+    let mut tries = (0..TRIES).map(settled).collect::<Result<Vec<_>, _>>()?;
     tries.sort_by(f64::total_cmp);
     Ok(tries[TRIES / 2])
 }
