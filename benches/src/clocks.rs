@@ -25,6 +25,21 @@ pub fn threads() -> Result<BTreeMap<String, Duration>, Error> {
     Ok(times)
 }
 
+/// CPU of this process's threads by name since `before`, as parts of one core over `window`; nothing of those that did nothing.
+pub fn shares_since(before: &BTreeMap<String, Duration>, window: Duration) -> Result<BTreeMap<String, f64>, Error> {
+    let share = |(name, time): (String, Duration)| {
+        let used = time.saturating_sub(before.get(&name).copied().unwrap_or_default());
+        (name, used.as_secs_f64() / window.as_secs_f64())
+    };
+    Ok(threads()?.into_iter().map(share).filter(|(_, share)| *share >= 1e-6).collect())
+}
+
+/// Shares as text.
+pub fn shares_text(shares: &BTreeMap<String, f64>) -> String {
+    let texts: Vec<_> = shares.iter().map(|(name, share)| format!("{name} {:.3} %", share * 100.0)).collect();
+    texts.join(", ")
+}
+
 /// CPU time of ksmd so far.
 pub fn ksmd() -> Result<Duration, Error> {
     let processes = fs::read_dir("/proc").map_err(|source| Error::File { path: "/proc".into(), source })?;

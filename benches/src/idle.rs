@@ -51,9 +51,7 @@ pub fn run(plan: &Plan) -> Result<Outcome, Error> {
             percent(&row.cpu_ratio),
             row.pages_saved
         );
-        let threads: Vec<_> =
-            row.threads.iter().map(|(name, ratio)| format!("{name} {:.3} %", percent(ratio))).collect();
-        println!("               threads: {}", threads.join(", "));
+        println!("               threads: {}", clocks::shares_text(&row.threads));
         rows.push(row);
     }
     let of_4_gib = f64::from(PAGES) / f64::from(guests * plan.pages);
@@ -70,16 +68,11 @@ fn one(side: Who, contents: &Contents, limit_pages: u64, plan: &Plan) -> Result<
     thread::sleep(SETTLE);
     let (cpu, threads) = (sharer.cpu()?, clocks::threads()?);
     thread::sleep(WINDOW);
-    let of_window = |time: Duration| time.as_secs_f64() / WINDOW.as_secs_f64();
-    let since = |(name, time): (String, Duration)| {
-        let before = threads.get(&name).copied().unwrap_or_default();
-        (name, of_window(time.saturating_sub(before)))
-    };
     Ok(Row {
         side,
         pages_saved: sharer.saved_pages()?,
         limit_pages,
-        cpu_ratio: of_window(sharer.cpu()? - cpu),
-        threads: clocks::threads()?.into_iter().map(since).filter(|(_, ratio)| *ratio >= 1e-6).collect(),
+        cpu_ratio: (sharer.cpu()? - cpu).as_secs_f64() / WINDOW.as_secs_f64(),
+        threads: clocks::shares_since(&threads, WINDOW)?,
     })
 }

@@ -1,6 +1,7 @@
 //! S4: guests that keep changing 5 % of their pages a second, each side at the pace it has by default.
 
 use std::{
+    collections::BTreeMap,
     sync::atomic::Ordering,
     thread,
     time::{Duration, Instant},
@@ -10,6 +11,7 @@ use pager::PAGE_BYTES;
 use serde::Serialize;
 
 use crate::{
+    clocks,
     dedup_bench::{Outcome, Plan},
     error::Error,
     latency::LatencyNs,
@@ -40,6 +42,8 @@ struct Row {
     writes_per_second: f64,
     write: LatencyNs,
     corrupt_pages: u64,
+    /// CPU of this process's threads by name, as parts of one core.
+    threads: BTreeMap<String, f64>,
 }
 
 /// Measures all sides with one pattern of writes.
@@ -72,11 +76,11 @@ fn one(side: Who, pattern: Pattern, plan: &Plan) -> Result<Row, Error> {
         warm_up::until_saved(&*sharer, world.limit_pages())?;
     }
     let (mut saved, mut limit, mut looks) = (0.0, 0.0, 0.0);
-    let (mut cpu, mut wall) = (Duration::ZERO, Duration::ZERO);
+    let (mut cpu, mut wall, mut threads) = (Duration::ZERO, Duration::ZERO, BTreeMap::new());
     let rams = sharer.rams();
     let written = world.write(&rams, pattern, |world| {
         thread::sleep(SETTLE);
-        let (begun, cpu_before) = (Instant::now(), sharer.cpu()?);
+        let (begun, cpu_before, threads_before) = (Instant::now(), sharer.cpu()?, clocks::threads()?);
         world.measuring.store(true, Ordering::Relaxed);
         while begun.elapsed() < WINDOW {
             thread::sleep(LOOK);
@@ -86,6 +90,7 @@ fn one(side: Who, pattern: Pattern, plan: &Plan) -> Result<Row, Error> {
         }
         world.measuring.store(false, Ordering::Relaxed);
         (cpu, wall) = (sharer.cpu()? - cpu_before, begun.elapsed());
+        threads = clocks::shares_since(&threads_before, wall)?;
         Ok(())
     })?;
     sharer.halt()?;
@@ -99,6 +104,7 @@ fn one(side: Who, pattern: Pattern, plan: &Plan) -> Result<Row, Error> {
         writes_per_second: write.count as f64 / wall.as_secs_f64(),
         write,
         corrupt_pages: written.corrupt_pages + world.corrupt_pages(&rams),
+        threads,
     })
 }
 
@@ -117,6 +123,7 @@ fn print(row: &Row) {
         row.write.p99_ns,
         row.corrupt_pages,
     );
+    println!("               threads: {}", clocks::shares_text(&row.threads));
 }
 
 fn targets(scenario: Name, rows: &[Row]) -> Vec<Target> {
