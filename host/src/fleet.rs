@@ -18,36 +18,26 @@
 //! that lives as long as the host: the runtime's main thread or a worker, never a blocking-pool thread.
 
 use std::io;
-use std::os::fd::OwnedFd;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use command_fds::{CommandFdExt, FdMapping};
-use control::{
-    CONTROL_FD, GuestConfig, Levers, MergeAnswer, PROTOCOL_VERSION, PUBLISHED_FD, STORE_FD, SWAP_FD, ToHost, ToVmm,
-};
-use dedup::{Descriptors, Domain, VmmId};
-use pager::SwapFile;
+use control::{MergeAnswer, ToHost, ToVmm};
+use dedup::VmmId;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
-use tokio::process::{Child, ChildStderr, Command};
-use tokio::sync::{mpsc, watch};
+use tokio::process::{Child, ChildStderr};
+use tokio::sync::watch;
 
 use crate::accounting::thread_cpu_time;
 use crate::config::RunConfig;
 use crate::domains::{Domains, Membership};
 use crate::error::Error;
-use crate::guest::{Grant, Guest, OUTBOX_MAX, View, Vmm};
+use crate::guest::{Grant, Guest, View};
 use crate::link;
 use crate::preflight::PlannedGuest;
+use crate::start::{Life, start, start_message};
 use crate::throttle::Throttle;
-
-/// Most CPU that all scanners together may use while they gain, in CPUs: dedup must leave the guests room to run.
-const SCANNERS_CPU_SHARE: f64 = 1.0;
-/// Most CPU that one scanner may use, in CPUs: a pass over 256 MiB every 0.2 s at 0.6 µs a page.
-const SCANNER_CPU_SHARE_MAX: f64 = 0.2;
 
 /// How long a VMM that closed its socket may take to exit: it frees the guest's memory meanwhile, and 32 of them may share two CPUs.
 const EXIT_GRACE: Duration = Duration::from_secs(15);
@@ -66,13 +56,6 @@ pub struct Fleet {
     pub domains: Domains,
     changed: watch::Sender<()>,
     config: RunConfig,
-}
-
-/// What the task of a guest has to itself.
-struct Life {
-    child: Child,
-    reader: OwnedReadHalf,
-    membership: Membership,
 }
 
 impl Fleet {
@@ -257,86 +240,6 @@ impl Fleet {
             ToHost::Finished { result, status } => guest.on_finished(result, *status),
         }
         Ok(())
-    }
-}
-
-/// Starts a VMM that has joined a domain.
-fn start(config: &RunConfig, plan: &PlannedGuest, membership: Membership, id: VmmId) -> Result<(Vmm, Life), Error> {
-    let started = start_vmm(config, plan, membership.domain());
-    let (pid, outbox, child, reader) = started.map_err(|source| Error::Spawn { guest: plan.name.clone(), source })?;
-    Ok((Vmm { id, pid, outbox }, Life { child, reader, membership }))
-}
-
-fn start_message(
-    config: &RunConfig,
-    guests: usize,
-    number: usize,
-    plan: &PlannedGuest,
-    grant: Grant,
-    domain: &Domain,
-) -> ToVmm {
-    let scanner_idle_cpu_share = config.dedup_cpu_share / guests as f64;
-    let scanner_cpu_share = (SCANNERS_CPU_SHARE / guests as f64).min(SCANNER_CPU_SHARE_MAX).max(scanner_idle_cpu_share);
-    let start = GuestConfig {
-        scanner_cpu_share,
-        scanner_idle_cpu_share,
-        ..guest_config(config, number as u32, plan, grant, domain)
-    };
-    ToVmm::Start(Box::new(start))
-}
-
-fn start_vmm(
-    config: &RunConfig,
-    plan: &PlannedGuest,
-    domain: &Domain,
-) -> io::Result<(u32, mpsc::Sender<ToVmm>, Child, OwnedReadHalf)> {
-    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-    ours.set_nonblocking(true)?;
-    let Descriptors { store, published } = domain.descriptors().map_err(io::Error::other)?;
-    let mut inherited = vec![(CONTROL_FD, OwnedFd::from(theirs)), (STORE_FD, store), (PUBLISHED_FD, published)];
-    if let Some(swap) = config.swap.as_ref().filter(|_| plan.swap_bytes > 0) {
-        let file = SwapFile::create(&swap.directory, plan.swap_bytes).map_err(io::Error::other)?;
-        inherited.push((SWAP_FD, file.into_fd()));
-    }
-    let mappings = inherited.into_iter().map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }).collect();
-    let child = Command::new(&config.vmm.program)
-        .args(&config.vmm.arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        // A Ctrl-C at the terminal is for the host alone; it ends the guests in order.
-        .process_group(0)
-        .kill_on_drop(true)
-        .fd_mappings(mappings)
-        .map_err(io::Error::other)?
-        .spawn()?;
-    let (reader, writer) = UnixStream::from_std(ours)?.into_split();
-    let (outbox, messages) = mpsc::channel(OUTBOX_MAX);
-    tokio::spawn(link::send_all(writer, messages));
-    Ok((child.id().unwrap_or_default(), outbox, child, reader))
-}
-
-fn guest_config(config: &RunConfig, number: u32, plan: &PlannedGuest, grant: Grant, domain: &Domain) -> GuestConfig {
-    GuestConfig {
-        protocol_version: PROTOCOL_VERSION,
-        name: plan.name.clone(),
-        guest: number,
-        memory_bytes: plan.memory_bytes,
-        vcpus: config.vcpus,
-        vcpu: config.vcpu,
-        workload: plan.workload as u32,
-        seed: config.seed,
-        image: plan.image.clone(),
-        levers: Levers { dedup: plan.dedup, ..config.levers },
-        store_frames: domain.store_frames(),
-        hash_secret: domain.hash_secret(),
-        scanner_cpu_share: 0.0,
-        scanner_idle_cpu_share: 0.0,
-        allocation_bytes: grant.allocation_bytes,
-        balloon_bytes: grant.balloon_bytes,
-        floor_bytes: policy::default_floor(plan.memory_bytes),
-        vma_budget: plan.vma_budget,
-        swap: plan.swap_bytes > 0,
     }
 }
 

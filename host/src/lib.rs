@@ -40,6 +40,7 @@ pub mod prerequisite;
 mod report;
 mod restarts;
 mod run;
+mod start;
 mod summary;
 mod swap;
 mod table;

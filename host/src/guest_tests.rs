@@ -1,0 +1,134 @@
+//! What becomes of a guest, by what its VMM says and how its process ends.
+
+use std::os::unix::process::ExitStatusExt;
+
+use super::*;
+use wire::machine::Workload;
+
+fn guest() -> (Guest, mpsc::Receiver<ToVmm>) {
+    let (outbox, inbox) = mpsc::channel(2);
+    let plan = PlannedGuest {
+        name: "guest0".into(),
+        memory_bytes: 16 << 20,
+        image: None,
+        workload: Workload::Idle,
+        vma_budget: 1,
+        domain: "default".into(),
+        dedup: control::Dedup::On,
+        swap_bytes: 0,
+    };
+    (Guest::new(plan, Vmm { id: VmmId(0), pid: 1, outbox }, Grant::default()), inbox)
+}
+
+fn end_of(guest: &Guest, exit: i32) -> String {
+    guest.on_reaped(Ok(ExitStatus::from_raw(exit)));
+    match guest.view().phase {
+        Phase::Ended(end) => end.to_string(),
+        phase => panic!("{phase} after the process was reaped"),
+    }
+}
+
+#[test]
+fn only_a_finished_guest_with_a_clean_exit_is_ok() {
+    let (guest, _inbox) = guest();
+    guest.on_finished(Ok(()), GuestStatus::default());
+    assert_eq!(end_of(&guest, 0), "ok");
+}
+
+#[test]
+fn an_exit_without_a_result_is_a_loss() {
+    assert_eq!(end_of(&guest().0, 0), "lost: its process ended without a result");
+}
+
+#[test]
+fn a_killed_process_is_named_with_its_signal() {
+    assert_eq!(end_of(&guest().0, 9), "lost: killed by signal 9 (SIGKILL)");
+}
+
+#[test]
+fn a_panic_is_named_with_its_message() {
+    let (guest, _inbox) = guest();
+    for line in ["thread 'vcpu0' panicked at vmm/src/kvm.rs:1:1:", "out of luck", "note: run with RUST_BACKTRACE=1"] {
+        guest.on_words(line);
+    }
+    assert_eq!(end_of(&guest, 101 << 8), "lost: its process exited with status 101 (out of luck)");
+}
+
+#[test]
+fn a_result_with_corrupt_pages_is_a_failure() {
+    let (guest, _inbox) = guest();
+    let mut status = GuestStatus::default();
+    status.workload.pages_corrupt_total = 1;
+    status.workload.first_corrupt_gpa = 0x5000;
+    guest.on_finished(Ok(()), status);
+    assert_eq!(end_of(&guest, 0), "failed: 1 corrupt pages, the first at guest-physical address 0x5000");
+}
+
+#[test]
+fn a_result_is_not_believed_when_the_process_then_dies() {
+    let (guest, _inbox) = guest();
+    guest.on_finished(Ok(()), GuestStatus::default());
+    assert_eq!(end_of(&guest, 11), "lost: killed by signal 11 (SIGSEGV)");
+}
+
+#[test]
+fn a_guest_that_ends_well_is_started_anew_and_keeps_its_past() {
+    let (guest, mut inbox) = guest();
+    assert!(!guest.restart(), "it does not run yet");
+    guest.on_ready();
+    guest.run();
+    assert!(guest.restart());
+    assert_eq!([inbox.try_recv(), inbox.try_recv()], [Ok(ToVmm::Run), Ok(ToVmm::Stop)]);
+    let mut status = GuestStatus::default();
+    status.workload.pages_verified_total = 7;
+    guest.on_finished(Ok(()), status.clone());
+    assert!(guest.on_reaped(Ok(ExitStatus::from_raw(0))));
+    assert!(guest.is_between_lives());
+    let (outbox, _inbox) = mpsc::channel(2);
+    guest.start_anew(Vmm { id: VmmId(8), pid: 2, outbox });
+    guest.on_ready();
+    guest.run();
+    guest.on_status(status);
+    let view = guest.view();
+    assert_eq!((view.pid, view.past.restarts, view.pages_verified()), (2, 1, 14));
+    assert!(!guest.is_between_lives() && guest.vmm() == VmmId(8));
+}
+
+#[test]
+fn a_guest_that_does_not_end_well_is_not_started_anew() {
+    let (guest, _inbox) = guest();
+    guest.on_ready();
+    guest.run();
+    assert!(guest.restart());
+    assert!(end_of(&guest, 9).starts_with("lost: "));
+}
+
+#[test]
+fn a_guest_told_to_end_for_good_stays_ended() {
+    let (guest, _inbox) = guest();
+    guest.on_ready();
+    guest.run();
+    assert!(guest.restart());
+    guest.end_restarts();
+    guest.on_finished(Ok(()), GuestStatus::default());
+    assert_eq!(end_of(&guest, 0), "ok");
+}
+
+#[test]
+fn a_grant_is_sent_only_when_it_changes() {
+    let (guest, mut inbox) = guest();
+    let grant = Grant { allocation_bytes: 4096, balloon_bytes: 0 };
+    guest.grant(grant);
+    guest.grant(grant);
+    assert_eq!(inbox.try_recv(), Ok(ToVmm::Allocate { allocation_bytes: 4096, balloon_bytes: 0 }));
+    assert!(inbox.try_recv().is_err());
+}
+
+#[test]
+fn a_vmm_that_does_not_read_is_killed() {
+    let (guest, _inbox) = guest();
+    for _ in 0..3 {
+        guest.send(ToVmm::Pause);
+    }
+    assert_eq!(end_of(&guest, 9), "lost: no longer reads its control socket; killed");
+}
