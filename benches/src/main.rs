@@ -12,6 +12,7 @@ mod contents;
 mod dedup_bench;
 mod error;
 mod first_write;
+mod floor;
 mod idle;
 mod ksm;
 mod ksm_settings;
@@ -19,6 +20,7 @@ mod latency;
 mod live;
 mod merging;
 mod paced;
+mod pager_bench;
 mod progress;
 mod ram;
 mod random;
@@ -68,6 +70,21 @@ Examples:
 Example:
   cargo build --release && cargo run --release -p ballast-bench -- wake-all --swap /var/tmp")]
     WakeAll(WakeAll),
+    /// What page faults cost by kind, against a handler that does nothing but copy. Needs the right to serve faults.
+    #[command(after_help = "\
+Example:
+  cargo run --release -p ballast-bench -- pager --swap /var/tmp --json pager.json")]
+    Pager(Pager),
+}
+
+#[derive(Args)]
+struct Pager {
+    /// Directory on a disk, for a swap file; without it nothing is swapped
+    #[arg(long, value_name = "DIR")]
+    swap: Option<PathBuf>,
+    /// Where to write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -202,5 +219,6 @@ fn measure(bench: Bench) -> Result<(), Error> {
         Bench::Dedup(arguments) => dedup_bench::run(arguments.plan()),
         Bench::Soak(arguments) => soak::run(&arguments.plan()?),
         Bench::WakeAll(arguments) => wake_all::run(&arguments.plan()?),
+        Bench::Pager(Pager { swap, json }) => pager_bench::run(&pager_bench::Plan { swap, json }),
     }
 }

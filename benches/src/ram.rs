@@ -1,8 +1,11 @@
 //! Guest memory as a vCPU uses it: plain loads and stores at its address, whoever manages what is behind it.
 
-use std::ptr::NonNull;
+use std::{num::NonZeroUsize, ptr::NonNull};
 
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 use pager::PAGE_BYTES;
+
+use crate::error::Error;
 
 /// Where one guest's RAM is mapped. Whoever made it keeps it mapped while it is in use: see `Sharer::rams`.
 #[derive(Clone, Copy, Debug)]
@@ -51,4 +54,48 @@ impl GuestRam {
 pub fn trim_heap() {
     // SAFETY: takes no pointer, and may be called at any time.
     unsafe { libc::malloc_trim(0) };
+}
+
+/// Plain anonymous memory, in pages of 4 KiB.
+#[derive(Debug)]
+pub struct PlainMemory {
+    base: NonNull<u8>,
+    pages: u32,
+}
+
+// SAFETY: the mapping belongs to this value alone and has no tie to the thread that made it.
+unsafe impl Send for PlainMemory {}
+
+impl PlainMemory {
+    /// `pages` pages that nobody has touched.
+    pub fn new(pages: u32) -> Result<PlainMemory, Error> {
+        let bytes = NonZeroUsize::new(pages as usize * PAGE_BYTES).unwrap_or(NonZeroUsize::MIN);
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
+        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
+        let base = unsafe { mmap_anonymous(None, bytes, protection, flags) };
+        let base = base.map_err(Error::system("mapping memory"))?;
+        // SAFETY: the range is the mapping just made; the advice changes no byte.
+        let small = unsafe { madvise(base, bytes.get(), MmapAdvise::MADV_NOHUGEPAGE) };
+        let memory = PlainMemory { base: base.cast(), pages };
+        small.map_err(Error::system("asking for small pages"))?;
+        Ok(memory)
+    }
+
+    /// Where it is.
+    pub fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// As a guest uses it; not after this value is gone.
+    pub fn ram(&self) -> GuestRam {
+        GuestRam::new(self.base, self.pages)
+    }
+}
+
+impl Drop for PlainMemory {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's, and who was given its `ram` is done with it.
+        let _ = unsafe { munmap(self.base.cast(), self.pages as usize * PAGE_BYTES) };
+    }
 }
