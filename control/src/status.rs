@@ -86,6 +86,8 @@ pub struct PagerStatus {
     pub fault_ns_max: u64,
     /// Time vCPUs were blocked in faults, ns.
     pub stall_ns_total: u64,
+    /// The same by what the vCPUs waited for.
+    pub stall: StallStatus,
     /// Faults that had to wait for memory.
     pub faults_without_credit_total: u64,
     /// Pages evicted.
@@ -104,6 +106,33 @@ pub struct PagerStatus {
     pub fault_cpu_ns: u64,
     /// See [`SwapStatus`]; nothing but zeros where there is no swap file.
     pub swap: SwapStatus,
+}
+
+/// Time vCPUs were blocked in faults, by what they waited for, ns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StallStatus {
+    /// A page never used before, or given up.
+    pub fresh_ns: u64,
+    /// The mapping of a shared frame.
+    pub shared_ns: u64,
+    /// A copy of a shared frame of its own.
+    pub broken_ns: u64,
+    /// A page to be decompressed.
+    pub compressed_ns: u64,
+    /// A page to be read from the swap file.
+    pub swapped_ns: u64,
+    /// A page that was there when its fault was served: protected, or brought by another.
+    pub moving_ns: u64,
+    /// Memory: whatever the page was, there was no credit for it at first.
+    pub memory_ns: u64,
+}
+
+impl StallStatus {
+    /// All together, ns.
+    pub fn sum_ns(&self) -> u64 {
+        let StallStatus { fresh_ns, shared_ns, broken_ns, compressed_ns, swapped_ns, moving_ns, memory_ns } = *self;
+        fresh_ns + shared_ns + broken_ns + compressed_ns + swapped_ns + moving_ns + memory_ns
+    }
 }
 
 /// The swap file, and what it did so far.

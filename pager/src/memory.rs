@@ -35,7 +35,9 @@ use crate::{
     frames::References,
     notice::Notice,
     pool::{Pool, SLAB_BYTES},
+    reach::Reach,
     reads::Reads,
+    stall::Cause,
     stats::Counters,
     swap::{PageBuffer, SlotFile, Swap},
     sync::{AtomicI64, Ordering, lock},
@@ -128,6 +130,8 @@ pub(crate) struct Waiting {
     pub event: FaultEvent,
     pub gfn: Gfn,
     pub since: Instant,
+    /// There was no credit for it when it came.
+    pub starved: bool,
 }
 
 /// A guest's memory.
@@ -172,6 +176,7 @@ impl GuestMemory {
                     MmapArena::new(arena_bytes).map_err(io::Error::from)?,
                 ))),
                 swap: config.swap.map(Swap::new),
+                reach: Reach::default(),
                 mapping: Ram::new(config.pages, store)?,
                 counters: Counters::default(),
                 vma_budget: config.vma_budget,
@@ -282,7 +287,7 @@ impl GuestMemory {
         };
         kind.fetch_add(1, Ordering::Relaxed);
         let Some(gfn) = self.pages.mapping.gfn(event.address) else { return Ok(()) };
-        let waiting = Waiting { event, gfn, since: Instant::now() };
+        let waiting = Waiting { event, gfn, since: Instant::now(), starved: false };
         if !self.try_serve(waiting, buffer)? {
             counters.faults_without_credit.fetch_add(1, Ordering::Relaxed);
             self.let_wait(waiting);
@@ -295,6 +300,7 @@ impl GuestMemory {
 
     /// One place a thread: one that was woken by a signal and faulted again (on the same page or another) waits once.
     fn let_wait(&self, waiting: Waiting) {
+        let waiting = Waiting { starved: true, ..waiting };
         let mut room = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         match room.iter_mut().find(|other| other.event.tid == waiting.event.tid) {
             Some(other) => *other = Waiting { since: other.since, ..waiting },
@@ -304,10 +310,11 @@ impl GuestMemory {
 
     /// Serves a fault, or hands it to who may wait for the disk, unless there is no credit for it.
     fn try_serve(&self, waiting: Waiting, buffer: &mut PageBytes) -> Result<bool, Failure> {
+        let seen = Cause::of(self.pages.table.peek(waiting.gfn), waiting.event.write);
         match self.pages.fault(waiting.gfn, waiting.event.write, buffer)? {
             Served::NoCredit => return Ok(false),
             Served::Done | Served::Moving => {
-                self.pages.counters.fault_served(waiting.since.elapsed(), self.is_vcpu(waiting.event.tid));
+                self.served(waiting, seen);
             }
             Served::Read(page) => {
                 if let Err(page) = self.reads.post(page, waiting) {
@@ -323,10 +330,17 @@ impl GuestMemory {
         let mut buffer = PageBuffer::new(1);
         while let Some((page, waiting)) = self.reads.next(|| self.stopping.load(Ordering::Acquire)) {
             self.pages.swap_in(page, &mut buffer)?;
-            self.pages.counters.fault_served(waiting.since.elapsed(), self.is_vcpu(waiting.event.tid));
+            self.served(waiting, Cause::Swapped);
             self.reads.done(waiting);
         }
         Ok(())
+    }
+
+    /// Counts a fault, and the stall it was.
+    fn served(&self, waiting: Waiting, seen: Cause) {
+        let cause = if waiting.starved { Cause::Memory } else { seen };
+        let stalled_by = self.is_vcpu(waiting.event.tid).then_some(cause);
+        self.pages.counters.fault_served(waiting.since.elapsed(), stalled_by);
     }
 
     fn is_vcpu(&self, tid: i32) -> bool {
@@ -335,13 +349,17 @@ impl GuestMemory {
 
     /// Time that vCPUs have spent so far in faults that still wait: it counts as stall before it is over, or a guest that
     /// gets no memory at all would look as if it needed none.
-    fn waiting_stall(&self) -> Duration {
+    fn waiting_stall(&self, cause: Cause) -> Duration {
         let stalled = |waiting: &Waiting| match self.is_vcpu(waiting.event.tid) {
             true => waiting.since.elapsed(),
             false => Duration::ZERO,
         };
-        let waiting: Duration = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).iter().map(stalled).sum();
-        waiting + self.reads.sum(stalled)
+        let waiting = || self.waiting.lock().unwrap_or_else(PoisonError::into_inner).iter().map(stalled).sum();
+        match cause {
+            Cause::Memory => waiting(),
+            Cause::Swapped => self.reads.sum(stalled),
+            _ => Duration::ZERO,
+        }
     }
 
     fn run_evictor(&self) -> Result<(), Failure> {
@@ -447,6 +465,7 @@ impl GuestMemory {
         self.set_overhead(process_anonymous_bytes.saturating_sub(accounted), pages.private as i64);
         let credits = &self.pages.credits;
         let faults = counters.faults.status();
+        let stall = counters.stall.status(|cause| self.waiting_stall(cause));
         let load = |counter: &crate::sync::AtomicU64| counter.load(Ordering::Relaxed);
         Ok(PagerStatus {
             allocation_bytes: credits.allocation_bytes(),
@@ -463,7 +482,8 @@ impl GuestMemory {
             fault_latency: faults.buckets,
             fault_ns_total: faults.ns_total,
             fault_ns_max: faults.ns_max,
-            stall_ns_total: load(&counters.stall_ns) + self.waiting_stall().as_nanos() as u64,
+            stall_ns_total: stall.sum_ns(),
+            stall,
             faults_without_credit_total: load(&counters.faults_without_credit),
             evictions_total: load(&counters.evictions),
             promotions_total: load(&counters.promotions),

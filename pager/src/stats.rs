@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use control::status::{LATENCY_BUCKETS, LatencyStatus, latency_bucket};
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::{
+    stall::{Cause, Stall},
+    sync::{AtomicU64, Ordering},
+};
 
 /// Length of an era: refaults are pages that come back within two of them.
 const ERA_MS: u64 = 4_000;
@@ -58,7 +61,7 @@ pub(crate) struct Counters {
     pub faults_write_protect: AtomicU64,
     pub faults_without_credit: AtomicU64,
     pub faults: Latency,
-    pub stall_ns: AtomicU64,
+    pub stall: Stall,
     pub evict_cpu_ns: AtomicU64,
     pub fault_cpu_ns: AtomicU64,
     clock_ms: AtomicU64,
@@ -78,7 +81,7 @@ impl Default for Counters {
             faults_write_protect: zero(),
             faults_without_credit: zero(),
             faults: Latency::default(),
-            stall_ns: zero(),
+            stall: Stall::default(),
             evict_cpu_ns: zero(),
             fault_cpu_ns: zero(),
             clock_ms: zero(),
@@ -87,11 +90,11 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// Counts a fault that took `spent`, and stalled a vCPU if `stalled`.
-    pub fn fault_served(&self, spent: Duration, stalled: bool) {
+    /// Counts a fault that took `spent`, and what a vCPU was stalled by, if one was.
+    pub fn fault_served(&self, spent: Duration, stalled_by: Option<Cause>) {
         self.faults.add(spent);
-        if stalled {
-            self.stall_ns.fetch_add(spent.as_nanos() as u64, Ordering::Relaxed);
+        if let Some(cause) = stalled_by {
+            self.stall.add(cause, spent);
         }
     }
 

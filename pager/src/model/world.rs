@@ -19,6 +19,7 @@ use crate::{
     frames::References,
     mapping::{Mapped, Mapping},
     pool::{Pool, SLAB_PAGES, tests::HeapArena},
+    reach::Reach,
     stats::Counters,
     swap::{
         PageBuffer, Swap,
@@ -107,6 +108,7 @@ impl World {
             references: References::new(FRAMES),
             pool: crate::sync::Mutex::new(Pool::new(Box::new(arena))),
             swap: disk.clone().map(|disk| Swap::new(Box::new(disk))),
+            reach: Reach::default(),
             mapping: Kernel::new(credits as usize),
             counters: Counters::default(),
             // Now and then, no alias is allowed.

@@ -1,0 +1,67 @@
+//! How many pages of fresh memory one fault opens: more while first touches follow each other.
+//!
+//! ```text
+//!   fault at 0      opens 0..16
+//!   fault at 16     where the last ended: a sweep. opens 16..48, the next 48..112, then 128 at a time
+//!   fault at 5000   elsewhere: 16 again
+//! ```
+
+use crate::{
+    sync::{AtomicU32, Ordering},
+    units::Gfn,
+};
+
+/// Pages around a first touch that follows no other; 64 KiB costs 1.5 µs and saves up to 15 faults.
+pub const REACH_MIN: u32 = 16;
+/// Most pages: a sweep then has one fault in 128 pages, and each takes some 15 µs longer.
+pub const REACH_MAX: u32 = 128;
+
+/// Where the last neighbourhood ended, and how large it was. A hint: relaxed, and two faults at once may forget each other.
+#[derive(Default)]
+pub(crate) struct Reach {
+    next: AtomicU32,
+    pages: AtomicU32,
+}
+
+impl Reach {
+    /// Pages that a first touch of `gfn` is to open, itself included.
+    pub fn pages(&self, gfn: Gfn) -> u32 {
+        let follows = self.next.load(Ordering::Relaxed) == gfn.0;
+        let doubled = self.pages.load(Ordering::Relaxed).saturating_mul(2);
+        if follows { doubled.clamp(REACH_MIN, REACH_MAX) } else { REACH_MIN }
+    }
+
+    /// It opened `pages` pages from `gfn` on.
+    pub fn opened(&self, gfn: Gfn, pages: u32) {
+        self.next.store(gfn.0 + pages, Ordering::Relaxed);
+        self.pages.store(pages, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_doubles_along_a_sweep_and_starts_again_elsewhere() {
+        shuttle::check_random(
+            || {
+                let reach = Reach::default();
+                let mut sizes = Vec::new();
+                let mut gfn = 1000;
+                for _ in 0..5 {
+                    let pages = reach.pages(Gfn(gfn));
+                    reach.opened(Gfn(gfn), pages);
+                    sizes.push(pages);
+                    gfn += pages;
+                }
+                assert_eq!(sizes, [16, 32, 64, 128, 128]);
+                assert_eq!(reach.pages(Gfn(gfn + 1)), 16);
+                // A neighbourhood cut short by a page in use is no reason to reach further.
+                reach.opened(Gfn(gfn), 3);
+                assert_eq!(reach.pages(Gfn(gfn + 3)), 16);
+            },
+            1,
+        );
+    }
+}
