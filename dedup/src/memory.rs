@@ -33,8 +33,8 @@ pub trait ScanMemory: Sync {
     /// Pages of the guest.
     fn pages(&self) -> u32;
 
-    /// Pages that are private now.
-    fn private_pages(&self) -> u64;
+    /// Pages that are private or shared now: breaking a share does not change their number, fresh memory does.
+    fn populated_pages(&self) -> u64;
 
     /// What backs a page at this moment.
     fn backing(&self, gfn: u32) -> Backing;

@@ -3,11 +3,11 @@
 //! | the last pass found                                             | speed, as a share of one CPU                              |
 //! |-----------------------------------------------------------------|-----------------------------------------------------------|
 //! | *progress*: pages seen, merged or sent for the first time       | the cap                                                   |
-//! | pages merged again that their guest had broken, and no progress | the idle share                                            |
+//! | pages merged again that their guest had broken, little progress | the idle share                                            |
 //! | neither                                                         | the idle share, then a 32nd of it, and so on to the floor |
 //!
 //! What breaks and is merged again gains memory for a while only, so it may cost no more than idling does. A guest in which there is
-//! progress in mid-pass, or whose private memory grows, is scanned at full speed again at once.
+//! progress in mid-pass, or whose memory in use grows, is scanned at full speed again at once.
 //!
 //! Pure: told the CPU time that was used, it says how long to pause.
 
@@ -25,8 +25,10 @@ const PROGRESS_MIN: u64 = 64;
 /// Rest after a pass, doubled with each pass without progress up to [`PAUSE_MAX`]: a guest with next to nothing private has
 /// passes that cost next to nothing, and would go round and round.
 const REST_MIN: Duration = Duration::from_millis(10);
-/// One page in so many that makes progress is enough to go on at full speed.
-const PROGRESS_ONE_IN: u64 = 1024;
+/// One private page in so many that makes progress is enough to go on at full speed.
+const PROGRESS_ONE_IN: u64 = 64;
+/// One in so many that is gained at all, to go on at the idle share.
+const GAIN_ONE_IN: u64 = 1024;
 /// How much slower each pass without progress is than the one before.
 const SLOWER: u8 = 32;
 /// Most of them that are counted.
@@ -49,9 +51,15 @@ impl PassFindings {
         *(if was_broken { &mut self.regained } else { &mut self.progress }) += 1;
     }
 
-    /// Whether so many pages are worth the effort.
-    fn is_worth_it(self, pages: u64) -> bool {
-        pages > 0 && pages * PROGRESS_ONE_IN >= self.private
+    /// Whether there is so much progress that full speed pays.
+    fn is_progress(self) -> bool {
+        self.progress > 0 && self.progress * PROGRESS_ONE_IN >= self.private
+    }
+
+    /// Whether so much was gained, again or for the first time, that it is worth going on.
+    fn is_gain(self) -> bool {
+        let gained = self.progress + self.regained;
+        gained > 0 && gained * GAIN_ONE_IN >= self.private
     }
 }
 
@@ -61,8 +69,8 @@ pub(crate) struct Pace {
     cap_share: f64,
     idle_share: f64,
     idle_passes: u32,
-    /// Private pages at the end of the last pass.
-    private: u64,
+    /// Private and shared pages at the end of the last pass.
+    populated: u64,
     debt: Duration,
 }
 
@@ -74,7 +82,7 @@ impl Pace {
             cap_share,
             idle_share: idle_share.clamp(FLOOR_SHARE, cap_share),
             idle_passes: 0,
-            private: 0,
+            populated: 0,
             debt: Duration::ZERO,
         }
     }
@@ -93,13 +101,12 @@ impl Pace {
         self.debt = Duration::ZERO;
     }
 
-    /// CPU time was used, the pass has come so far, and so many pages are private now: how long to pause, if at all yet.
-    pub(crate) fn used(&mut self, cpu: Duration, so_far: &PassFindings, private: u64) -> Option<Duration> {
-        let grows = private > self.private + self.private / 8 + 64;
-        let worth_it = |pages| pages >= PROGRESS_MIN && so_far.is_worth_it(pages);
-        if self.idle_passes > 0 && (grows || worth_it(so_far.progress)) {
+    /// CPU time was used, the pass has come so far, and so many pages are private or shared now: how long to pause, if at all yet.
+    pub(crate) fn used(&mut self, cpu: Duration, so_far: &PassFindings, populated: u64) -> Option<Duration> {
+        let grows = populated > self.populated + self.populated / 8 + 64;
+        if self.idle_passes > 0 && (grows || so_far.progress >= PROGRESS_MIN && so_far.is_progress()) {
             self.hurry();
-        } else if self.idle_passes > 1 && worth_it(so_far.regained) {
+        } else if self.idle_passes > 1 && so_far.is_gain() {
             (self.idle_passes, self.debt) = (1, Duration::ZERO);
         }
         self.debt += cpu.mul_f64(1.0 / self.share() - 1.0);
@@ -110,15 +117,15 @@ impl Pace {
         })
     }
 
-    /// A pass is over, and leaves so many pages private.
-    pub(crate) fn pass_ended(&mut self, found: PassFindings, private: u64) {
+    /// A pass is over, and leaves so many pages private or shared.
+    pub(crate) fn pass_ended(&mut self, found: PassFindings, populated: u64) {
         self.idle_passes = match found {
-            _ if found.is_worth_it(found.progress) => 0,
-            _ if found.is_worth_it(found.regained) => 1,
+            _ if found.is_progress() => 0,
+            _ if found.is_gain() => 1,
             _ => (self.idle_passes + 1).min(IDLE_MAX),
         };
         self.debt += REST_MIN.saturating_mul(1 << self.idle_passes).min(PAUSE_MAX);
-        self.private = private;
+        self.populated = populated;
     }
 }
 

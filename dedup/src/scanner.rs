@@ -138,7 +138,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
                     let used = self.hasher.cpu_time().saturating_sub(cpu);
                     cpu += used;
                     self.status.cpu_ns += used.as_nanos() as u64;
-                    if let Some(pause) = self.pace.used(used, &self.found, self.memory.private_pages()) {
+                    if let Some(pause) = self.pace.used(used, &self.found, self.memory.populated_pages()) {
                         resume_at = Instant::now() + pause;
                     }
                     self.handle.set_status(&self.status);
@@ -280,7 +280,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
 
     fn end_pass(&mut self) {
         let found = std::mem::take(&mut self.found);
-        self.pace.pass_ended(found, self.memory.private_pages());
+        self.pace.pass_ended(found, self.memory.populated_pages());
         self.status.passes_total += 1;
         self.status.unmerged = census(&*self.memory, &self.notes);
         self.pass += 1;

@@ -65,8 +65,9 @@ impl ScanMemory for GuestPages {
         self.memory.pages().count()
     }
 
-    fn private_pages(&self) -> u64 {
-        self.memory.pages().counts().private
+    fn populated_pages(&self) -> u64 {
+        let pages = self.memory.pages().counts();
+        pages.private + pages.shared
     }
 
     fn backing(&self, gfn: u32) -> Backing {

@@ -127,8 +127,9 @@ impl ScanMemory for FakeGuest {
         self.inner().pages.len() as u32
     }
 
-    fn private_pages(&self) -> u64 {
-        self.counts().0 as u64
+    fn populated_pages(&self) -> u64 {
+        let (private, shared, _) = self.counts();
+        (private + shared) as u64
     }
 
     fn backing(&self, gfn: u32) -> Backing {
