@@ -166,9 +166,8 @@ impl Fleet {
         let home_frames = members.map(|other| other.plan.pages()).max().unwrap_or_default();
         let membership = self.domains.join(&plan.domain, plan.dedup, home_frames, id, plan.pages())?;
         let (vmm, life) = start(&self.config, plan, membership, id)?;
-        guest.start_anew(vmm);
         let domain = life.membership.domain();
-        guest.send(start_message(&self.config, self.guests.len(), number, plan, guest.view().grant, domain));
+        guest.start_anew(vmm, |grant| start_message(&self.config, self.guests.len(), number, plan, grant, domain));
         Ok(life)
     }
 

@@ -141,9 +141,12 @@ impl Guest {
         Guest { plan, killed: Notify::new(), state: Mutex::new(state) }
     }
 
-    /// A new VMM was started for a guest that is to be started anew.
-    pub(crate) fn start_anew(&self, vmm: Vmm) {
+    /// A new VMM was started for a guest that is to be started anew. What `start` makes of the guest's grant is the first message it
+    /// gets: nobody else can say anything to it before, and no grant can change in between.
+    pub(crate) fn start_anew(&self, vmm: Vmm, start: impl FnOnce(Grant) -> ToVmm) {
         let mut state = self.state();
+        // A new outbox has room; if its VMM is gone already, the guest's task finds out.
+        let _ = vmm.outbox.try_send(start(state.view.grant));
         state.view.pid = vmm.pid;
         state.vmm = vmm;
         state.heard = Instant::now();

@@ -84,8 +84,12 @@ fn a_guest_that_ends_well_is_started_anew_and_keeps_its_past() {
     guest.on_finished(Ok(()), status.clone());
     assert!(guest.on_reaped(Ok(ExitStatus::from_raw(0))));
     assert!(guest.is_between_lives());
-    let (outbox, _inbox) = mpsc::channel(2);
-    guest.start_anew(Vmm { id: VmmId(8), pid: 2, outbox });
+    // Between the lives the policy goes on.
+    guest.grant(Grant { allocation_bytes: 4096, balloon_bytes: 0 });
+    let (outbox, mut inbox) = mpsc::channel(3);
+    let first = |Grant { allocation_bytes, balloon_bytes }| ToVmm::Allocate { allocation_bytes, balloon_bytes };
+    guest.start_anew(Vmm { id: VmmId(8), pid: 2, outbox }, first);
+    assert_eq!(inbox.try_recv(), Ok(ToVmm::Allocate { allocation_bytes: 4096, balloon_bytes: 0 }));
     guest.on_ready();
     guest.run();
     guest.on_status(status);
