@@ -104,7 +104,7 @@ pub enum Failure {
     #[error(
         "out of memory: a fault found no page for {waited:?}, and nothing more can be evicted: the allocation of \
          {allocation_bytes} B is full with {private} private and {open} open pages, a pool of {pool_bytes} B and an overhead of \
-         {overhead_bytes} B ({incompressible} tries found pages incompressible); a larger budget, fewer guests or a balloon help"
+         {overhead_bytes} B ({incompressible} tries found pages incompressible); a larger budget, fewer guests, a balloon or a swap file that takes pages help"
     )]
     Starved {
         /// How long the fault waited.
