@@ -7,7 +7,7 @@
 //!   swapped      it does not compress; it is in a swap file on `--swap`
 //! ```
 //!
-//! Toucher and server are threads of this process on all sides, so a fault does not leave a guest first. Sides take turns, and what counts
+//! Toucher and server are threads of this process on all sides, on one CPU, so a fault does not leave a guest first. Sides take turns, and what counts
 //! is their ratio.
 
 use std::{
@@ -18,6 +18,10 @@ use std::{
 };
 
 use dedup::Domain;
+use nix::{
+    sched::{CpuSet, sched_getcpu, sched_setaffinity},
+    unistd::Pid,
+};
 use pager::{Gfn, GuestMemory, PAGE_BYTES, PageBytes, SlotFile, State, StoreView, SwapFile};
 use serde::Serialize;
 use vmm::Failures;
@@ -93,6 +97,7 @@ struct Figures<'a> {
 pub fn run(plan: &Plan) -> Result<(), Error> {
     let [mut floor, mut first_touch, mut compressed, mut swapped]: [Kind; 4] = Default::default();
     let (mut sweep, mut plain) = (Vec::new(), Vec::new());
+    on_one_cpu()?;
     let pool = Evicted::new(&half_noise, None)?;
     let disk = plan.swap.as_ref().map(|directory| {
         let file = SwapFile::create(directory, u64::from(PAGES) * PAGE_BYTES as u64);
@@ -120,6 +125,15 @@ pub fn run(plan: &Plan) -> Result<(), Error> {
     let Some(path) = &plan.json else { return Ok(()) };
     let text = serde_json::to_vec_pretty(&figures).map_err(std::io::Error::from);
     text.and_then(|text| fs::write(path, text)).map_err(|source| Error::File { path: path.clone(), source })
+}
+
+/// This thread and all it starts: waking a server on another CPU costs several times what a fault does, and whether it is there is the
+/// scheduler's mood.
+fn on_one_cpu() -> Result<(), Error> {
+    let this = sched_getcpu().map_err(Error::system("asking for this CPU"))?;
+    let mut cpus = CpuSet::new();
+    cpus.set(this).map_err(Error::system("choosing a CPU"))?;
+    sched_setaffinity(Pid::from_raw(0), &cpus).map_err(Error::system("staying on one CPU"))
 }
 
 fn judge(rows: &[Row], sweep_over_plain: f64) -> Vec<Target> {
