@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     error::Error,
-    settings::{Step, Undo},
+    settings::{self, Step, Undo},
 };
 
 /// KSM's switches and counters.
@@ -81,5 +81,5 @@ fn read(name: &str) -> Result<String, Error> {
 }
 
 fn write(name: &str, value: &str) -> Result<(), Error> {
-    fs::write(path(name), value).map_err(|source| Error::File { path: path(name), source })
+    settings::change(&path(name), value)
 }

@@ -10,7 +10,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process,
     sync::{Mutex, PoisonError},
     thread,
@@ -75,6 +75,12 @@ pub fn put_back_on_signals() -> Result<(), Error> {
     };
     thread::Builder::new().name("signals".into()).spawn(wait).map_err(Error::system("starting a thread"))?;
     Ok(())
+}
+
+/// Changes a setting whose undoing is registered. Once a signal has begun to put settings back, it never returns.
+pub fn change(path: &Path, value: &str) -> Result<(), Error> {
+    let _undos = UNDOS.lock().unwrap_or_else(PoisonError::into_inner);
+    fs::write(path, value).map_err(|source| Error::File { path: path.to_owned(), source })
 }
 
 fn take(steps: &[Step]) {
