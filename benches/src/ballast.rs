@@ -26,6 +26,8 @@ use crate::{
 const MAX_MAP_COUNT: &str = "/proc/sys/vm/max_map_count";
 /// Most CPU that all scanners together may use, and that one may, in CPUs: what `ballast run` gives them.
 const SCANNERS_CPU_SHARE: (f64, f64) = (1.0, 0.2);
+/// Most CPU that all scanners together may use while nothing new is gained, in CPUs: the default of `--dedup-cpu`.
+const IDLE_CPU_SHARE: f64 = 0.05;
 /// Threads of this process that Ballast's work is done on, by the beginnings of their names.
 const THREADS: [&str; 5] = ["fault", "evictor", "scanner", "dedup-hash", "upkeep"];
 
@@ -186,7 +188,8 @@ impl Guest {
         contents.each_page(number, |gfn, bytes| Ok(memory.populate(Gfn(gfn), bytes)?))?;
         let (all, one) = SCANNERS_CPU_SHARE;
         let cpu_share = (all / contents.guests() as f64).min(one);
-        let config = ScannerConfig { cpu_share, ..ScannerConfig::new(domain.hash_secret()) };
+        let idle_cpu_share = IDLE_CPU_SHARE / contents.guests() as f64;
+        let config = ScannerConfig { cpu_share, idle_cpu_share, ..ScannerConfig::new(domain.hash_secret()) };
         let scanner = Scanner::new(Arc::new(GuestPages::new(memory.clone(), failures.clone())), config);
         Ok(Guest { memory, scanner: Some(scanner), _threads: threads })
     }
