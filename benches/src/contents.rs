@@ -1,7 +1,8 @@
 //! The memory that all sides get: which content each page of each guest has, and how much of it a perfect sharer would save.
 //!
-//! Made-up memory: three quarters of every guest's pages are common to all guests, the rest are its own. No page compares equal to
-//! another before its last word, as a byte comparison's worst case is to be measured, not its best.
+//! Made-up memory: three quarters of every guest's pages are common to all guests, the rest are its own. Pages that differ do so from
+//! their first word on, as most real ones do, or in their last word only: the worst case of a byte comparison, of which ksmd's
+//! tree makes many a page.
 //!
 //! Real memory: images of guests, byte for byte, zero pages included. Each side has to find those too.
 
@@ -28,8 +29,10 @@ pub enum Placement {
 
 /// What all guests' pages hold.
 pub enum Contents {
-    /// By guest and page; equal numbers are equal pages (see [`page`]).
+    /// By guest and page; equal numbers are equal pages, others differ in their last word only (see [`page`]).
     Numbers(Vec<Vec<u64>>),
+    /// The same, but others differ everywhere.
+    Varied(Vec<Vec<u64>>),
     /// Raw memory images of one size.
     Images(Vec<File>, u32),
 }
@@ -68,6 +71,14 @@ impl Contents {
         Contents::Numbers(numbers.collect())
     }
 
+    /// The same memory, but pages that differ do so everywhere.
+    pub fn varied(self) -> Contents {
+        match self {
+            Contents::Numbers(numbers) => Contents::Varied(numbers),
+            other => other,
+        }
+    }
+
     /// Memory images, which must have one size, a whole number of pages.
     pub fn images(paths: &[PathBuf]) -> Result<Contents, Error> {
         let (mut files, mut sizes) = (Vec::new(), Vec::new());
@@ -90,7 +101,7 @@ impl Contents {
     /// Guests there are.
     pub fn guests(&self) -> usize {
         match self {
-            Contents::Numbers(numbers) => numbers.len(),
+            Contents::Numbers(numbers) | Contents::Varied(numbers) => numbers.len(),
             Contents::Images(files, _) => files.len(),
         }
     }
@@ -98,7 +109,9 @@ impl Contents {
     /// Pages of each guest.
     pub fn pages(&self) -> u32 {
         match self {
-            Contents::Numbers(numbers) => numbers.first().map_or(0, |numbers| numbers.len() as u32),
+            Contents::Numbers(numbers) | Contents::Varied(numbers) => {
+                numbers.first().map_or(0, |numbers| numbers.len() as u32)
+            }
             Contents::Images(_, pages) => *pages,
         }
     }
@@ -120,6 +133,11 @@ impl Contents {
                 for (gfn, &number) in (0..).zip(&numbers[guest]) {
                     set_number(&mut bytes, number);
                     visit(gfn, &bytes)?;
+                }
+            }
+            Contents::Varied(numbers) => {
+                for (gfn, &number) in (0..).zip(&numbers[guest]) {
+                    visit(gfn, &varied_page(number))?;
                 }
             }
             Contents::Images(files, pages) => {
@@ -164,8 +182,16 @@ pub fn own_number(guest: u64, page: u64) -> u64 {
 
 /// The page with content number `number`. Pages differ in their last word only, which is the number plus one.
 pub fn page(number: u64) -> PageBytes {
+    filled(0x9e37_79b9_7f4a_7c15, number)
+}
+
+/// The same, but other pages differ everywhere.
+fn varied_page(number: u64) -> PageBytes {
+    filled((number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, number)
+}
+
+fn filled(mut word: u64, number: u64) -> PageBytes {
     let mut page = [0; PAGE_BYTES];
-    let mut word = 0x9e37_79b9_7f4a_7c15u64;
     for chunk in page.chunks_exact_mut(8) {
         word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         chunk.copy_from_slice(&word.to_le_bytes());
@@ -214,6 +240,17 @@ mod tests {
         assert_eq!(page(7), page(7));
         assert_ne!(page(7), page(8));
         assert_eq!(page(7)[..PAGE_BYTES - 8], page(8)[..PAGE_BYTES - 8]);
+    }
+
+    #[test]
+    fn varied_contents_differ_from_their_first_word_on() {
+        let words = |number| varied_page(number).as_chunks::<8>().0.to_vec();
+        for other in 1..100 {
+            assert!(words(0).iter().zip(words(other)).all(|(a, b)| *a != b), "page {other}");
+        }
+        let count = |contents: Contents| contents.count().unwrap().limit_pages();
+        let made_up = || Contents::made_up(Placement::SameAddress, 4, 1024);
+        assert_eq!(count(made_up().varied()), count(made_up()));
     }
 
     #[test]

@@ -100,7 +100,7 @@ fn chosen(plan: &Plan) -> Vec<Name> {
 
 fn one(scenario: Name, plan: &Plan) -> Result<Outcome, Error> {
     match scenario {
-        Name::SameAddress | Name::Extents | Name::SinglePages | Name::Images3 | Name::Images6 => {
+        Name::SameAddress | Name::NearEqual | Name::Extents | Name::SinglePages | Name::Images3 | Name::Images6 => {
             still::run(scenario, &scenario.still_memory(plan.guests, plan.pages, &plan.images)?, plan)
         }
         Name::LiveUniform => live::run(scenario, Pattern::Uniform, plan),

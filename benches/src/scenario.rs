@@ -15,7 +15,10 @@ pub enum Name {
     /// Eight guests, three quarters common, at the same addresses.
     #[value(name = "S1-same-address")]
     SameAddress,
-    /// The same at other addresses in every guest, in extents of 4 pages on average.
+    /// The same, but pages that differ do so in their last word only.
+    #[value(name = "S1-near-equal")]
+    NearEqual,
+    /// As S1, at other addresses in every guest, in extents of 4 pages on average.
     #[value(name = "S2-extents")]
     Extents,
     /// The same, no two neighbours together: the worst case.
@@ -73,6 +76,7 @@ impl Name {
         if needed > 0 {
             return Contents::images(&images[..needed]);
         }
-        Ok(Contents::made_up(placement, guests, pages))
+        let contents = Contents::made_up(placement, guests, pages);
+        Ok(if self == Name::NearEqual { contents } else { contents.varied() })
     }
 }

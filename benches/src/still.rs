@@ -100,7 +100,7 @@ fn targets(scenario: Name, limit_pages: u64, sides: &[Row]) -> Vec<Target> {
         targets.push(Target::at_most(name("cpu-over-ksmd"), cpu, 0.25));
     } else {
         let bound = match scenario {
-            Name::SameAddress => 10.0,
+            Name::SameAddress | Name::NearEqual => 10.0,
             Name::Extents => 3.0,
             _ => 1.0,
         };

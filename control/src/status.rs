@@ -192,6 +192,8 @@ pub struct DedupStatus {
     pub cpu_ns: u64,
     /// Address-space areas that aliases cost now.
     pub vmas: u64,
+    /// Areas won back from aliases that shared nothing any more.
+    pub vmas_won_back_total: u64,
     /// Most areas they may cost.
     pub vma_budget: u64,
     /// Runs of pages that were refused for want of areas, while all content was told once: at most two areas each would take them.

@@ -78,7 +78,7 @@ pub(crate) static DOMAIN: [Family<Domain>; 7] = [
 
 /// A guest's, all with the label `guest`.
 #[rustfmt::skip] // A table reads as one.
-pub(crate) static GUEST: [Family<Guest>; 35] = [
+pub(crate) static GUEST: [Family<Guest>; 36] = [
     family(Gauge, "ballast_guest_memory_bytes", "Guest RAM by what backs it; the states sum to the RAM.", By("state", &[
         ("private", |guest| guest.status.pager.pages.private as f64 * PAGE_BYTES),
         ("shared", |guest| guest.status.pager.pages.shared as f64 * PAGE_BYTES),
@@ -154,6 +154,8 @@ pub(crate) static GUEST: [Family<Guest>; 35] = [
         One(|guest| guest.status.dedup.cpu_ns as f64 * NS)),
     family(Gauge, "ballast_dedup_unmerged_pages", "Pages that are neither shared nor zero, by why.",
         Listed("reason", |guest| &guest.unmerged_pages)),
+    family(Counter, "ballast_guest_alias_vmas_won_back_total", "Address-space areas won back from aliases that shared nothing any more.",
+        One(|guest| guest.status.dedup.vmas_won_back_total as f64)),
     family(Gauge, "ballast_guest_alias_vmas_budget", "Address-space areas that aliases may cost.",
         One(|guest| guest.status.dedup.vma_budget as f64)),
     family(Gauge, "ballast_guest_alias_vmas_wanted", "Address-space areas with which none would have been refused, at most.",

@@ -13,7 +13,7 @@
 //!
 //! * [`transition`]: every transition, and the order of steps that makes it safe against running vCPUs;
 //! * [`open`]: pages that the kernel may copy without us;
-//! * [`share`]: how a page comes to share a frame, at home or as an alias;
+//! * [`share`]: how a page comes to share a frame, at home or as an alias; [`rehome`]: how aliases end;
 //! * [`entry`], [`table`]: one word a page, its lock, and the sums;
 //! * [`memory`]: the threads that serve faults and evict; [`evict`]: which page goes;
 //! * [`credit`]: why resident bytes never exceed the allocation; [`frames`]: why a frame in use is never released;
@@ -33,6 +33,7 @@ pub mod open;
 pub mod pool;
 mod reach;
 mod reads;
+pub mod rehome;
 pub mod share;
 mod stall;
 mod stats;

@@ -41,6 +41,8 @@ pub trait Mapping: Send + Sync {
     /// Changes the placement of pages to these frames. They become absent, or what an access in between made of them: their
     /// frame, or an anonymous copy of it. The aliases ascend.
     fn place(&self, aliases: &[Alias]) -> io::Result<()>;
+    /// Gives pages their home placement, in one step: they become absent, and what they held is gone.
+    fn rehome(&self, run: Run) -> io::Result<()>;
     /// The frame that the page's address range is a mapping of.
     fn placement(&self, gfn: Gfn) -> Frame;
     /// Address-space areas that placements away from home cost now.

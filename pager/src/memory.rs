@@ -259,19 +259,21 @@ impl GuestMemory {
         let uffd = self.pages.mapping.uffd();
         let mut events = Uffd::buffer();
         let mut buffer: PageBytes = [0; PAGE_BYTES];
+        // Read, and not served yet: events are read on while a mapping is moved, because the move waits for its own.
+        let mut pending = Vec::with_capacity(WAITING_MAX);
         let mut fds = [PollFd::new(uffd.as_fd(), PollFlags::POLLIN), PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)];
         while !self.stopping.load(Ordering::Acquire) {
-            match poll(&mut fds, PollTimeout::NONE) {
+            let timeout = if pending.is_empty() { PollTimeout::NONE } else { PollTimeout::ZERO };
+            match poll(&mut fds, timeout) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(errno) => return Err(io::Error::from(errno).into()),
             }
-            let mut result = Ok(());
-            uffd.read(&mut events, &mut |event| {
-                if result.is_ok() {
-                    result = self.serve(event, &mut buffer);
-                }
-            })?;
-            result?;
+            uffd.read(&mut events, &mut |event| pending.push(event))?;
+            let Some(_no_move) = self.pages.mapping.no_move() else {
+                thread::yield_now();
+                continue;
+            };
+            pending.drain(..).try_for_each(|event| self.serve(event, &mut buffer))?;
             let cpu = thread_cpu_time().as_nanos() as u64;
             self.pages.counters.fault_cpu_ns.store(cpu, Ordering::Relaxed);
         }

@@ -68,6 +68,34 @@ fn equal_pages_share_a_frame_at_home_and_elsewhere_until_they_are_written() {
     assert_eq!(memory.pages().state(Gfn(40)), State::Private);
 }
 
+/// Areas of this process's address space.
+fn areas() -> usize {
+    std::fs::read_to_string("/proc/self/maps").unwrap().lines().count()
+}
+
+#[test]
+fn aliases_that_share_nothing_any_more_give_their_areas_back() {
+    let Some((store, memory, _threads)) = guest(AMPLE) else { return };
+    // Every other page is an alias of a frame elsewhere: 127 areas more.
+    (0..128).for_each(|page| write(&memory, page, &content(page, 3)));
+    (0..128).for_each(|page| store.publish(1000 + page, &content(page, 3)));
+    wait_for(&memory, |pages| pages.private == 128);
+    let before = areas();
+    let pairs: Vec<_> = (0..128).step_by(2).map(|page| (Gfn(page), Frame(1000 + page))).collect();
+    memory.pages().share(&pairs, &mut |_, outcome| assert_eq!(outcome, Sharing::Shared)).unwrap();
+    assert_eq!(memory.pages().vmas(), 127, "the first begins where RAM does");
+    assert!(areas() >= before + 100);
+    assert_eq!(memory.pages().win_areas_back(1000).unwrap(), 0, "what is shared stays where it is");
+    (0..128).step_by(2).for_each(|page| write(&memory, page, &content(page, 4)));
+    wait_for(&memory, |pages| pages.private == 128);
+    assert_eq!(memory.pages().win_areas_back(1000).unwrap(), 127);
+    assert_eq!(memory.pages().vmas(), 0);
+    assert!(areas() <= before + 8, "{} areas, {before} before", areas());
+    assert!((0..128).all(|page| read(&memory, page) == content(page, if page % 2 == 0 { 4 } else { 3 })));
+    (0..128).for_each(|page| write(&memory, page, &content(page, 5)));
+    assert!((0..128).all(|page| read(&memory, page) == content(page, 5)));
+}
+
 /// With credits to spare the kernel copies a shared page on write; without, the write asks first.
 #[test]
 fn a_first_write_asks_for_a_credit_only_when_they_are_short() {
@@ -204,13 +232,14 @@ fn no_byte_is_lost_while_everything_moves() {
         (0..256).for_each(|page| store.publish(256 * version + page, &content(page, u64::from(version))))
     });
     let end = Instant::now() + Duration::from_secs(3);
-    let mut shared = 0;
+    let (mut shared, mut won_back) = (0, 0);
     while Instant::now() < end {
         for first in (0..PAGES).step_by(256) {
             for version in 0..4 {
                 shared += share(&memory, first, 256 * version, 256);
             }
             memory.pages().drop_zero(Run { first: Gfn(first), count: 256 }).unwrap();
+            won_back += memory.pages().win_areas_back(64).unwrap();
             let watched = Run { first: Gfn(first), count: 256 };
             memory.pages().watch(watched).unwrap();
             memory.pages().unwatch(watched).unwrap();
@@ -222,5 +251,6 @@ fn no_byte_is_lost_while_everything_moves() {
     guests.into_iter().for_each(|guest| guest.join().unwrap());
     let status = memory.status(0).unwrap();
     assert!(shared > 1000 && status.breaks_total > 1000, "{shared} shared, {status:?}");
+    assert!(won_back > 10, "{won_back} areas won back");
     assert!(checked.load(Ordering::Relaxed) > 10_000);
 }

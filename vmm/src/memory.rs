@@ -104,6 +104,10 @@ impl ScanMemory for GuestPages {
         self.or_fail(self.memory.pages().drop_zero(Run::from_range(range)))
     }
 
+    fn win_areas_back(&self, most: u32) -> u32 {
+        self.or_fail(self.memory.pages().win_areas_back(most))
+    }
+
     fn is_published(&self, frame: u32) -> bool {
         self.memory.pages().published(Frame(frame))
     }

@@ -198,6 +198,10 @@ impl ScanMemory for FakeGuest {
         dropped
     }
 
+    fn win_areas_back(&self, _most: u32) -> u32 {
+        0
+    }
+
     fn is_published(&self, frame: u32) -> bool {
         self.view.is_published(frame)
     }

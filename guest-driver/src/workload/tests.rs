@@ -66,7 +66,7 @@ fn workloads_live_with_a_balloon_that_comes_and_goes() {
 #[test]
 fn two_vcpus_share_a_guest() {
     for (name, workload) in Workload::NAMES {
-        let machine = TestMachine::new(PAGES, workload).vcpus(2).balloon(&FEATURES, PAGES / 4, 0).stop_at_ms(20_000);
+        let machine = TestMachine::new(PAGES, workload).vcpus(2).balloon(&FEATURES, PAGES / 4, 0).stop_at_ms(22_000);
         let (codes, guest) = run(machine);
         assert_eq!(codes, [EXIT_OK, EXIT_OK], "{name}");
         assert!(guest.machine().reports.iter().all(|report| report.operations.load(Relaxed) > 0), "{name}");

@@ -76,6 +76,7 @@ impl Actor {
             Actor::CloseOpen => _ = pages.close_open(i64::MAX).expect("closing"),
             Actor::Note => {
                 pages.note_written().expect("noting");
+                pages.win_areas_back(PAGES).expect("bringing home");
                 pages.sample_private(run, &mut |_, _| {});
                 let mut page = *Content::ZERO.bytes();
                 if pages.read_private(gfn, &mut page) {

@@ -294,6 +294,15 @@ impl Mapping for Kernel {
         Ok(())
     }
 
+    fn rehome(&self, run: Run) -> io::Result<()> {
+        let mut space = self.space();
+        for gfn in run.gfns() {
+            space.ptes[gfn.index()] = Pte::Absent;
+            space.placement[gfn.index()] = Frame(gfn.0);
+        }
+        Ok(())
+    }
+
     fn placement(&self, gfn: Gfn) -> Frame {
         self.space().placement[gfn.index()]
     }

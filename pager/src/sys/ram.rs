@@ -11,10 +11,13 @@ use std::{
     io,
     num::NonZeroUsize,
     ptr::{self, NonNull},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
-use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
+use nix::sys::mman::{MRemapFlags, MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mremap, munmap};
 
 use super::{
     StoreView, Uffd,
@@ -36,6 +39,9 @@ pub struct Ram {
     placement: Box<[AtomicU32]>,
     /// Places where the placement of neighbours is not that of neighbours: each begins an address-space area.
     seams: AtomicU32,
+    /// Held while a mapping is moved, and while faults are served: the move makes every operation of userfaultfd fail until whoever
+    /// serves faults has read of it.
+    moving: Mutex<()>,
 }
 
 // SAFETY: the mapping belongs to this value; everything done to it goes through the kernel or, for reads, through pointers to
@@ -63,6 +69,7 @@ impl Ram {
             pagemap: Pagemap::open()?,
             placement: (0..pages).map(AtomicU32::new).collect(),
             seams: AtomicU32::new(0),
+            moving: Mutex::new(()),
         };
         ram.uffd.register(base.as_ptr() as u64, bytes.get())?;
         Ok(ram)
@@ -76,6 +83,15 @@ impl Ram {
     /// Where its faults arrive.
     pub fn uffd(&self) -> &Uffd {
         &self.uffd
+    }
+
+    /// For the thread that reads events: as long as it has this, no mapping is moved. None while one is: then read on.
+    pub fn no_move(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.moving.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// The page an address belongs to, if it is one of RAM's.
@@ -100,20 +116,30 @@ impl Ram {
     }
 
     fn map_alias(&self, &Alias { run, frame }: &Alias) -> io::Result<()> {
+        let target = NonZeroUsize::new(self.address(run.first) as usize);
+        self.map_store(target, run, frame)?;
+        self.note_placement(run, frame);
+        Ok(())
+    }
+
+    /// Maps frames privately, at `target` or wherever there is room.
+    fn map_store(&self, target: Option<NonZeroUsize>, run: Run, frame: Frame) -> io::Result<NonNull<c_void>> {
+        let bytes = NonZeroUsize::new(run.bytes()).ok_or_else(|| io::Error::other("an empty run"))?;
+        let fixed = if target.is_some() { MapFlags::MAP_FIXED } else { MapFlags::empty() };
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE | fixed;
+        let offset = i64::from(frame.0) * PAGE_BYTES as i64;
+        // SAFETY: a new mapping overlaps nothing, or it lies inside our own mapping of RAM, whose pages here the caller has locked.
+        unsafe { mmap(target, bytes, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags, self.store.fd(), offset) }
+            .map_err(super::io_error)
+    }
+
+    fn note_placement(&self, run: Run, frame: Frame) {
         let seams = || (0..=run.count).filter(|i| self.seam(run.first.0 + i)).count() as u32;
         let before = seams();
-        let Some(bytes) = NonZeroUsize::new(run.bytes()) else { return Ok(()) };
-        let address = NonZeroUsize::new(self.address(run.first) as usize);
-        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE | MapFlags::MAP_FIXED;
-        let offset = i64::from(frame.0) * PAGE_BYTES as i64;
-        // SAFETY: the range lies inside our own mapping of RAM, whose pages here the caller has locked.
-        unsafe { mmap(address, bytes, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags, self.store.fd(), offset) }
-            .map_err(super::io_error)?;
         for i in 0..run.count {
             self.placement[run.first.index() + i as usize].store(frame.0 + i, Ordering::Relaxed);
         }
         self.seams.fetch_add(seams().wrapping_sub(before), Ordering::Relaxed);
-        Ok(())
     }
 
     fn each_region(&self, run: Run, found: &mut dyn FnMut(Run, u64)) -> io::Result<()> {
@@ -160,6 +186,28 @@ impl Mapping for Ram {
         // Once for all: what lies between the aliases is registered already, which costs a look at its areas.
         let (start, end) = (self.address(first.run.first), self.address(last.run.first) + last.run.bytes() as u64);
         self.uffd.register(start, (end - start) as usize)
+    }
+
+    fn rehome(&self, run: Run) -> io::Result<()> {
+        let home = Frame(run.first.0);
+        let new = self.map_store(None, run, home)?;
+        // Registered first, so that nobody finds the pages unregistered.
+        let registered = self.uffd.register(new.as_ptr() as u64, run.bytes());
+        let target = NonNull::new(self.address(run.first) as *mut c_void);
+        let flags = MRemapFlags::MREMAP_MAYMOVE | MRemapFlags::MREMAP_FIXED;
+        let moved = registered.and_then(|()| {
+            let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+            // SAFETY: from a mapping that only we know, of the same length, to inside our own mapping of RAM, whose pages here the
+            // caller has locked.
+            unsafe { mremap(new, run.bytes(), run.bytes(), flags, target) }.map_err(super::io_error)
+        });
+        if let Err(error) = moved {
+            // SAFETY: it was not moved, and nobody else knows of it.
+            let _ = unsafe { munmap(new, run.bytes()) };
+            return Err(error);
+        }
+        self.note_placement(run, home);
+        Ok(())
     }
 
     fn placement(&self, gfn: Gfn) -> Frame {

@@ -19,7 +19,8 @@ nix::ioctl_readwrite!(uffdio_zeropage, raw::UFFDIO, raw::_UFFDIO_ZEROPAGE, raw::
 nix::ioctl_readwrite!(uffdio_continue, raw::UFFDIO, raw::_UFFDIO_CONTINUE, raw::uffdio_continue);
 
 /// What we need of the kernel, the name operators find it by, and since when there is it.
-const FEATURES: [(u64, &str, &str); 4] = [
+const FEATURES: [(u64, &str, &str); 5] = [
+    (raw::UFFD_FEATURE_EVENT_REMAP, "UFFD_FEATURE_EVENT_REMAP", "4.11"),
     (raw::UFFD_FEATURE_THREAD_ID, "UFFD_FEATURE_THREAD_ID", "4.14"),
     (raw::UFFD_FEATURE_PAGEFAULT_FLAG_WP, "UFFD_FEATURE_PAGEFAULT_FLAG_WP", "5.7"),
     (raw::UFFD_FEATURE_MINOR_SHMEM, "UFFD_FEATURE_MINOR_SHMEM", "5.14"),
