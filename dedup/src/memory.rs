@@ -53,7 +53,8 @@ pub trait ScanMemory: Sync {
     /// Write-protects the private pages of the range, drops those that are all zero, and returns how many.
     fn drop_zero(&self, range: Range<u32>) -> u32;
 
-    /// Gives up aliases that share nothing any more, at most `most` of them; how many address-space areas that won back.
+    /// If address-space areas run short, gives up aliases that share nothing any more, at most `most` of them; how many areas that
+    /// won back.
     fn win_areas_back(&self, most: u32) -> u32;
 
     /// Whether a frame is published; false for one that does not exist.

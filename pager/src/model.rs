@@ -27,6 +27,7 @@
 //! | `fault` leaves a page that it makes writable watched                   | the guest sees zero where it wrote            |
 //! | `watch` does not protect                                              | the guest sees zero where it wrote            |
 //! | `drop_hinted` drops pages that are not watched                        | the same, and drops after `unwatch`           |
+//! | `rehome` does not protect                                             | the guest sees what it overwrote              |
 //! | `break_share` uncounts the reference before it discards and copies    | a mapped frame is punched, a hole is read     |
 //! | `evict` unlocks before it discards a page that was written to disk    | pages lost, more pages than were paid for     |
 //! | `swap_in` frees its slot before it reads it                           | a checksum that does not match                |

@@ -39,6 +39,11 @@ impl<M: Mapping> Pages<M> {
         Ok(before.saturating_sub(self.mapping.vmas()))
     }
 
+    /// Whether aliases cost so many areas that some should be won back: three quarters of the budget.
+    pub fn areas_run_short(&self) -> bool {
+        u64::from(self.mapping.vmas()) * 4 > u64::from(self.vma_budget) * 3
+    }
+
     fn is_home(&self, gfn: Gfn) -> bool {
         self.mapping.placement(gfn) == Frame(gfn.0)
     }

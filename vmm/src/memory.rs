@@ -105,7 +105,8 @@ impl ScanMemory for GuestPages {
     }
 
     fn win_areas_back(&self, most: u32) -> u32 {
-        self.or_fail(self.memory.pages().win_areas_back(most))
+        let pages = self.memory.pages();
+        if pages.areas_run_short() { self.or_fail(pages.win_areas_back(most)) } else { 0 }
     }
 
     fn is_published(&self, frame: u32) -> bool {

@@ -7,7 +7,7 @@ use std::{
     ffi::c_void,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::errno::Errno;
@@ -30,8 +30,31 @@ const FEATURES: [(u64, &str, &str); 5] = [
 /// Events read at once: as many as a guest's threads can have outstanding.
 const EVENTS: usize = 64;
 
-/// Times an operation is tried again while the kernel says that the address space is changing under it.
-const RETRIES: u32 = 10_000;
+/// How long an operation is tried again while the kernel says that the address space is changing under it: until the thread that reads
+/// events has got to run, which on a crowded machine takes its time.
+const RETRY_LIMIT: Duration = Duration::from_secs(15);
+/// The longest pause between two tries.
+const RETRY_PAUSE_MAX: Duration = Duration::from_millis(1);
+
+/// Tries left: some, until a time is over.
+struct Retries {
+    pause: Duration,
+    since: Option<Instant>,
+}
+
+impl Retries {
+    const fn new() -> Retries {
+        Retries { pause: Duration::from_micros(1), since: None }
+    }
+
+    /// Waits a moment; false when it is time to give up.
+    fn again(&mut self) -> bool {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        std::thread::sleep(self.pause);
+        self.pause = (self.pause * 2).min(RETRY_PAUSE_MAX);
+        since.elapsed() < RETRY_LIMIT
+    }
+}
 
 /// What kind of fault it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,7 +237,7 @@ impl AsFd for Uffd {
 /// makes the steps single pages; EAGAIN is tried again.
 fn advance(bytes: usize, mut step: impl FnMut(u64, u64) -> (nix::Result<i32>, i64)) -> io::Result<()> {
     const PAGE: u64 = crate::units::PAGE_BYTES as u64;
-    let (mut done, mut most, mut retries) = (0, bytes as u64, 0);
+    let (mut done, mut most, mut retries) = (0, bytes as u64, Retries::new());
     while done < bytes as u64 {
         let (result, progress) = step(done, most.min(bytes as u64 - done));
         match result {
@@ -222,10 +245,7 @@ fn advance(bytes: usize, mut step: impl FnMut(u64, u64) -> (nix::Result<i32>, i6
             Ok(_) => return Ok(()),
             Err(Errno::EEXIST) => done += PAGE,
             Err(Errno::ENOENT) if most > PAGE => most = PAGE,
-            Err(Errno::EAGAIN | Errno::ENOENT) if retries < RETRIES => {
-                retries += 1;
-                std::thread::sleep(Duration::from_micros(1));
-            }
+            Err(Errno::EAGAIN | Errno::ENOENT) if retries.again() => {}
             Err(errno) => return Err(super::io_error(errno)),
         }
     }
@@ -233,13 +253,13 @@ fn advance(bytes: usize, mut step: impl FnMut(u64, u64) -> (nix::Result<i32>, i6
 }
 
 fn retry(mut step: impl FnMut() -> io::Result<()>) -> io::Result<()> {
-    for _ in 0..RETRIES {
+    let mut retries = Retries::new();
+    loop {
         match step() {
-            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => std::thread::sleep(Duration::from_micros(1)),
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && retries.again() => {}
             result => return result,
         }
     }
-    step()
 }
 
 fn io_error(error: userfaultfd::Error) -> io::Error {
