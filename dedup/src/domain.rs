@@ -6,8 +6,8 @@
 //! What VMMs report about holding frames only says *which* frames are worth asking about. That a frame is punched rests on the
 //! round of questions alone (see `retire`), so a report that comes late, or never, costs memory and nothing else.
 //!
-//! Known content is looked up, and pages are hashed, before any lock is taken. Everything that changes something happens under
-//! one lock, the `Ledger`'s, whose longest step is writing one batch of pages to the store.
+//! Pages are hashed before any lock is taken. Everything else happens under one lock, the `Ledger`'s, whose longest step is writing
+//! one batch of pages to the store.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;

@@ -216,8 +216,8 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
         self.share(&pairs);
     }
 
-    /// Samples the private pages that are due. Returns those that may be zero, and those to be hashed: neither zero nor new,
-    /// changed, or told.
+    /// Samples the private pages that are due. Returns those that are new or changed and may be zero, and those to be hashed: stable, and
+    /// not told yet, or not for a while.
     fn sample(&mut self, batch: Range<u32>) -> (Vec<u32>, Vec<u32>) {
         let (mut suspects, mut stable) = (Vec::new(), Vec::new());
         let due = |&gfn: &u32| self.memory.backing(gfn) == Backing::Private && self.notes.is_due(gfn, self.pass);
