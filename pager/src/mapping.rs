@@ -27,15 +27,25 @@ pub enum Mapped {
     Frame,
 }
 
+/// Whether threads that waited for a page still need a [`Mapping::wake`] once it has been mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a waiting thread sleeps until it is woken"]
+pub enum Woken {
+    /// Mapping the page woke all who waited for it until then.
+    All,
+    /// The page was mapped already, or mapping it wakes nobody.
+    Nobody,
+}
+
 /// The address space of one guest's RAM. All of it works on pages whose lock the caller holds, except [`Mapping::wake`],
 /// [`Mapping::published`] and [`Mapping::anonymous`].
 pub trait Mapping: Send + Sync {
     /// Gives an absent page an anonymous page with this content, and wakes who waits for it.
-    fn copy(&self, gfn: Gfn, bytes: &PageBytes) -> io::Result<()>;
+    fn copy(&self, gfn: Gfn, bytes: &PageBytes) -> io::Result<Woken>;
     /// [`Mapping::copy`] of a frame's content.
-    fn copy_frame(&self, gfn: Gfn, frame: Frame) -> io::Result<()>;
-    /// Maps absent pages to the zero page, to be copied by the kernel on write.
-    fn zero(&self, run: Run) -> io::Result<()>;
+    fn copy_frame(&self, gfn: Gfn, frame: Frame) -> io::Result<Woken>;
+    /// Maps absent pages to the zero page, to be copied by the kernel on write, and wakes who waits for them.
+    fn zero(&self, run: Run) -> io::Result<Woken>;
     /// Maps absent pages to the frames their placement names: write-protected, or open to the kernel's copy on write.
     fn map_placed(&self, run: Run, open: bool) -> io::Result<()>;
     /// Changes the placement of pages to these frames. They become absent, or what an access in between made of them: their

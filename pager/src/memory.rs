@@ -18,7 +18,7 @@ use std::{
     io,
     os::fd::AsFd,
     ptr::NonNull,
-    sync::{Arc, Condvar, Mutex, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, atomic::AtomicBool},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -41,7 +41,7 @@ use crate::{
     stats::Counters,
     swap::{PageBuffer, SlotFile, Swap},
     sync::{AtomicI64, Ordering, lock},
-    sys::{FaultEvent, FaultKind, MmapArena, Ram, StoreView, Uffd, thread_cpu_time},
+    sys::{FaultEvent, FaultKind, MmapArena, Ram, StoreView, ThreadClock, Uffd},
     table::PageTable,
     transition::{Error, Pages, Served},
     units::{Gfn, PAGE_BYTES, PageBytes},
@@ -145,6 +145,8 @@ pub struct GuestMemory {
     evictor: Condvar,
     reads: Reads,
     vcpu_tids: Mutex<Vec<i32>>,
+    fault_clock: OnceLock<ThreadClock>,
+    evict_clock: OnceLock<ThreadClock>,
     last_private: AtomicI64,
     notice: Mutex<Notice>,
     on_failure: Box<dyn Fn(Failure) + Send + Sync>,
@@ -190,6 +192,8 @@ impl GuestMemory {
             evictor: Condvar::new(),
             reads: Reads::default(),
             vcpu_tids: Mutex::new(Vec::new()),
+            fault_clock: OnceLock::new(),
+            evict_clock: OnceLock::new(),
             last_private: AtomicI64::new(0),
             notice: Mutex::new(Notice::new(Instant::now())),
             on_failure,
@@ -256,6 +260,7 @@ impl GuestMemory {
     }
 
     fn serve_faults(&self) -> Result<(), Failure> {
+        _ = self.fault_clock.set(ThreadClock::this()?);
         let uffd = self.pages.mapping.uffd();
         let mut events = Uffd::buffer();
         let mut buffer: PageBytes = [0; PAGE_BYTES];
@@ -274,8 +279,6 @@ impl GuestMemory {
                 continue;
             };
             pending.drain(..).try_for_each(|event| self.serve(event, &mut buffer))?;
-            let cpu = thread_cpu_time().as_nanos() as u64;
-            self.pages.counters.fault_cpu_ns.store(cpu, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -365,6 +368,7 @@ impl GuestMemory {
     }
 
     fn run_evictor(&self) -> Result<(), Failure> {
+        _ = self.evict_clock.set(ThreadClock::this()?);
         let mut clock = Clock::default();
         let mut last_discard = Instant::now();
         let mut buffer: PageBytes = [0; PAGE_BYTES];
@@ -372,8 +376,6 @@ impl GuestMemory {
             self.pages.counters.tick(self.start);
             let progress = self.make_room(&mut clock)?;
             let starving = !self.serve_waiting(&mut buffer)?;
-            let cpu = thread_cpu_time().as_nanos() as u64;
-            self.pages.counters.evict_cpu_ns.store(cpu, Ordering::Relaxed);
             if starving && progress {
                 continue;
             }
@@ -469,6 +471,11 @@ impl GuestMemory {
         let faults = counters.faults.status();
         let stall = counters.stall.status(|cause| self.waiting_stall(cause));
         let load = |counter: &crate::sync::AtomicU64| counter.load(Ordering::Relaxed);
+        // What a thread had used when it was last seen, once it has ended.
+        let cpu = |clock: &OnceLock<ThreadClock>, seen: &crate::sync::AtomicU64| {
+            let now = clock.get().and_then(|clock| clock.read()).map_or(0, |used| used.as_nanos() as u64);
+            seen.fetch_max(now, Ordering::Relaxed).max(now)
+        };
         Ok(PagerStatus {
             allocation_bytes: credits.allocation_bytes(),
             committed_bytes: credits.committed_bytes(),
@@ -492,8 +499,8 @@ impl GuestMemory {
             refaults_total: load(&counters.refaults),
             incompressible_total: load(&counters.incompressible),
             breaks_total: load(&counters.breaks),
-            evict_cpu_ns: load(&counters.evict_cpu_ns),
-            fault_cpu_ns: load(&counters.fault_cpu_ns),
+            evict_cpu_ns: cpu(&self.evict_clock, &counters.evict_cpu_ns),
+            fault_cpu_ns: cpu(&self.fault_clock, &counters.fault_cpu_ns),
             swap: self.pages.swap.as_ref().map(|swap| swap.status(counters.now_ms())).unwrap_or_default(),
         })
     }

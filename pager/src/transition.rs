@@ -43,7 +43,7 @@ use crate::{
     credit::Credits,
     entry::{Entry, State},
     frames::References,
-    mapping::{Mapped, Mapping},
+    mapping::{Mapped, Mapping, Woken},
     pool::Pool,
     reach::{REACH_MIN, Reach},
     stats::Counters,
@@ -183,13 +183,13 @@ impl<M: Mapping> Pages<M> {
                 Ok(Mapped::Absent) => Err(Error::Lost { gfn }),
                 _ => {
                     let writable = self.mapping.unprotect(gfn.run()).map_err(failed("unprotecting"));
-                    writable.map(|()| Some(entry.into_unwatched()))
+                    writable.map(|()| Some((entry.into_unwatched(), Woken::Nobody)))
                 }
             },
             State::Shared if !write || entry.open() => self
                 .mapping
                 .map_placed(gfn.run(), entry.open())
-                .map(|()| Some(entry))
+                .map(|()| Some((entry, Woken::Nobody)))
                 .map_err(failed("mapping the frame of")),
             State::Shared => self.break_share(gfn, entry).map_err(failed("breaking the share of")),
             State::Zero | State::Ballooned => self.fill_zero(gfn, entry).map_err(failed("zeroing")),
@@ -197,10 +197,11 @@ impl<M: Mapping> Pages<M> {
             State::Swapped => return Ok(self.begin_swap_in(gfn, entry)),
         };
         match result {
-            Ok(Some(new)) => {
-                // COPY and ZEROPAGE wake by themselves; CONTINUE, and a page that was there already, do not always.
-                _ = self.table.unlock(gfn, entry, new);
-                self.mapping.wake(gfn.run());
+            Ok(Some((new, woken))) => {
+                // Who came after all were woken has left a mark.
+                if self.table.unlock(gfn, entry, new) || woken == Woken::Nobody {
+                    self.mapping.wake(gfn.run());
+                }
                 Ok(Served::Done)
             }
             Ok(None) => {
@@ -215,34 +216,38 @@ impl<M: Mapping> Pages<M> {
     }
 
     /// A write to a shared page: it gets a copy of its own.
-    fn break_share(&self, gfn: Gfn, entry: Entry) -> io::Result<Option<Entry>> {
+    fn break_share(&self, gfn: Gfn, entry: Entry) -> io::Result<Option<(Entry, Woken)>> {
         if !self.credits.take(1) {
             return Ok(None);
         }
         let frame = entry.frame();
         self.mapping.discard(gfn.run())?;
-        self.mapping.copy_frame(gfn, frame)?;
+        let woken = self.mapping.copy_frame(gfn, frame)?;
         self.references.remove(frame);
         self.counters.breaks.fetch_add(1, Ordering::Relaxed);
-        Ok(Some(Entry::private_hot()))
+        Ok(Some((Entry::private_hot(), woken)))
     }
 
     /// A first touch: the zero page for it, and for untouched neighbours while credits last.
     ///
     /// The page is open from now on, even if this touch is a write: the kernel's copy comes only when the thread tries again,
     /// and until then a hole punched in the store at the page's placement takes the zero page away once more.
-    fn fill_zero(&self, gfn: Gfn, entry: Entry) -> io::Result<Option<Entry>> {
+    fn fill_zero(&self, gfn: Gfn, entry: Entry) -> io::Result<Option<(Entry, Woken)>> {
         if !entry.open() && !self.credits.take(1) {
             return Ok(None);
         }
-        self.mapping.zero(gfn.run())?;
+        let neighbours = if entry == Entry::UNTOUCHED { self.lock_untouched_after(gfn) } else { 0 };
+        let run = Run { first: gfn, count: 1 + neighbours };
+        let woken = self.mapping.zero(run)?;
+        run.skip(1).gfns().for_each(|gfn| self.unlock(gfn, Entry::UNTOUCHED, Entry::zero_open()));
         if entry == Entry::UNTOUCHED {
-            self.zero_around(gfn)?;
+            self.reach.opened(gfn, run.count);
         }
-        Ok(Some(Entry::zero_open()))
+        Ok(Some((Entry::zero_open(), woken)))
     }
 
-    fn zero_around(&self, gfn: Gfn) -> io::Result<()> {
+    /// Locks and pays for untouched pages behind `gfn`; how many.
+    fn lock_untouched_after(&self, gfn: Gfn) -> u32 {
         let first = gfn.plus(1);
         // What is opened takes credits that other faults may need sooner: a sweep gets the eighth part of them.
         let spare = u32::try_from(self.credits.available() / 8).unwrap_or(0).max(REACH_MIN);
@@ -252,13 +257,7 @@ impl<M: Mapping> Pages<M> {
         let lock = |gfn| self.lock_if(gfn, |entry| entry == Entry::UNTOUCHED).is_some();
         let count = (0..credits as u32).take_while(|&i| lock(first.plus(i))).count() as u32;
         self.credits.give(credits - i64::from(count));
-        let run = Run { first, count };
-        if count > 0 {
-            self.mapping.zero(run)?;
-        }
-        run.gfns().for_each(|gfn| self.unlock(gfn, Entry::UNTOUCHED, Entry::zero_open()));
-        self.reach.opened(gfn, 1 + count);
-        Ok(())
+        count
     }
 
     /// Boot loading: gives an untouched page its first content. False when there is no credit.
@@ -266,11 +265,11 @@ impl<M: Mapping> Pages<M> {
         let entry = self.table.lock(gfn);
         debug_assert_eq!(entry, Entry::UNTOUCHED);
         let paid = self.credits.take(1);
-        let result = if paid { self.mapping.copy(gfn, bytes) } else { Ok(()) };
+        let result = if paid { self.mapping.copy(gfn, bytes) } else { Ok(Woken::Nobody) };
         let new = if paid && result.is_ok() { Entry::private() } else { entry };
         self.unlock(gfn, entry, new);
         match result {
-            Ok(()) => Ok(paid),
+            Ok(_) => Ok(paid),
             Err(source) => {
                 self.credits.give(1);
                 Err(Error::Kernel { action: "loading", gfn, source })

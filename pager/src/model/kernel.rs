@@ -21,7 +21,7 @@ use shuttle::sync::{Condvar, Mutex, MutexGuard};
 
 use super::{FRAMES, PAGES, content::Content, truth::Truth};
 use crate::{
-    mapping::{Mapped, Mapping},
+    mapping::{Mapped, Mapping, Woken},
     share::Alias,
     sync::lock,
     units::{Frame, Gfn, PageBytes, Run, sample},
@@ -235,6 +235,18 @@ impl Kernel {
         }
     }
 
+    /// ZEROPAGE of one page; whether it was absent, and bore no mark.
+    fn zero_one(&self, gfn: Gfn) -> bool {
+        let mut space = self.space();
+        if !space.is_absent(gfn) || space.ptes[gfn.index()] == Pte::Marked {
+            return false;
+        }
+        space.ptes[gfn.index()] = Pte::ZeroPage { protected: false };
+        drop(space);
+        self.wake(gfn.run());
+        true
+    }
+
     /// What the store holds there.
     pub fn stored(&self, frame: Frame) -> Option<Content> {
         self.space().store[frame.index()]
@@ -242,31 +254,35 @@ impl Kernel {
 }
 
 impl Mapping for Kernel {
-    fn copy(&self, gfn: Gfn, bytes: &PageBytes) -> io::Result<()> {
+    fn copy(&self, gfn: Gfn, bytes: &PageBytes) -> io::Result<Woken> {
         let mut space = self.space();
-        if space.is_absent(gfn) {
-            space.set_anonymous(gfn.index(), Content::of(bytes));
-            drop(space);
-            self.wake(gfn.run());
+        if !space.is_absent(gfn) {
+            return Ok(Woken::Nobody);
         }
-        Ok(())
+        space.set_anonymous(gfn.index(), Content::of(bytes));
+        drop(space);
+        self.wake(gfn.run());
+        Ok(Woken::All)
     }
 
-    fn copy_frame(&self, gfn: Gfn, frame: Frame) -> io::Result<()> {
+    fn copy_frame(&self, gfn: Gfn, frame: Frame) -> io::Result<Woken> {
         let content = self.space().frame(frame);
         self.copy(gfn, content.bytes())
     }
 
-    fn zero(&self, run: Run) -> io::Result<()> {
-        self.unprotect(run)?;
-        for gfn in run.gfns() {
-            let mut space = self.space();
-            if space.is_absent(gfn) && space.ptes[gfn.index()] != Pte::Marked {
-                space.ptes[gfn.index()] = Pte::ZeroPage { protected: false };
+    fn zero(&self, run: Run) -> io::Result<Woken> {
+        let (mut woken, mut marked) = (Woken::All, true);
+        for (done, gfn) in (0..).zip(run.gfns()) {
+            let mut zeroed = self.zero_one(gfn);
+            if !zeroed && std::mem::take(&mut marked) {
+                self.unprotect(run.skip(done))?;
+                zeroed = self.zero_one(gfn);
+            }
+            if !zeroed {
+                woken = Woken::Nobody;
             }
         }
-        self.wake(run);
-        Ok(())
+        Ok(woken)
     }
 
     fn map_placed(&self, run: Run, open: bool) -> io::Result<()> {

@@ -24,7 +24,7 @@ use super::{
     pagemap::{Pagemap, is_anonymous, is_present, is_zero_page},
 };
 use crate::{
-    mapping::{Mapped, Mapping},
+    mapping::{Mapped, Mapping, Woken},
     share::Alias,
     units::{Frame, Gfn, PAGE_BYTES, PageBytes, Run, sample},
 };
@@ -160,18 +160,23 @@ impl Drop for Ram {
 }
 
 impl Mapping for Ram {
-    fn copy(&self, gfn: Gfn, bytes: &PageBytes) -> io::Result<()> {
+    fn copy(&self, gfn: Gfn, bytes: &PageBytes) -> io::Result<Woken> {
         self.uffd.copy(self.address(gfn), bytes.as_ptr() as u64, PAGE_BYTES)
     }
 
-    fn copy_frame(&self, gfn: Gfn, frame: Frame) -> io::Result<()> {
+    fn copy_frame(&self, gfn: Gfn, frame: Frame) -> io::Result<Woken> {
         self.uffd.copy(self.address(gfn), self.store.frame(frame) as u64, PAGE_BYTES)
     }
 
-    fn zero(&self, run: Run) -> io::Result<()> {
-        // A page discarded while it was protected has left a mark (a uffd-wp pte marker) that ZEROPAGE takes for a mapping.
-        self.uffd.unprotect(self.address(run.first), run.bytes())?;
-        self.in_one_area(run, |part| self.uffd.zero(self.address(part.first), part.bytes()))
+    fn zero(&self, run: Run) -> io::Result<Woken> {
+        let mut woken = Woken::All;
+        self.in_one_area(run, |part| {
+            if self.uffd.zero(self.address(part.first), part.bytes())? == Woken::Nobody {
+                woken = Woken::Nobody;
+            }
+            Ok(())
+        })?;
+        Ok(woken)
     }
 
     fn map_placed(&self, run: Run, open: bool) -> io::Result<()> {
@@ -289,7 +294,7 @@ impl Mapping for Ram {
 impl Ram {
     /// Calls `action` with the longest parts of `run` that lie in one address-space area: COPY, ZEROPAGE and CONTINUE
     /// refuse ranges that do not.
-    fn in_one_area(&self, run: Run, action: impl Fn(Run) -> io::Result<()>) -> io::Result<()> {
+    fn in_one_area(&self, run: Run, mut action: impl FnMut(Run) -> io::Result<()>) -> io::Result<()> {
         let mut first = 0;
         for i in 1..=run.count {
             if i == run.count || self.seam(run.first.0 + i) {

@@ -14,6 +14,8 @@ use nix::errno::Errno;
 use userfaultfd::{Event, EventBuffer, FeatureFlags, ReadWrite, RegisterMode, UffdBuilder};
 use userfaultfd_sys as raw;
 
+use crate::mapping::Woken;
+
 nix::ioctl_readwrite!(uffdio_copy, raw::UFFDIO, raw::_UFFDIO_COPY, raw::uffdio_copy);
 nix::ioctl_readwrite!(uffdio_zeropage, raw::UFFDIO, raw::_UFFDIO_ZEROPAGE, raw::uffdio_zeropage);
 nix::ioctl_readwrite!(uffdio_continue, raw::UFFDIO, raw::_UFFDIO_CONTINUE, raw::uffdio_continue);
@@ -171,29 +173,48 @@ impl Uffd {
     /// Gives the absent page at `target` an anonymous page with the bytes at `source`, and wakes who waits for it.
     ///
     /// The kernel reads `source` itself: an address that cannot be read is an error, not undefined behaviour.
-    pub fn copy(&self, target: u64, source: u64, bytes: usize) -> io::Result<()> {
-        advance(bytes, |done, length| {
+    pub fn copy(&self, target: u64, source: u64, bytes: usize) -> io::Result<Woken> {
+        let step = |done, length| {
             let mut arg = raw::uffdio_copy { dst: target + done, src: source + done, len: length, mode: 0, copy: 0 };
             // SAFETY: `arg` is the structure the ioctl takes; the kernel writes guest pages that are absent only.
             let result = unsafe { uffdio_copy(self.0.as_raw_fd(), &raw mut arg) };
             (result, arg.copy)
-        })
+        };
+        let mut woken = Woken::All;
+        advance(bytes, step, |_| {
+            woken = Woken::Nobody;
+            Ok(Mapped::PassOver)
+        })?;
+        Ok(woken)
     }
 
-    /// Maps absent pages to the zero page.
-    pub fn zero(&self, start: u64, bytes: usize) -> io::Result<()> {
-        advance(bytes, |done, length| {
+    /// Maps absent pages to the zero page, and wakes who waits for them.
+    ///
+    /// A page discarded while it was protected has left a mark (a uffd-wp pte marker) that ZEROPAGE takes for a mapping. Marks are
+    /// rare, so they are taken away when one is met.
+    pub fn zero(&self, start: u64, bytes: usize) -> io::Result<Woken> {
+        let step = |done, length| {
             let range = raw::uffdio_range { start: start + done, len: length };
             let mut arg = raw::uffdio_zeropage { range, mode: 0, zeropage: 0 };
             // SAFETY: `arg` is the structure the ioctl takes; the kernel maps pages that are absent only.
             let result = unsafe { uffdio_zeropage(self.0.as_raw_fd(), &raw mut arg) };
             (result, arg.zeropage)
-        })
+        };
+        let (mut woken, mut marked) = (Woken::All, true);
+        advance(bytes, step, |done| {
+            if !std::mem::take(&mut marked) {
+                woken = Woken::Nobody;
+                return Ok(Mapped::PassOver);
+            }
+            self.unprotect(start + done, bytes - done as usize)?;
+            Ok(Mapped::TryAgain)
+        })?;
+        Ok(woken)
     }
 
     /// Maps absent pages to the file's, if so wanted write-protected. Wakes nobody.
     pub fn map_file(&self, start: u64, bytes: usize, protected: bool) -> io::Result<()> {
-        advance(bytes, |done, length| {
+        let step = |done, length| {
             let range = raw::uffdio_range { start: start + done, len: length };
             let protect = if protected { raw::UFFDIO_CONTINUE_MODE_WP } else { 0 };
             let mode = protect | raw::UFFDIO_CONTINUE_MODE_DONTWAKE;
@@ -201,7 +222,8 @@ impl Uffd {
             // SAFETY: `arg` is the structure the ioctl takes; the kernel maps pages that are absent only.
             let result = unsafe { uffdio_continue(self.0.as_raw_fd(), &raw mut arg) };
             (result, arg.mapped)
-        })
+        };
+        advance(bytes, step, |_| Ok(Mapped::PassOver))
     }
 
     /// Hands all events that are there to `serve`.
@@ -232,10 +254,22 @@ impl AsFd for Uffd {
     }
 }
 
-/// Repeats a ranged ioctl over `bytes` until it got through; `step` gets what is done and how much to try. A page that is
-/// mapped already is passed over: somebody was faster. ENOENT (the range is in several areas, or one is being replaced)
+/// What to do about a page that is mapped already.
+enum Mapped {
+    /// Somebody was faster.
+    PassOver,
+    /// Something was done about it.
+    TryAgain,
+}
+
+/// Repeats a ranged ioctl over `bytes` until it got through; `step` gets what is done and how much to try. Where a page is
+/// mapped already, `mapped` is asked, with what is done. ENOENT (the range is in several areas, or one is being replaced)
 /// makes the steps single pages; EAGAIN is tried again.
-fn advance(bytes: usize, mut step: impl FnMut(u64, u64) -> (nix::Result<i32>, i64)) -> io::Result<()> {
+fn advance(
+    bytes: usize,
+    mut step: impl FnMut(u64, u64) -> (nix::Result<i32>, i64),
+    mut mapped: impl FnMut(u64) -> io::Result<Mapped>,
+) -> io::Result<()> {
     const PAGE: u64 = crate::units::PAGE_BYTES as u64;
     let (mut done, mut most, mut retries) = (0, bytes as u64, Retries::new());
     while done < bytes as u64 {
@@ -243,7 +277,10 @@ fn advance(bytes: usize, mut step: impl FnMut(u64, u64) -> (nix::Result<i32>, i6
         match result {
             _ if progress > 0 => done += progress as u64,
             Ok(_) => return Ok(()),
-            Err(Errno::EEXIST) => done += PAGE,
+            Err(Errno::EEXIST) => match mapped(done)? {
+                Mapped::PassOver => done += PAGE,
+                Mapped::TryAgain => {}
+            },
             Err(Errno::ENOENT) if most > PAGE => most = PAGE,
             Err(Errno::EAGAIN | Errno::ENOENT) if retries.again() => {}
             Err(errno) => return Err(super::io_error(errno)),

@@ -10,7 +10,7 @@
 use super::{Error, FILLED, Pages, REFAULT_ERAS, Served};
 use crate::{
     entry::Entry,
-    mapping::Mapping,
+    mapping::{Mapping, Woken},
     pool::SLAB_PAGES,
     swap::PageBuffer,
     sync::{Ordering, lock},
@@ -27,20 +27,22 @@ pub struct SwapIn {
 
 impl<M: Mapping> Pages<M> {
     /// A touch of an evicted page: its content comes back.
-    pub(super) fn promote(&self, gfn: Gfn, entry: Entry, buffer: &mut PageBytes) -> Result<Option<Entry>, Error> {
+    pub(super) fn promote(
+        &self,
+        gfn: Gfn,
+        entry: Entry,
+        buffer: &mut PageBytes,
+    ) -> Result<Option<(Entry, Woken)>, Error> {
         if !self.credits.take(1) {
             return Ok(None);
         }
         let result = self.content(gfn, entry, buffer).and_then(|()| {
             self.mapping.copy(gfn, buffer).map_err(|source| Error::Kernel { action: "bringing back", gfn, source })
         });
-        if let Err(error) = result {
-            self.credits.give(1);
-            return Err(error);
-        }
+        let woken = result.inspect_err(|_| self.credits.give(1))?;
         self.free_slot(entry);
         self.count_promotion(entry);
-        Ok(Some(Entry::private_hot()))
+        Ok(Some((Entry::private_hot(), woken)))
     }
 
     /// The content of a `Compressed` page.
@@ -72,12 +74,13 @@ impl<M: Mapping> Pages<M> {
         let swap = self.swap.as_ref().ok_or(Error::NoSwap { gfn, slot })?;
         swap.read(slot, gfn, buffer).map_err(|source| Error::Unreadable { gfn, slot, source })?;
         let copied = self.mapping.copy(gfn, buffer.page(0));
-        copied.map_err(|source| Error::Kernel { action: "bringing back", gfn, source })?;
+        let woken = copied.map_err(|source| Error::Kernel { action: "bringing back", gfn, source })?;
         swap.free(slot);
         self.count_promotion(entry);
-        // The credit is the page's from now on. COPY wakes by itself, but not those who came while the page was locked.
-        _ = self.table.unlock(gfn, entry, Entry::private_hot());
-        self.mapping.wake(gfn.run());
+        // The credit is the page's from now on. Who came after COPY woke all has left a mark.
+        if self.table.unlock(gfn, entry, Entry::private_hot()) || woken == Woken::Nobody {
+            self.mapping.wake(gfn.run());
+        }
         Ok(())
     }
 
