@@ -156,7 +156,7 @@ impl Rates {
 
 fn policy_config(levers: Levers) -> Config {
     let Levers { dedup, balloon, pager } = levers;
-    Config { dedup: dedup != Dedup::Off, balloon, pager }
+    Config { dedup: dedup != Dedup::Off, balloon, pager, ..Config::default() }
 }
 
 fn host(budget_bytes: u64) -> Host {
@@ -193,6 +193,7 @@ fn guest(config: &Config, view: &View, rates: &Rates) -> policy::Guest {
             .saturating_sub(pager.pool_bytes),
         stall_ratio: rates.stall_ratio,
         refaults_per_second: rates.refaults_per_second,
+        ..Usage::default()
     };
     let overhead_bytes = match pager.overhead_bytes {
         0 => overhead_bytes(memory_bytes),

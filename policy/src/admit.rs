@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_budget_and_the_number_of_guests_that_would_fit() {
-        let off = Config { dedup: false, balloon: false, pager: false };
+        let off = Config { dedup: false, balloon: false, pager: false, idle_tax_percent: 75 };
         let host = Host { budget_bytes: 768 * MIB, ..Host::default() };
         let guests = [Guest::new(&off, 256 * MIB, 4 * MIB); 8];
         let message = admit(&off, &host, &[], &guests).unwrap_err().to_string();

@@ -9,9 +9,15 @@
 //!   held      one step up           as it is                as it is           nobody stalls: nothing moves
 //!   idle      one step up           what it uses            as it is           slack is given away first,
 //!   yielded   one step up           what it uses            one step down      then calm guests yield, highest price last
+//!   fair      up to its entitlement what it uses            one step down      those below their entitlement grow before the others
 //!   pressed   as it is, or down     what it uses            one step down      down: stalling guests divide among themselves
+//!   entitled  entitlement           entitlement             entitlement        at once, when the budget has shrunk below that
 //!   reserved  minimum               minimum                 minimum            what admission has promised
 //! ```
+//!
+//! A guest's *entitlement* is its part of the budget by shares, with idle memory taxed (`fill.rs`). Nobody who uses what it has is pushed
+//! below it, for whoever's sake: one step down ends there. So idle guests give first and most, busy guests end at the ratio of their
+//! shares, and a guest that was never sampled (nothing is known of what it uses) is entitled to its minimum only.
 //!
 //! Two corrections follow. Nobody grows by an unnoticeable amount (a dead band). And growth waits for memory that is free *now*: a guest counts
 //! with what it may still be using until it has really shrunk.
@@ -19,7 +25,7 @@
 use std::fmt;
 
 use crate::balloon;
-use crate::fill::{climb, sum};
+use crate::fill::{Bidder, climb, entitle, sum};
 use crate::guest::{Config, Guest, Host, Usage};
 
 /// An allocation moves by this part of the guest's memory a tick (100 ms): 10 % in 640 ms. Compressing that much takes a VMM a few
@@ -35,6 +41,8 @@ pub struct Decision {
     pub allocation_bytes: u64,
     /// Memory it is asked to give up.
     pub balloon_bytes: u64,
+    /// Its part of the budget by shares and use; nobody takes from it below that.
+    pub entitlement_bytes: u64,
     /// Why.
     pub reason: Reason,
 }
@@ -64,6 +72,38 @@ pub enum Reason {
     Squeezed,
 }
 
+impl Reason {
+    /// All, in the order of their declaration.
+    pub const ALL: [Reason; 10] = [
+        Reason::Settled,
+        Reason::Stalls,
+        Reason::Surplus,
+        Reason::Waits,
+        Reason::AtLimit,
+        Reason::Exhausted,
+        Reason::Slack,
+        Reason::Yields,
+        Reason::Outbid,
+        Reason::Squeezed,
+    ];
+
+    /// Its name, for metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Settled => "settled",
+            Reason::Stalls => "stalls",
+            Reason::Surplus => "surplus",
+            Reason::Waits => "waits",
+            Reason::AtLimit => "at_limit",
+            Reason::Exhausted => "exhausted",
+            Reason::Slack => "slack",
+            Reason::Yields => "yields",
+            Reason::Outbid => "outbid",
+            Reason::Squeezed => "squeezed",
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -84,6 +124,10 @@ impl fmt::Display for Reason {
 /// One guest on the ladder.
 struct Place {
     minimum: u64,
+    /// At most what it is pressed down to.
+    entitled: u64,
+    /// As far as it is helped up before the others are.
+    fair: u64,
     low: u64,
     held: u64,
     high: u64,
@@ -94,13 +138,10 @@ struct Place {
 }
 
 impl Place {
-    fn new(config: &Config, guest: &Guest) -> Self {
+    fn new(config: &Config, guest: &Guest, entitlement: u64) -> Self {
         let usage = &guest.usage;
-        // Without a pager nothing could enforce less than was given; and nothing need: the balloon has made private and shared pages
-        // together fit, however they divide.
-        let kept = if config.pager { 0 } else { usage.allocation_bytes };
-        let minimum = guest.minimum_bytes(config).max(kept);
-        let limit = guest.limit_bytes.min(guest.memory_bytes.saturating_add(guest.overhead_bytes)).max(minimum);
+        let (minimum, limit) = bounds(config, guest);
+        let entitled = if usage.active_bytes.is_some() { entitlement.clamp(minimum, limit) } else { minimum };
         let held = usage.allocation_bytes.clamp(minimum, limit);
         let (step, useful) = (guest.memory_bytes / STEP_DIVISOR, guest.useful_bytes());
         // One that waits, but has not used up what it has, waits for something else than memory: for first touches, say.
@@ -110,12 +151,52 @@ impl Place {
         let low = match (slack, guest.waits()) {
             (true, true) => useful,
             (true, false) => stepped.min(useful),
-            (false, _) => stepped,
+            (false, _) => stepped.max(entitled.min(held)),
         };
         let low = low.max(minimum);
+        let (fair, entitled) = (entitled, entitled.min(low));
         let high = if stalls { held.saturating_add(step).min(useful).min(limit) } else { held };
-        Self { minimum, low, held, high, limit, slack, stalls, dead_band: guest.memory_bytes / DEAD_BAND_DIVISOR }
+        Self {
+            minimum,
+            entitled,
+            fair,
+            low,
+            held,
+            high,
+            limit,
+            slack,
+            stalls,
+            dead_band: guest.memory_bytes / DEAD_BAND_DIVISOR,
+        }
     }
+}
+
+/// What a guest gets at least and at most.
+fn bounds(config: &Config, guest: &Guest) -> (u64, u64) {
+    // Without a pager nothing could enforce less than was given; and nothing need: the balloon has made private and shared pages
+    // together fit, however they divide.
+    let kept = if config.pager { 0 } else { guest.usage.allocation_bytes };
+    let minimum = guest.minimum_bytes(config).max(kept);
+    (minimum, guest.limit_bytes.min(guest.memory_bytes.saturating_add(guest.overhead_bytes)).max(minimum))
+}
+
+/// Each guest's part of the budget, by shares and with idle memory taxed. What it costs beside its allocation, its part of shared frames, counts
+/// towards it. Guests that were never sampled take part as if all they may have were in use.
+fn entitlements(config: &Config, total: u64, guests: &[Guest]) -> Vec<u64> {
+    let bidder = |guest: &Guest| {
+        let (minimum, limit) = bounds(config, guest);
+        let (usage, charged) = (&guest.usage, guest.usage.charged_bytes);
+        Bidder {
+            low: minimum.saturating_add(charged),
+            high: limit.saturating_add(charged),
+            shares: guest.shares,
+            active: usage.active_bytes.map_or(limit, |active| active.saturating_add(guest.overhead_bytes)),
+        }
+    };
+    let charged: u64 = guests.iter().map(|guest| guest.usage.charged_bytes).fold(0, u64::saturating_add);
+    let bidders: Vec<_> = guests.iter().map(bidder).collect();
+    let entitled = entitle(total.saturating_add(charged), &bidders, config.idle_tax_percent);
+    entitled.iter().zip(guests).map(|(&entitled, guest)| entitled.saturating_sub(guest.usage.charged_bytes)).collect()
 }
 
 /// First allocations, as if nothing were known of the guests but what they were promised: by shares between reservation and limit.
@@ -128,7 +209,9 @@ pub fn initial(config: &Config, host: &Host, guests: &[Guest]) -> Vec<Decision> 
 pub fn allocate(config: &Config, host: &Host, guests: &[Guest]) -> Vec<Decision> {
     let total = host.budget_bytes.saturating_sub(host.set_aside_bytes());
     let weights: Vec<u64> = guests.iter().map(Guest::weight).collect();
-    let places: Vec<Place> = guests.iter().map(|guest| Place::new(config, guest)).collect();
+    let entitlements = entitlements(config, total, guests);
+    let places: Vec<Place> =
+        guests.iter().zip(&entitlements).map(|(guest, &entitled)| Place::new(config, guest, entitled)).collect();
     let squeezed = sum(&rung(&places, |place| place.held)) > u128::from(total);
 
     let mut goals = climb(total, &ladder(total, &places), &weights);
@@ -139,27 +222,33 @@ pub fn allocate(config: &Config, host: &Host, guests: &[Guest]) -> Vec<Decision>
     }
     let allocations = grant(total, guests, &places, &goals, &weights);
 
-    let outcomes = guests.iter().zip(&places).zip(goals.iter().zip(allocations));
+    let outcomes = guests.iter().zip(&places).zip(goals.iter().zip(allocations)).zip(entitlements);
     outcomes
-        .map(|((guest, place), (&goal, allocation_bytes))| Decision {
+        .map(|(((guest, place), (&goal, allocation_bytes)), entitlement_bytes)| Decision {
             allocation_bytes,
             balloon_bytes: balloon::request_bytes(config, guest, allocation_bytes),
+            entitlement_bytes,
             reason: reason(place, goal, allocation_bytes, squeezed),
         })
         .collect()
 }
 
 /// The rungs of the module's table, lowest first.
-fn ladder(total: u64, places: &[Place]) -> [Vec<u64>; 6] {
+fn ladder(total: u64, places: &[Place]) -> [Vec<u64>; 8] {
     // Stalling guests take from each other only when the others have nothing (noticeable) left to give them.
     let without_stalling_guests_loss = rung(places, |place| if place.stalls { place.held } else { place.low });
     let unnoticed: u64 = places.iter().filter(|place| place.stalls).map(|place| place.dead_band).sum();
     let others_can_give = sum(&without_stalling_guests_loss) + u128::from(unnoticed) < u128::from(total);
     let pressed = if others_can_give { without_stalling_guests_loss } else { rung(places, |place| place.low) };
+    let yielded = rung(places, |place| if place.stalls { place.high } else { place.low });
+    let fair = places.iter().zip(&pressed).zip(&yielded);
+    let fair = fair.map(|((place, &pressed), &yielded)| place.fair.clamp(pressed, yielded.max(pressed))).collect();
     [
         rung(places, |place| place.minimum),
+        rung(places, |place| place.entitled),
         pressed,
-        rung(places, |place| if place.stalls { place.high } else { place.low }),
+        fair,
+        yielded,
         rung(places, |place| if place.slack { place.low } else { place.high }),
         rung(places, |place| place.high),
         rung(places, |place| place.limit),

@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
-    const ON: Config = Config { dedup: true, balloon: true, pager: true };
+    const ON: Config = Config { dedup: true, balloon: true, pager: true, idle_tax_percent: 75 };
 
     fn guest() -> Guest {
         Guest::new(&ON, 256 * MIB, 4 * MIB)

@@ -26,11 +26,16 @@ pub struct Config {
     pub balloon: bool,
     /// Pages are evicted: allocations can be enforced.
     pub pager: bool,
+    /// What of its idle memory a guest is charged as if it paid for `1 / (1 − tax)` as much, per cent; at most 99.
+    pub idle_tax_percent: u8,
 }
+
+/// ESX's default, per cent.
+pub const IDLE_TAX_PERCENT_DEFAULT: u8 = 75;
 
 impl Default for Config {
     fn default() -> Self {
-        Self { dedup: true, balloon: true, pager: true }
+        Self { dedup: true, balloon: true, pager: true, idle_tax_percent: IDLE_TAX_PERCENT_DEFAULT }
     }
 }
 
@@ -98,6 +103,10 @@ pub struct Usage {
     pub stall_ratio: f64,
     /// Pages that came back soon after their eviction.
     pub refaults_per_second: f64,
+    /// What of its memory is in use, in bytes of host memory that this takes; none until it has been sampled.
+    pub active_bytes: Option<u64>,
+    /// Its part of the frames it shares: what it costs beside its allocation.
+    pub charged_bytes: u64,
 }
 
 impl Guest {

@@ -11,21 +11,31 @@
 //! whose shares pay least for each byte (Waldspurger's min-funding revocation). Nobody's calm is disturbed for anybody's comfort:
 //! while no guest stalls, nothing moves.
 //!
+//! What goes into it: how much of its memory each guest uses ([`active`]), how short the host is ([`state`]), what each way to win memory costs
+//! ([`levers`]). What restrains it: guests that suffer for what they gave, or give nothing ([`backoff`]), free pages that come back ([`reporting`]).
+//!
 //! Invariants, for guests that were admitted:
 //! * Never is the sum of what is *in force* raised above the budget. In force is the larger of a guest's allocation and what it may
 //!   still be using: a shrinking guest is counted in full until it has shrunk, and a growing one waits for that.
 //! * Never is an allocation below the guest's reservation or above its limit.
 //! * More shares, all else equal, are never less memory.
-//! * Never in here: a clock, I/O, state between two calls.
+//! * Never in here: a clock, I/O, or state that the caller does not hold: what must be remembered is a value of the caller's.
 
 #![forbid(unsafe_code)]
 
+pub mod active;
 mod admit;
 mod allocate;
+pub mod backoff;
 mod balloon;
 mod fill;
 mod guest;
+pub mod levers;
+pub mod reporting;
+pub mod state;
 
 pub use admit::{Refusal, admit, store_bytes_max};
 pub use allocate::{Decision, Reason, allocate, initial};
-pub use guest::{Config, Guest, Host, SHARES_DEFAULT, Usage, default_floor, default_reservation};
+pub use guest::{
+    Config, Guest, Host, IDLE_TAX_PERCENT_DEFAULT, SHARES_DEFAULT, Usage, default_floor, default_reservation,
+};

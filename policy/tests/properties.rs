@@ -4,14 +4,18 @@ use policy::{Config, Decision, Guest, Host, Reason, Refusal, Usage, admit, alloc
 use proptest::prelude::*;
 
 const MIB: u64 = 1 << 20;
-const ON: Config = Config { dedup: true, balloon: true, pager: true };
+const ON: Config = Config { dedup: true, balloon: true, pager: true, idle_tax_percent: 75 };
 
 /// Guests of all sizes and moods, with promises that make sense one by one.
 fn guest() -> impl Strategy<Value = Guest> {
     let promises = (16u64..1024, 0.0f64..=1.0, 0.0f64..=1.0, 1u32..4000, 0u64..8 * MIB);
-    let usage = (0.0f64..=1.0, 0.0f64..=1.2, 0.0f64..=1.0, prop_oneof![Just(0.0), 0.0f64..1.0], 0.0f64..2000.0);
+    let active = (proptest::option::of(0.0f64..=1.2), 0u64..64 * MIB);
+    let usage = (0.0f64..=1.0, 0.0f64..=1.2, 0.0f64..=1.0, prop_oneof![Just(0.0), 0.0f64..1.0], 0.0f64..2000.0, active);
     (promises, usage).prop_map(
-        |((mib, reserved, limited, shares, overhead), (held, committed, resident, stall, refaults))| {
+        |(
+            (mib, reserved, limited, shares, overhead),
+            (held, committed, resident, stall, refaults, (active, charged)),
+        )| {
             let mut guest = Guest::new(&ON, mib * MIB, overhead);
             guest.reservation_bytes = overhead + (reserved * 0.5 * guest.memory_bytes as f64) as u64;
             let room = guest.limit_bytes - guest.reservation_bytes;
@@ -25,6 +29,8 @@ fn guest() -> impl Strategy<Value = Guest> {
                 resident_bytes: (resident * allocation_bytes as f64) as u64,
                 stall_ratio: stall,
                 refaults_per_second: refaults,
+                active_bytes: active.map(|active| (active * guest.memory_bytes as f64) as u64),
+                charged_bytes: charged,
                 ..Usage::default()
             };
             guest
@@ -167,6 +173,8 @@ proptest! {
     #[test]
     fn a_stalling_guest_grows_until_the_others_have_nothing_to_give(guests in guests(), spare in 0.0f64..1.0, stall in 0.01f64..1.0) {
         let (host, mut guests) = (host(&guests, spare), guests);
+        // Nobody is entitled to more than its minimum who was never sampled.
+        guests.iter_mut().for_each(|guest| guest.usage.active_bytes = None);
         let first = initial(&ON, &host, &guests);
         for (index, (guest, decision)) in guests.iter_mut().zip(&first).enumerate() {
             let stall_ratio = if index == 0 { stall } else { 0.0 };
@@ -189,6 +197,81 @@ proptest! {
             guests[1..].iter().all(|guest| guest.usage.allocation_bytes - guest.reservation_bytes <= unnoticed(guest).max(unnoticed(&guests[0])));
         prop_assert!(at_limit || others_at_reservation, "{guests:?}");
     }
+}
+
+/// Guests of 256 MiB that use and hold all they get, and stall as they say; after so many ticks.
+fn settle(config: &Config, host: &Host, guests: &mut [Guest], ticks: usize) -> Vec<Decision> {
+    let mut decisions = Vec::new();
+    for _ in 0..ticks {
+        for guest in guests.iter_mut() {
+            guest.usage.resident_bytes = guest.usage.allocation_bytes;
+            guest.usage.committed_bytes = guest.usage.allocation_bytes;
+        }
+        decisions = allocate(config, host, guests);
+        obey(guests, &decisions);
+    }
+    decisions
+}
+
+fn sampled(shares: u32, active_mib: u64, stall_ratio: f64, allocation_mib: u64) -> Guest {
+    let mut guest = Guest { shares, ..Guest::new(&ON, 256 * MIB, 0) };
+    let active_bytes = Some(active_mib * MIB);
+    guest.usage = Usage { allocation_bytes: allocation_mib * MIB, stall_ratio, active_bytes, ..Usage::default() };
+    guest
+}
+
+#[test]
+fn busy_guests_end_at_the_ratio_of_their_shares_however_much_each_of_them_stalls() {
+    let host = Host { budget_bytes: 300 * MIB, ..Host::default() };
+    let mut guests = [sampled(1000, 256, 0.6, 100), sampled(2000, 256, 0.2, 100), sampled(3000, 256, 0.02, 100)];
+    settle(&ON, &host, &mut guests, 300);
+    for (guest, share) in guests.iter().zip(1..) {
+        let expected = share * 50 * MIB;
+        assert!(guest.usage.allocation_bytes.abs_diff(expected) <= expected / 20, "{guests:?}");
+    }
+}
+
+/// ESX's figure: two guests, one of them idle. Without the tax they get the same; with it the idle one keeps a fraction.
+#[test]
+fn the_tax_moves_idle_memory_to_the_guest_that_stalls() {
+    let host = Host { budget_bytes: 350 * MIB, ..Host::default() };
+    let after = |idle_tax_percent| {
+        let mut guests = [sampled(1000, 5, 0.0, 175), sampled(1000, 240, 0.3, 175)];
+        let config = Config { idle_tax_percent, ..ON };
+        settle(&config, &host, &mut guests, 300);
+        guests.map(|guest| guest.usage.allocation_bytes / MIB)
+    };
+    assert_eq!(after(0), [175, 175]);
+    let [idle, busy] = after(75);
+    assert!(busy >= 245 && idle <= 105, "{idle} and {busy} MiB");
+}
+
+#[test]
+fn a_high_price_is_no_right_to_memory_that_is_not_used() {
+    let host = Host { budget_bytes: 350 * MIB, ..Host::default() };
+    let mut guests = [sampled(4000, 10, 0.0, 240), sampled(1000, 240, 0.3, 110)];
+    settle(&ON, &host, &mut guests, 300);
+    let idle = guests[0].usage.allocation_bytes / MIB;
+    assert!((100..=200).contains(&idle), "four times the shares are worth idle memory, but not all of it: {idle} MiB");
+}
+
+#[test]
+fn a_budget_that_shrinks_leaves_everybody_the_entitlement_at_once() {
+    let host = Host { budget_bytes: 200 * MIB, ..Host::default() };
+    let mut guests = [sampled(1000, 256, 0.0, 150), sampled(1000, 256, 0.0, 150)];
+    let decisions = settle(&ON, &host, &mut guests, 1);
+    assert_eq!(decisions.iter().map(|decision| decision.reason).collect::<Vec<_>>(), [Reason::Squeezed; 2]);
+    assert_eq!(guests.map(|guest| guest.usage.allocation_bytes), [100 * MIB; 2]);
+}
+
+#[test]
+fn what_is_shared_counts_by_its_fraction() {
+    let host = Host { budget_bytes: 200 * MIB, ..Host::default() };
+    let mut guests = [sampled(1000, 256, 0.3, 100), sampled(1000, 256, 0.3, 100)];
+    guests[0].usage.charged_bytes = 40 * MIB;
+    settle(&ON, &host, &mut guests, 300);
+    let [sharer, other] = guests.map(|guest| guest.usage.allocation_bytes / MIB);
+    assert!(sharer.abs_diff(80) <= 1 && other.abs_diff(120) <= 1, "{sharer} and {other} MiB");
 }
 
 #[test]
