@@ -94,7 +94,7 @@ pub struct Run {
     /// Host memory that all guests together may cost
     #[arg(long, value_name = "SIZE", default_value = "768MiB", allow_hyphen_values = true)]
     budget: ByteCount,
-    /// What the guests do: idle, identical, zipf, churn, stream, gups, hog, mixed, wake
+    /// What the guests do: idle, identical, zipf, churn, stream, gups, hog, mixed, wake, scan
     #[arg(long, value_name = "NAME", default_value = "mixed", value_parser = workload)]
     workload: Workload,
     /// How long they do it: 20s, 5m, 1h

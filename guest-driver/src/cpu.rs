@@ -3,7 +3,7 @@
 use core::fmt::Write;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use wire::machine::{BootInfo, DOORBELL_BASE, DOORBELL_PARK, VcpuReport};
+use wire::machine::{BootInfo, CONTENTS_RANDOM, CONTENTS_THIRD, DOORBELL_BASE, DOORBELL_PARK, VcpuReport};
 
 use crate::allocator::{Allocator, Kind};
 use crate::balloon::{Balloon, Progress};
@@ -11,6 +11,7 @@ use crate::guest::Guest;
 use crate::lock::Spinlock;
 use crate::machine::{Console, Machine};
 use crate::memory::Ram;
+use crate::page::Texture;
 use crate::rng::Rng;
 use crate::transport::Mmio;
 
@@ -64,6 +65,15 @@ impl<'a, M: Machine> Cpu<'a, M> {
     /// A name for page `index` of a space, that no other page of this guest has.
     pub fn address(&self, space: u16, index: u32) -> u64 {
         u64::from(space) << 48 | u64::from(self.vcpu) << 32 | u64::from(index)
+    }
+
+    /// What pages are to be like: the workload's own texture, unless the guest was told otherwise.
+    pub fn texture(&self, own: Texture) -> Texture {
+        match self.boot().contents {
+            CONTENTS_RANDOM => Texture::Random,
+            CONTENTS_THIRD => Texture::Third,
+            _ => own,
+        }
     }
 
     /// A key for clean page `index`, that no other vCPU uses.

@@ -79,6 +79,7 @@ impl TestMachine {
             workload: workload as u32,
             balloon: 0,
             floor_bytes: 0,
+            contents: 0,
         };
         TestMachine {
             ram: TestRam::new(pages),

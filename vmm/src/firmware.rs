@@ -107,10 +107,10 @@ impl Firmware {
 
 /// `boot` as it lies in memory.
 fn encode(boot: &BootInfo) -> Vec<u8> {
-    let &BootInfo { magic, ram_bytes, seed, guest, vcpus, workload, balloon, floor_bytes } = boot;
+    let &BootInfo { magic, ram_bytes, seed, guest, vcpus, workload, balloon, floor_bytes, contents } = boot;
     let wide = |values: &[u64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     let narrow = [guest, vcpus, workload, balloon].map(u32::to_le_bytes).concat();
-    [wide(&[magic, ram_bytes, seed]), narrow, wide(&[floor_bytes])].concat()
+    [wide(&[magic, ram_bytes, seed]), narrow, wide(&[floor_bytes, contents])].concat()
 }
 
 #[cfg(test)]
@@ -121,7 +121,17 @@ pub(crate) mod tests {
     /// What a guest of this size is told to begin with.
     pub(crate) fn boot(ram_bytes: u64, vcpus: u32, workload: Workload) -> BootInfo {
         let workload = workload as u32;
-        BootInfo { magic: BOOT_MAGIC, ram_bytes, seed: 1, guest: 0, vcpus, workload, balloon: 0, floor_bytes: 0 }
+        BootInfo {
+            magic: BOOT_MAGIC,
+            ram_bytes,
+            seed: 1,
+            guest: 0,
+            vcpus,
+            workload,
+            balloon: 0,
+            floor_bytes: 0,
+            contents: 0,
+        }
     }
 
     #[test]
@@ -135,6 +145,7 @@ pub(crate) mod tests {
             workload: 6,
             balloon: 7,
             floor_bytes: 8,
+            contents: 9,
         };
         let bytes = encode(&boot);
         assert_eq!(bytes.len(), size_of::<BootInfo>());
@@ -147,6 +158,7 @@ pub(crate) mod tests {
         assert_eq!(word(offset_of!(BootInfo, workload)), 6);
         assert_eq!(word(offset_of!(BootInfo, balloon)), 7);
         assert_eq!(word(offset_of!(BootInfo, floor_bytes)), 8);
+        assert_eq!(word(offset_of!(BootInfo, contents)), 9);
     }
 
     #[test]

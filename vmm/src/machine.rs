@@ -30,7 +30,7 @@ use pager::{GuestMemory, PAGE_BYTES, SlotFile, StoreView, SwapFile};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use wire::{
-    machine::{BALLOON_BASE, BOOT_MAGIC, BootInfo, CONSOLE_BASE, Workload},
+    machine::{BALLOON_BASE, BOOT_MAGIC, BootInfo, CONSOLE_BASE, CONTENTS_OWN, Workload},
     mmio,
 };
 
@@ -52,7 +52,7 @@ use crate::{
 };
 
 /// The bare guest, built with this program.
-const BARE_GUEST: &[u8] = include_bytes!(env!("BALLAST_BARE_GUEST"));
+pub const BARE_GUEST: &[u8] = include_bytes!(env!("BALLAST_BARE_GUEST"));
 /// How often a guest is asked for its statistics until the host says otherwise.
 const STATISTICS_INTERVAL_MS: u64 = 1000;
 /// Memory a VMM takes besides its guest's, before it has been measured: page-state tables, threads, buffers.
@@ -419,6 +419,7 @@ fn boot_info(config: &GuestConfig) -> BootInfo {
         workload,
         balloon: u32::from(config.levers.balloon && config.image.is_none()),
         floor_bytes: config.floor_bytes,
+        contents: CONTENTS_OWN,
     }
 }
 

@@ -168,7 +168,17 @@ impl Bench {
 fn boot(vcpus: u32) -> BootInfo {
     let workload = Workload::Idle as u32;
     let ram_bytes = RAM_BYTES as u64;
-    BootInfo { magic: BOOT_MAGIC, ram_bytes, seed: 1, guest: 0, vcpus, workload, balloon: 0, floor_bytes: 0 }
+    BootInfo {
+        magic: BOOT_MAGIC,
+        ram_bytes,
+        seed: 1,
+        guest: 0,
+        vcpus,
+        workload,
+        balloon: 0,
+        floor_bytes: 0,
+        contents: 0,
+    }
 }
 
 /// The smallest ELF file that holds `code`.

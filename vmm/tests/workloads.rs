@@ -66,6 +66,7 @@ fn machine(kind: Kind, workload: Workload, vcpus: u32) -> Option<Machine> {
         workload: workload as u32,
         balloon: 0,
         floor_bytes: 0,
+        contents: 0,
     })
     .unwrap();
     let start = firmware.load(IMAGE).unwrap();

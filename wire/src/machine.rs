@@ -81,11 +81,13 @@ pub enum Workload {
     Image = 8,
     /// Fill memory, leave it alone, then all at once what `Hog` does.
     Wake = 9,
+    /// Read all there is in order, again and again.
+    Scan = 10,
 }
 
 impl Workload {
     /// Every workload with its name at the command line. `image` is chosen by `--image`, not by name.
-    pub const NAMES: [(&'static str, Workload); 9] = [
+    pub const NAMES: [(&'static str, Workload); 10] = [
         ("idle", Workload::Idle),
         ("identical", Workload::Identical),
         ("zipf", Workload::Zipf),
@@ -95,6 +97,7 @@ impl Workload {
         ("hog", Workload::Hog),
         ("mixed", Workload::Mixed),
         ("wake", Workload::Wake),
+        ("scan", Workload::Scan),
     ];
 
     /// The workload with this number, if there is one.
@@ -124,7 +127,16 @@ pub struct BootInfo {
     pub balloon: u32,
     /// Bytes the guest will never give to the balloon.
     pub floor_bytes: u64,
+    /// What pages of `zipf`, `gups` and `scan` are like to a compressor: [`CONTENTS_OWN`], ...
+    pub contents: u64,
 }
+
+/// [`BootInfo::contents`]: as each workload has them.
+pub const CONTENTS_OWN: u64 = 0;
+/// [`BootInfo::contents`]: incompressible.
+pub const CONTENTS_RANDOM: u64 = 1;
+/// [`BootInfo::contents`]: lz4 takes them to about a third.
+pub const CONTENTS_THIRD: u64 = 2;
 
 /// Written by the VMM while the guest runs.
 #[repr(C)]
@@ -173,7 +185,7 @@ pub struct VcpuReport {
 }
 
 const _: () = {
-    assert!(size_of::<BootInfo>() == 48);
+    assert!(size_of::<BootInfo>() == 56);
     assert!(size_of::<Control>() == 16);
     assert!(size_of::<VcpuReport>() == 256);
     assert!(REPORT_BASE + (VCPUS_MAX * size_of::<VcpuReport>()) as u64 <= IMAGE_BASE);

@@ -6,6 +6,7 @@
 use crate::cpu::Cpu;
 use crate::machine::Machine;
 use crate::memory::PAGE_WORDS;
+use crate::page::{Texture, is_fresh_third};
 use crate::rng::{Rng, mix};
 use crate::set::{Rule, Set, ZERO};
 use crate::workload::{STEP_PAGES, Work, space};
@@ -39,12 +40,14 @@ pub struct Gups {
 impl Gups {
     /// A table of so many thousandths of RAM.
     pub fn new<M: Machine>(cpu: &mut Cpu<'_, M>, permille: u32) -> Gups {
-        let rule = Rule::Own { space: space::GUPS, generation: 0, texture: crate::page::Texture::Random };
+        let rule = Rule::Own { space: space::GUPS, generation: 0, texture: cpu.texture(Texture::Random) };
         let pages = cpu.share(permille);
         Gups { table: Set::new(cpu, pages, rule), stage: Stage::Growing, stream: Rng::new(0), pass: 0 }
     }
 
     fn initial<M: Machine>(cpu: &Cpu<'_, M>, index: u32, word: usize) -> u64 {
+        let third = cpu.texture(Texture::Random) == Texture::Third;
+        let word = if third && !is_fresh_third(word) { PAGE_WORDS } else { word };
         mix(cpu.boot().seed ^ cpu.address(space::GUPS, index) << 9 ^ u64::from(cpu.boot().guest) << 40 ^ word as u64)
     }
 

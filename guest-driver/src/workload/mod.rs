@@ -8,6 +8,7 @@ pub mod hog;
 pub mod idle;
 pub mod image;
 pub mod mixed;
+pub mod scan;
 pub mod stream;
 pub mod wake;
 pub mod zero;
@@ -24,6 +25,7 @@ use gups::Gups;
 use hog::Hog;
 use idle::Idle;
 use mixed::Mixed;
+use scan::Scan;
 use stream::Stream;
 use wake::Wake;
 use zipf::Zipf;
@@ -45,6 +47,7 @@ pub mod space {
     pub const STREAM: u16 = 9;
     pub const CACHE: u16 = 10;
     pub const WAKE: u16 = 11;
+    pub const SCAN: u16 = 12;
 }
 
 /// A workload under way.
@@ -77,6 +80,7 @@ pub fn run<'a, M: Machine>(cpu: &mut Cpu<'a, M>, workload: Workload, built: impl
         Workload::Hog => drive!(Hog::new(cpu, 1000, 0)),
         Workload::Mixed => drive!(Mixed::build(cpu)),
         Workload::Wake => drive!(Wake::new(cpu)),
+        Workload::Scan => drive!(Scan::new(cpu, 500)),
     }
 }
 

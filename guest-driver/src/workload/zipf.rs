@@ -15,7 +15,7 @@ pub struct Zipf {
 impl Zipf {
     /// A set that will grow to so many thousandths of RAM.
     pub fn new<M: Machine>(cpu: &mut Cpu<'_, M>, permille: u32) -> Zipf {
-        let rule = Rule::Own { space: space::ZIPF, generation: 0, texture: Texture::Half };
+        let rule = Rule::Own { space: space::ZIPF, generation: 0, texture: cpu.texture(Texture::Half) };
         let pages = cpu.share(permille);
         Zipf { set: Set::new(cpu, pages, rule) }
     }
