@@ -126,7 +126,7 @@ pub struct Run {
     /// shares with itself only. NAME:zero-pages-only shares nothing [default: all guests in `default`]
     #[arg(long = "domain", value_name = "NAME[=COUNT]", value_delimiter = ',')]
     domains: Vec<DomainRange>,
-    /// Address-space areas that pages shared at another address may cost each guest [default: one for every other page]
+    /// Address-space areas that pages shared at another address may cost each guest [default: one for each page]
     #[arg(long, value_name = "AREAS")]
     vma_budget: Option<u32>,
     /// Ask guests for memory

@@ -28,6 +28,8 @@ const MAX_MAP_COUNT: &str = "/proc/sys/vm/max_map_count";
 const SCANNERS_CPU_SHARE: (f64, f64) = (1.0, 0.2);
 /// Most CPU that all scanners together may use while nothing new is gained, in CPUs: the default of `--dedup-cpu`.
 const IDLE_CPU_SHARE: f64 = 0.05;
+/// What the kernel's default limit of areas leaves for the aliases of one VMM.
+const VMA_BUDGET_MAX: u32 = 65_530 - 1024;
 /// Threads of this process that Ballast's work is done on, by the beginnings of their names.
 const THREADS: [&str; 5] = ["fault", "evictor", "scanner", "dedup-hash", "upkeep"];
 
@@ -178,8 +180,8 @@ impl Guest {
             allocation_bytes: u64::from(pages) * PAGE_BYTES as u64 * 3 / 2,
             overhead_bytes: 0,
             evict: false,
-            // What `ballast run` gives a guest: an area for two pages, within the kernel's limit.
-            vma_budget: pages / 2,
+            // What `ballast run` gives a guest: an area for each page, within the kernel's limit.
+            vma_budget: pages.min(VMA_BUDGET_MAX),
             swap: None,
         };
         let reporter = failures.clone();

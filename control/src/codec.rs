@@ -20,9 +20,14 @@ pub enum Error {
     Malformed(#[from] postcard::Error),
 }
 
+/// Room for messages without pages, which so grow no buffer.
+const FRAME_BYTES_USUAL: usize = 16 << 10;
+
 /// `message` as a whole frame, length first.
 pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, Error> {
-    let mut frame = postcard::to_extend(message, vec![0; 4])?;
+    let mut frame = Vec::with_capacity(FRAME_BYTES_USUAL);
+    frame.extend([0; 4]);
+    let mut frame = postcard::to_extend(message, frame)?;
     let length = frame.len() - 4;
     if length > FRAME_BYTES_MAX {
         return Err(Error::TooLong(length));

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as MapEntry;
+use foldhash::quality::RandomState;
 
 use crate::VmmId;
 
@@ -80,7 +81,7 @@ impl Slot {
 /// Hash to [`Entry`].
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    slots: DashMap<u64, Slot>,
+    slots: DashMap<u64, Slot, RandomState>,
     /// Candidates in all.
     candidates: AtomicUsize,
     /// Candidates of the current generation.

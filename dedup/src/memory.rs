@@ -57,6 +57,9 @@ pub trait ScanMemory: Sync {
     /// won back.
     fn win_areas_back(&self, most: u32) -> u32;
 
+    /// Pages were compared, and few more will be soon: gives up what was kept only to do so faster.
+    fn rest(&self) {}
+
     /// Whether a frame is published; false for one that does not exist.
     fn is_published(&self, frame: u32) -> bool;
 

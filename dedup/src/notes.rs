@@ -1,4 +1,4 @@
-//! What the scanner remembers of each page, in five bytes: a 32-bit sample of its content, and a byte of
+//! What the scanner remembers of each page, in three bytes: a 16-bit sample of its content, and a byte of
 //!
 //! ```text
 //!   bit  7         6 5 4    3        2         1          0
@@ -68,7 +68,7 @@ pub(crate) enum Why {
 /// The memory of all pages of a guest.
 #[derive(Debug)]
 pub(crate) struct Notes {
-    samples: Vec<u32>,
+    samples: Vec<u16>,
     flags: Vec<u8>,
 }
 
@@ -161,8 +161,8 @@ impl Notes {
 }
 
 /// What is kept of a sample: never 0, which stands for "not visited".
-fn short(sample: u64) -> u32 {
-    (sample >> 32) as u32 | 1
+fn short(sample: u64) -> u16 {
+    (sample >> 48) as u16 | 1
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ use std::time::Duration;
 const FLOOR_SHARE: f64 = 0.00003;
 /// Pauses shorter than this are saved up: a wake-up has its price too.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
+/// The same while nothing is gained: a wake-up with cold caches costs as much as the batch it is for.
+const IDLE_PAUSE_MIN: Duration = Duration::from_secs(2);
 /// No pause is longer than this, so that speeding up does not have to wait for long.
 const PAUSE_MAX: Duration = Duration::from_secs(4);
 /// Pages that make progress before a slow pass becomes a fast one.
@@ -49,6 +51,11 @@ impl PassFindings {
     /// Counts a page that was merged, dropped or sent.
     pub(crate) fn gain(&mut self, was_broken: bool) {
         *(if was_broken { &mut self.regained } else { &mut self.progress }) += 1;
+    }
+
+    /// Whether anything was merged, dropped, sent or seen for the first time.
+    pub(crate) fn gained(self) -> bool {
+        self.progress + self.regained > 0
     }
 
     /// Whether there is so much progress that full speed pays.
@@ -95,6 +102,11 @@ impl Pace {
         }
     }
 
+    /// Whether less than full speed pays.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.idle_passes > 0
+    }
+
     /// Full speed from here on.
     pub(crate) fn hurry(&mut self) {
         self.idle_passes = 0;
@@ -111,7 +123,8 @@ impl Pace {
         }
         self.debt += cpu.mul_f64(1.0 / self.share() - 1.0);
         let pause = self.debt.min(PAUSE_MAX);
-        (pause >= PAUSE_MIN).then(|| {
+        let worth_it = if self.idle_passes > 1 { IDLE_PAUSE_MIN } else { PAUSE_MIN };
+        (pause >= worth_it).then(|| {
             self.debt -= pause;
             pause
         })

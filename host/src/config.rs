@@ -37,7 +37,7 @@ pub struct RunConfig {
     pub levers: Levers,
     /// Most CPU that all scanners together may use while there is nothing to gain and memory is not short, in CPUs.
     pub dedup_cpu_share: f64,
-    /// Address-space areas that the aliases of each guest may cost; without it, one for every other page.
+    /// Address-space areas that the aliases of each guest may cost; without it, one for each page.
     pub vma_budget: Option<u32>,
     /// Which guests may share with which, in the order of their numbers; those that are left share with themselves only. Without any,
     /// all guests are in [`DOMAIN_DEFAULT`].

@@ -73,11 +73,11 @@ pub fn vma_budget_max() -> Result<u32, String> {
     Ok(max_map_count()? - VMA_RESERVE)
 }
 
-/// Areas that the aliases of a guest of so many pages may cost unless somebody chose: one for every other page, as far as the
-/// kernel allows.
+/// Areas that the aliases of a guest of so many pages may cost unless somebody chose: one for every page, as far as the kernel
+/// allows. An area costs some 300 bytes, and an alias, which shares at least one page, two of them.
 pub fn vma_budget(guest_pages: u64) -> Result<u32, String> {
     let most = vma_budget_max()?;
-    Ok(u32::try_from(guest_pages / 2).unwrap_or(u32::MAX).clamp(VMA_BUDGET_MIN, most))
+    Ok(u32::try_from(guest_pages).unwrap_or(u32::MAX).clamp(VMA_BUDGET_MIN, most))
 }
 
 /// Memory that a budget may be promised from: the machine's, or what our cgroup is limited to.
@@ -119,9 +119,9 @@ fn max_map_count() -> Result<u32, String> {
 
 /// The limit, and the largest guest whose aliases it does not hold back.
 fn maps_detail(count: u32) -> String {
-    let guest_bytes = u64::from(count - VMA_RESERVE) * 2 * PAGE_BYTES as u64;
+    let guest_bytes = u64::from(count - VMA_RESERVE) * PAGE_BYTES as u64;
     format!(
-        "{count}: guests of up to {} may use an area for every other page; larger ones, and --vma-budget, take more: pages / 2 + {}",
+        "{count}: guests of up to {} may use an area for each page; larger ones, and --vma-budget, take more: pages + {}",
         ByteCount::rounded(guest_bytes),
         VMA_RESERVE
     )

@@ -13,7 +13,7 @@
 //! In every interleaving either the adopter sees the cleared bit or the answer sees the count.
 
 use crate::{
-    sync::{AtomicU32, AtomicU64, Ordering},
+    sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, zeroed_u32s, zeroed_u64s},
     units::Frame,
 };
 
@@ -21,12 +21,10 @@ use crate::{
 pub struct References {
     counts: Box<[AtomicU32]>,
     changed: Box<[AtomicU64]>,
+    /// Whether there may be a bit in `changed`, so that nobody looks through all of it for nothing.
+    any_changed: AtomicBool,
     /// What the host was last told; only [`References::take_changes`] writes it.
     told: Box<[AtomicU64]>,
-}
-
-fn words(frames: u32) -> Box<[AtomicU64]> {
-    (0..frames.div_ceil(64)).map(|_| AtomicU64::new(0)).collect()
 }
 
 fn bit(frame: Frame) -> (usize, u64) {
@@ -37,9 +35,10 @@ impl References {
     /// No references to any of `frames` frames.
     pub fn new(frames: u32) -> References {
         References {
-            counts: (0..frames).map(|_| AtomicU32::new(0)).collect(),
-            changed: words(frames),
-            told: words(frames),
+            counts: zeroed_u32s(frames),
+            changed: zeroed_u64s(frames.div_ceil(64)),
+            told: zeroed_u64s(frames.div_ceil(64)),
+            any_changed: AtomicBool::new(false),
         }
     }
 
@@ -68,6 +67,8 @@ impl References {
         let (word, bit) = bit(frame);
         // Release: pairs with the swap in `take_changes`, which then reads a count at least this new.
         self.changed[word].fetch_or(bit, Ordering::Release);
+        // Release: whoever sees it finds the bit.
+        self.any_changed.store(true, Ordering::Release);
     }
 
     /// Whether any page shares `frame`; false for a frame that does not exist.
@@ -78,12 +79,17 @@ impl References {
     /// Reports up to `most` frames that are held and were not when last reported, or the other way round.
     /// For one thread at a time: the one that tells the host.
     pub fn take_changes(&self, most: usize, report: &mut dyn FnMut(Frame, bool)) {
+        // Acquire: pairs with `mark`. What is marked from here on sets it again.
+        if !self.any_changed.swap(false, Ordering::Acquire) {
+            return;
+        }
         let mut left = most;
         for (index, word) in self.changed.iter().enumerate() {
             if word.load(Ordering::Relaxed) == 0 {
                 continue;
             }
             if left < 64 {
+                self.any_changed.store(true, Ordering::Relaxed);
                 return;
             }
             let mut bits = word.swap(0, Ordering::Acquire);

@@ -72,10 +72,16 @@ pub trait Mapping: Send + Sync {
     /// A digest of a few words spread over a mapped page: a page whose digest changed has changed. 0 if, and only if, all of these
     /// words are zero.
     fn sample(&self, gfn: Gfn) -> u64;
+    /// [`Mapping::sample`] of this page comes soon: begin to fetch it. A hint; the page may be mapped to anything, or nothing.
+    fn prefetch(&self, _gfn: Gfn) {}
+    /// Whether a mapped page's sample is a frame's, which is published and counted: false means that they are not equal.
+    fn alike(&self, gfn: Gfn, frame: Frame) -> bool;
     /// Copies out a page that is mapped.
     fn read(&self, gfn: Gfn, into: &mut PageBytes);
     /// Whether a mapped page's content equals a published frame's.
     fn equal(&self, gfn: Gfn, frame: Frame) -> bool;
     /// Whether the host has announced this frame; false for one that does not exist.
     fn published(&self, frame: Frame) -> bool;
+    /// Gives up what is kept only to read frames faster.
+    fn forget_frames(&self) {}
 }

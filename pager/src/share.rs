@@ -16,7 +16,7 @@ use std::{cmp::Reverse, collections::BTreeSet, io};
 use crate::{
     entry::Entry,
     mapping::Mapping,
-    transition::{Error, Pages, RUN_MAX},
+    transition::{Error, PREFETCH, Pages, RUN_MAX},
     units::{Frame, Gfn, Run, runs},
 };
 
@@ -63,18 +63,20 @@ impl<M: Mapping> Pages<M> {
         Ok(())
     }
 
-    /// Locks and protects what is private, and keeps what equals its frame, whose reference is then counted.
+    /// Locks and protects what is private and keeps what equals its frame, whose reference is then counted.
     fn lock_equal(
         &self,
         pairs: &[(Gfn, Frame)],
         report: &mut dyn FnMut(Gfn, Sharing),
     ) -> Result<Vec<(Gfn, Frame)>, Error> {
         let mut locked = Vec::with_capacity(pairs.len());
-        for &(gfn, frame) in pairs {
-            if self.lock_one_private(gfn).is_some() {
-                locked.push((gfn, frame))
-            } else {
-                report(gfn, Sharing::NotPrivate)
+        for (at, &(gfn, frame)) in pairs.iter().enumerate() {
+            if let Some(&(next, _)) = pairs.get(at + PREFETCH) {
+                self.mapping.prefetch(next);
+            }
+            match self.lock_alike(gfn, frame) {
+                Ok(()) => locked.push((gfn, frame)),
+                Err(why) => report(gfn, why),
             }
         }
         let mut protected = Ok(());
@@ -83,9 +85,7 @@ impl<M: Mapping> Pages<M> {
         }
         let mut different = Vec::new();
         locked.retain(|&(gfn, frame)| {
-            // Counted first, looked up second: see `frames`.
-            self.references.add(frame);
-            let equal = protected.is_ok() && self.mapping.published(frame) && self.mapping.equal(gfn, frame);
+            let equal = protected.is_ok() && self.mapping.equal(gfn, frame);
             if !equal {
                 self.references.remove(frame);
                 different.push(gfn);
@@ -94,6 +94,20 @@ impl<M: Mapping> Pages<M> {
         });
         let left = self.leave_private(different, Sharing::Different, report);
         protected.and(left).map(|()| locked).map_err(|source| sharing(pairs, source))
+    }
+
+    /// Locks a private page and counts its reference to a published frame, if both look the same at a glance: most pages that differ
+    /// are spared the protection.
+    fn lock_alike(&self, gfn: Gfn, frame: Frame) -> Result<(), Sharing> {
+        let (_, entry) = self.lock_one_private(gfn).ok_or(Sharing::NotPrivate)?;
+        // Counted first, looked up second: see `frames`.
+        self.references.add(frame);
+        if self.mapping.published(frame) && self.mapping.alike(gfn, frame) {
+            return Ok(());
+        }
+        self.references.remove(frame);
+        self.unlock(gfn, Entry::private(), entry);
+        Err(Sharing::Different)
     }
 
     /// Puts locked and protected pages back as they were.

@@ -4,19 +4,41 @@
 #[cfg(not(test))]
 pub(crate) use std::sync::{
     Mutex, MutexGuard,
-    atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
 };
 
 #[cfg(test)]
 pub(crate) use shuttle::sync::{
     Mutex, MutexGuard,
-    atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
 };
 
 /// Locks; a thread that panicked while holding the lock has not broken what it guards (every critical section here
 /// leaves its data whole at each step).
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// So many zeros; memory for them comes when they are first written to.
+#[cfg(not(test))]
+pub(crate) fn zeroed_u32s(count: u32) -> Box<[AtomicU32]> {
+    bytemuck::zeroed_slice_box(count as usize)
+}
+
+/// So many zeros; memory for them comes when they are first written to.
+#[cfg(not(test))]
+pub(crate) fn zeroed_u64s(count: u32) -> Box<[AtomicU64]> {
+    bytemuck::zeroed_slice_box(count as usize)
+}
+
+#[cfg(test)]
+pub(crate) fn zeroed_u32s(count: u32) -> Box<[AtomicU32]> {
+    (0..count).map(|_| AtomicU32::new(0)).collect()
+}
+
+#[cfg(test)]
+pub(crate) fn zeroed_u64s(count: u32) -> Box<[AtomicU64]> {
+    (0..count).map(|_| AtomicU64::new(0)).collect()
 }
 
 /// Lets another thread go on.

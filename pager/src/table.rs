@@ -16,7 +16,7 @@ use control::status::PageCounts;
 
 use crate::{
     entry::{Entry, State},
-    sync::{AtomicI64, AtomicU64, Ordering, pause},
+    sync::{AtomicI64, AtomicU64, Ordering, pause, zeroed_u64s},
     units::Gfn,
 };
 
@@ -32,8 +32,9 @@ pub struct PageTable {
 impl PageTable {
     /// A table of `pages` untouched pages.
     pub fn new(pages: u32) -> PageTable {
+        const { assert!(Entry::UNTOUCHED.0 == 0, "a new table is all zeros") };
         let table = PageTable {
-            entries: (0..pages).map(|_| AtomicU64::new(Entry::UNTOUCHED.0)).collect(),
+            entries: zeroed_u64s(pages),
             by_state: Default::default(),
             zero_touched: AtomicI64::new(0),
             ballooned_touched: AtomicI64::new(0),

@@ -9,7 +9,7 @@ pub type PageBytes = [u8; PAGE_BYTES];
 
 /// Where a page is sampled, in bytes: its first words, where data structures and file formats keep what distinguishes them, its last,
 /// and one in each quarter; six cache lines' worth of looking instead of 64.
-const SAMPLE_AT: [usize; 8] = [0, 8, 968, 1544, 2248, 2960, 3528, 4088];
+pub(crate) const SAMPLE_AT: [usize; 8] = [0, 8, 968, 1544, 2248, 2960, 3528, 4088];
 
 /// A digest of a few words of a page, 0 if and only if all are zero. `word` reads the one at a byte offset.
 pub(crate) fn sample(word: impl Fn(usize) -> u64) -> u64 {

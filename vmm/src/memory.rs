@@ -109,6 +109,10 @@ impl ScanMemory for GuestPages {
         if pages.areas_run_short() { self.or_fail(pages.win_areas_back(most)) } else { 0 }
     }
 
+    fn rest(&self) {
+        self.memory.pages().forget_frames();
+    }
+
     fn is_published(&self, frame: u32) -> bool {
         self.memory.pages().published(Frame(frame))
     }

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     mapping::{Mapped, Mapping, Woken},
     share::Alias,
-    units::{Frame, Gfn, PAGE_BYTES, PageBytes, Run, sample},
+    units::{Frame, Gfn, PAGE_BYTES, PageBytes, Run, SAMPLE_AT, sample},
 };
 
 /// The mapping, and which frame each page's address range is a mapping of.
@@ -36,7 +36,8 @@ pub struct Ram {
     uffd: Uffd,
     store: StoreView,
     pagemap: Pagemap,
-    placement: Box<[AtomicU32]>,
+    /// How far each page's frame lies from home (wrapping): nothing, and no memory, for most.
+    displaced: Box<[AtomicU32]>,
     /// Places where the placement of neighbours is not that of neighbours: each begins an address-space area.
     seams: AtomicU32,
     /// Held while a mapping is moved, and while faults are served: the move makes every operation of userfaultfd fail until whoever
@@ -67,7 +68,7 @@ impl Ram {
             uffd,
             store,
             pagemap: Pagemap::open()?,
-            placement: (0..pages).map(AtomicU32::new).collect(),
+            displaced: bytemuck::zeroed_slice_box(pages as usize),
             seams: AtomicU32::new(0),
             moving: Mutex::new(()),
         };
@@ -101,7 +102,7 @@ impl Ram {
     }
 
     fn address(&self, gfn: Gfn) -> u64 {
-        debug_assert!(gfn.index() < self.placement.len());
+        debug_assert!(gfn.index() < self.displaced.len());
         self.base.as_ptr() as u64 + gfn.index() as u64 * PAGE_BYTES as u64
     }
 
@@ -111,8 +112,8 @@ impl Ram {
 
     /// Whether an address-space area begins at `gfn`, after the first one.
     fn seam(&self, gfn: u32) -> bool {
-        let at = |gfn: u32| self.placement[gfn as usize].load(Ordering::Relaxed);
-        gfn > 0 && (gfn as usize) < self.placement.len() && at(gfn) != at(gfn - 1).wrapping_add(1)
+        let at = |gfn: u32| self.displaced[gfn as usize].load(Ordering::Relaxed);
+        gfn > 0 && (gfn as usize) < self.displaced.len() && at(gfn) != at(gfn - 1)
     }
 
     fn map_alias(&self, &Alias { run, frame }: &Alias) -> io::Result<()> {
@@ -136,8 +137,9 @@ impl Ram {
     fn note_placement(&self, run: Run, frame: Frame) {
         let seams = || (0..=run.count).filter(|i| self.seam(run.first.0 + i)).count() as u32;
         let before = seams();
-        for i in 0..run.count {
-            self.placement[run.first.index() + i as usize].store(frame.0 + i, Ordering::Relaxed);
+        let displaced = frame.0.wrapping_sub(run.first.0);
+        for gfn in run.gfns() {
+            self.displaced[gfn.index()].store(displaced, Ordering::Relaxed);
         }
         self.seams.fetch_add(seams().wrapping_sub(before), Ordering::Relaxed);
     }
@@ -216,7 +218,7 @@ impl Mapping for Ram {
     }
 
     fn placement(&self, gfn: Gfn) -> Frame {
-        Frame(self.placement[gfn.index()].load(Ordering::Relaxed))
+        Frame(gfn.0.wrapping_add(self.displaced[gfn.index()].load(Ordering::Relaxed)))
     }
 
     fn vmas(&self) -> u32 {
@@ -273,6 +275,28 @@ impl Mapping for Ram {
         })
     }
 
+    fn prefetch(&self, gfn: Gfn) {
+        #[cfg(target_arch = "x86_64")]
+        for at in SAMPLE_AT {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: inside the page: `at` is below its length.
+            let word = unsafe { self.page(gfn).byte_add(at) };
+            // SAFETY: a hint, which never faults.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(word.cast()) };
+        }
+    }
+
+    fn alike(&self, gfn: Gfn, frame: Frame) -> bool {
+        let frame = self.store.frame(frame).cast::<u64>();
+        self.sample(gfn)
+            == sample(|at| {
+                // SAFETY: inside the frame: `at` is below its length.
+                let word = unsafe { frame.byte_add(at) };
+                // SAFETY: mapped and aligned; published and counted by the caller, so nobody writes to it or punches it.
+                unsafe { word.read_volatile() }
+            })
+    }
+
     fn read(&self, gfn: Gfn, into: &mut PageBytes) {
         // SAFETY: mapped for the life of `self`. The guest may be writing unless the page is protected; the caller then
         // gets a mixture of bytes, of which nothing but a hint is made. The copy is the kernel's and compiler's `memcpy`,
@@ -288,6 +312,10 @@ impl Mapping for Ram {
 
     fn published(&self, frame: Frame) -> bool {
         self.store.published(frame)
+    }
+
+    fn forget_frames(&self) {
+        self.store.drop_page_tables();
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::sys::{
-    mman::{MapFlags, ProtFlags, mmap, munmap},
+    mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap},
     stat::fstat,
 };
 
@@ -85,6 +85,12 @@ impl StoreView {
         let word = unsafe { word.as_ref() };
         // SeqCst: the adopter's half of the handshake in `frames`; acquire for the frame's bytes.
         word.load(Ordering::SeqCst) >> (frame.0 % 64) & 1 == 1
+    }
+
+    /// Gives the page tables of the frames' mapping back, eight bytes a frame that was read: the next reads fault them in again.
+    pub(super) fn drop_page_tables(&self) {
+        // SAFETY: a shared mapping of a file: what is dropped comes back as it was. Kernels before 6.14 keep the empty tables.
+        let _ = unsafe { madvise(self.frames.base, self.frames.bytes.get(), MmapAdvise::MADV_DONTNEED) };
     }
 
     /// The address of a frame's bytes; see the type for when they may be read.
