@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use control::{Dedup, Levers, VcpuKind};
-use host::{ByteCount, DomainRange, RunConfig, SwapConfig, VmmCommand};
+use host::{ByteCount, DomainRange, GuestSettings, RunConfig, SwapConfig, VmmCommand};
 use wire::machine::Workload;
 
 /// Runs KVM guests that were promised more memory than there is, and keeps the promise.
@@ -45,6 +45,7 @@ Examples:
   ballast run --guests 32 --budget 2GiB --duration 60s
   ballast run --image a.mem --image b.mem            guests whose RAM starts from these files
   ballast run --domain web=4,db=4                    two tenants: nothing is shared between them
+  ballast run --guest 0:shares=2000,reservation=128MiB --guest 1:limit=96MiB,workload=idle
   ballast run --workload zipf --dedup off --report run.json";
 
 const VHOST_USER_EXAMPLES: &str = "\
@@ -94,9 +95,19 @@ pub struct Run {
     /// Host memory that all guests together may cost
     #[arg(long, value_name = "SIZE", default_value = "768MiB", allow_hyphen_values = true)]
     budget: ByteCount,
-    /// What the guests do: idle, identical, zipf, churn, stream, gups, hog, mixed, wake, scan
+    /// What the guests do: idle, identical, zipf, churn, stream, gups, hog, mixed, wake, scan, tide
     #[arg(long, value_name = "NAME", default_value = "mixed", value_parser = workload)]
     workload: Workload,
+    /// What is special about one guest, by number: shares=1000, reservation=64MiB, limit=256MiB, workload=NAME, active=30% (of its
+    /// RAM, for tide and zipf); repeatable
+    #[arg(long = "guest", value_name = "NUMBER:KEY=VALUE,...")]
+    guest_settings: Vec<GuestSettings>,
+    /// How much dearer idle memory is than memory in use, when guests are short of it: at 75 %, four times
+    #[arg(long, value_name = "PERCENT", default_value = "75%", value_parser = whole_percent)]
+    idle_tax: u8,
+    /// How often a guest's active memory is sampled, a fifth of that while memory is short; 0s for never
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    sample_period: Duration,
     /// How long they do it: 20s, 5m, 1h
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration)]
     duration: Duration,
@@ -186,6 +197,9 @@ impl Run {
             guests: self.guests,
             memory_bytes: self.memory.map(|ByteCount(bytes)| bytes),
             budget_bytes: self.budget.0,
+            guest_settings: self.guest_settings,
+            idle_tax_percent: self.idle_tax,
+            sample_period: (!self.sample_period.is_zero()).then_some(self.sample_period),
             workload: self.workload,
             duration: self.duration,
             restart_every: self.restart_every,
@@ -221,6 +235,11 @@ fn workload(name: &str) -> Result<Workload, String> {
 fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text).parse::<f64>().ok().filter(|number| number.is_finite());
     number.map(|percent| percent / 100.0).ok_or_else(|| "give per cent of one CPU: 5%, 0.5%".into())
+}
+
+/// `75%` and `75` are 75.
+fn whole_percent(text: &str) -> Result<u8, String> {
+    text.strip_suffix('%').unwrap_or(text).parse().map_err(|_| "give whole per cent: 75%".into())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

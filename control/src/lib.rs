@@ -37,7 +37,7 @@ pub use merge::{MergeAnswer, MergeRequest};
 pub use status::GuestStatus;
 
 /// Version of the messages; a VMM of another version refuses to start.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 /// Longest frame, bytes: a full batch of published pages and change.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
 /// How often a VMM sends its status.
@@ -123,6 +123,8 @@ pub struct GuestConfig {
     pub balloon_bytes: u64,
     /// What the guest keeps from the balloon, bytes.
     pub floor_bytes: u64,
+    /// Thousandths of RAM that the workload uses, before and after it changes; none for its own default.
+    pub active_permille: Option<[u16; 2]>,
     /// Address-space areas aliases may cost, half of which is one alias run.
     pub vma_budget: u32,
     /// Whether there is a swap file, as descriptor [`SWAP_FD`].

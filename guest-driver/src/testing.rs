@@ -80,6 +80,7 @@ impl TestMachine {
             balloon: 0,
             floor_bytes: 0,
             contents: 0,
+            active: 0,
         };
         TestMachine {
             ram: TestRam::new(pages),

@@ -14,7 +14,7 @@ use crate::config::RunConfig;
 use crate::cow::Breaks;
 use crate::error::Error;
 use crate::guest::{Grant, View};
-use crate::preflight::PlannedGuest;
+use crate::preflight::{PlannedGuest, Promises};
 
 /// Share of the budget that stays unpromised: the table's account and the kernel's may differ by up to 2 %; an estimate,
 /// to be replaced by what the whole-system test finds.
@@ -35,7 +35,8 @@ const SMOOTHING: f64 = 0.2;
 
 /// Refuses guests whose guaranteed memory would not fit the budget.
 pub fn admit(config: &RunConfig, guests: &[PlannedGuest]) -> Result<(), Error> {
-    let (policy, guests) = (policy_config(config.levers), planned(config.levers, guests));
+    let policy = policy_config(config);
+    let guests = planned(&policy, guests);
     let mut host = Host { frames_headroom_bytes: least_headroom(config.levers), ..host(config.budget_bytes) };
     let Err(mut refusal) = policy::admit(&policy, &host, &[], &guests) else { return Ok(()) };
     if let policy::Refusal::OverBudget { needed_bytes, .. } = refusal {
@@ -50,7 +51,8 @@ pub fn admit(config: &RunConfig, guests: &[PlannedGuest]) -> Result<(), Error> {
 /// What admitted guests start with.
 pub fn initial(config: &RunConfig, guests: &[PlannedGuest]) -> Vec<Grant> {
     let host = Host { frames_headroom_bytes: least_headroom(config.levers), ..host(config.budget_bytes) };
-    let decisions = policy::initial(&policy_config(config.levers), &host, &planned(config.levers, guests));
+    let policy = policy_config(config);
+    let decisions = policy::initial(&policy, &host, &planned(&policy, guests));
     decisions.iter().map(grant).collect()
 }
 
@@ -58,8 +60,10 @@ pub fn initial(config: &RunConfig, guests: &[PlannedGuest]) -> Vec<Grant> {
 #[derive(Debug)]
 pub struct Ledger {
     levers: Levers,
+    policy: Config,
     budget_bytes: u64,
     vcpus: u32,
+    promises: Vec<Promises>,
     rates: Vec<Rates>,
     frames_bytes: u64,
     headroom_bytes: u64,
@@ -88,12 +92,14 @@ struct Rates {
 
 impl Ledger {
     /// The ledger of a run that has not begun.
-    pub fn new(config: &RunConfig, guests: usize) -> Ledger {
+    pub fn new(config: &RunConfig, guests: &[PlannedGuest]) -> Ledger {
         Ledger {
             levers: config.levers,
+            policy: policy_config(config),
             budget_bytes: config.budget_bytes,
             vcpus: config.vcpus,
-            rates: vec![Rates::default(); guests],
+            promises: guests.iter().map(|guest| guest.promises).collect(),
+            rates: vec![Rates::default(); guests.len()],
             frames_bytes: 0,
             headroom_bytes: least_headroom(config.levers),
         }
@@ -105,10 +111,11 @@ impl Ledger {
         for (rates, view) in self.rates.iter_mut().zip(views) {
             rates.update(&view.status, elapsed, self.vcpus);
         }
-        let config = policy_config(self.levers);
+        let config = self.policy;
         let host = Host { frames_bytes, frames_headroom_bytes: self.headroom_bytes, ..host(self.budget_bytes) };
         let living = || views.iter().enumerate().filter(|(_, view)| !view.has_ended());
-        let guests: Vec<_> = living().map(|(number, view)| guest(&config, view, &self.rates[number])).collect();
+        let guests: Vec<_> =
+            living().map(|(number, view)| guest(&config, view, &self.promises[number], &self.rates[number])).collect();
         let decisions = policy::allocate(&config, &host, &guests);
 
         let in_force =
@@ -154,9 +161,9 @@ impl Rates {
     }
 }
 
-fn policy_config(levers: Levers) -> Config {
-    let Levers { dedup, balloon, pager } = levers;
-    Config { dedup: dedup != Dedup::Off, balloon, pager, ..Config::default() }
+fn policy_config(config: &RunConfig) -> Config {
+    let Levers { dedup, balloon, pager } = config.levers;
+    Config { dedup: dedup != Dedup::Off, balloon, pager, idle_tax_percent: config.idle_tax_percent }
 }
 
 fn host(budget_bytes: u64) -> Host {
@@ -171,15 +178,33 @@ fn overhead_bytes(memory_bytes: u64) -> u64 {
     OVERHEAD_BASE_BYTES + memory_bytes / PAGE_BYTES as u64 * OVERHEAD_BYTES_PER_PAGE
 }
 
-fn planned(levers: Levers, guests: &[PlannedGuest]) -> Vec<policy::Guest> {
-    let config = policy_config(levers);
-    guests
-        .iter()
-        .map(|guest| policy::Guest::new(&config, guest.memory_bytes, overhead_bytes(guest.memory_bytes)))
-        .collect()
+/// Least that a guest of this size can be limited to, or have reserved.
+pub(crate) fn least_bytes(memory_bytes: u64) -> u64 {
+    policy::RESERVATION_BYTES_MIN.min(memory_bytes) + overhead_bytes(memory_bytes)
 }
 
-fn guest(config: &Config, view: &View, rates: &Rates) -> policy::Guest {
+/// Most that a guest of this size can cost.
+pub(crate) fn most_bytes(memory_bytes: u64) -> u64 {
+    memory_bytes + overhead_bytes(memory_bytes)
+}
+
+fn planned(config: &Config, guests: &[PlannedGuest]) -> Vec<policy::Guest> {
+    let promised = |guest: &PlannedGuest| {
+        promised(config, &guest.promises, guest.memory_bytes, overhead_bytes(guest.memory_bytes))
+    };
+    guests.iter().map(promised).collect()
+}
+
+/// A guest with the promises made to it. What was not chosen is by its size, and within what was.
+fn promised(config: &Config, promises: &Promises, memory_bytes: u64, overhead_bytes: u64) -> policy::Guest {
+    let guest = policy::Guest::new(config, memory_bytes, overhead_bytes);
+    let limit_bytes = promises.limit_bytes.unwrap_or(guest.limit_bytes).min(guest.limit_bytes);
+    // A guest's overhead is measured while it runs; a promise is kept as far as the guest can cost that much.
+    let reservation_bytes = promises.reservation_bytes.unwrap_or(guest.reservation_bytes).min(limit_bytes);
+    policy::Guest { shares: promises.shares, reservation_bytes, limit_bytes, ..guest }
+}
+
+fn guest(config: &Config, view: &View, promises: &Promises, rates: &Rates) -> policy::Guest {
     let (memory_bytes, pager) = (view.status.memory_bytes, &view.status.pager);
     let page_bytes = PAGE_BYTES as u64;
     let usage = Usage {
@@ -199,7 +224,7 @@ fn guest(config: &Config, view: &View, rates: &Rates) -> policy::Guest {
         0 => overhead_bytes(memory_bytes),
         measured => measured + PAGER_RESERVE_BYTES,
     };
-    policy::Guest { usage, ..policy::Guest::new(config, memory_bytes, overhead_bytes) }
+    policy::Guest { usage, ..promised(config, promises, memory_bytes, overhead_bytes) }
 }
 
 fn grant(decision: &policy::Decision) -> Grant {
@@ -237,6 +262,9 @@ mod tests {
             levers,
             dedup_cpu_share: 0.05,
             vma_budget: None,
+            guest_settings: Vec::new(),
+            idle_tax_percent: 75,
+            sample_period: None,
             domains: Vec::new(),
             swap: None,
             sample_every: None,
@@ -256,6 +284,8 @@ mod tests {
             domain: "default".into(),
             dedup: control::Dedup::On,
             swap_bytes: 0,
+            promises: Promises::default(),
+            active_permille: None,
         };
         (0..8).map(guest).collect()
     }
@@ -299,7 +329,7 @@ mod tests {
     fn what_is_granted_and_what_the_store_may_take_fit_the_budget() {
         let config = config(768 * MIB, ALL);
         let views = views(&initial(&config, &eight()));
-        let mut ledger = Ledger::new(&config, 8);
+        let mut ledger = Ledger::new(&config, &eight());
         for frames_bytes in [0, 40 * MIB, 80 * MIB, 300 * MIB] {
             let settlement = ledger.settle(&views, frames_bytes, TICK);
             let in_force: u64 =
@@ -311,7 +341,7 @@ mod tests {
     #[test]
     fn a_store_that_grows_gets_more_headroom_until_it_is_settled() {
         let config = config(768 * MIB, ALL);
-        let mut ledger = Ledger::new(&config, 0);
+        let mut ledger = Ledger::new(&config, &[]);
         let mut headroom = |frames_bytes| {
             ledger.settle(&[], frames_bytes, TICK);
             ledger.headroom_bytes / MIB
@@ -326,7 +356,7 @@ mod tests {
         let mut views = views(&initial(&config, &eight()));
         let before = views[1].grant.allocation_bytes;
         views[0].phase = Phase::Ended(End::Lost("killed".into()));
-        let mut ledger = Ledger::new(&config, 8);
+        let mut ledger = Ledger::new(&config, &eight());
         for tick in 1..100 {
             for view in &mut views {
                 view.status.pager.stall_ns_total = tick * 50_000_000;
@@ -350,7 +380,7 @@ mod tests {
         let config = config(768 * MIB, ALL);
         let mut views = views(&initial(&config, &eight()));
         views.iter_mut().for_each(|view| view.status.pager.overhead_bytes = 2 * MIB);
-        let grants = Ledger::new(&config, 8).settle(&views, 0, TICK).grants;
+        let grants = Ledger::new(&config, &eight()).settle(&views, 0, TICK).grants;
         for Grant { allocation_bytes, balloon_bytes } in grants.into_iter().flatten() {
             let touchable = 256 * MIB - balloon_bytes;
             assert!(touchable + 2 * MIB + RESERVED_PAGES * PAGE_BYTES as u64 <= allocation_bytes);

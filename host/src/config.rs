@@ -9,6 +9,7 @@ use control::{Levers, VcpuKind};
 use wire::machine::Workload;
 
 use crate::domain_range::DomainRange;
+use crate::guest_settings::GuestSettings;
 
 /// `ballast run`, as asked for.
 #[derive(Clone, Debug)]
@@ -19,6 +20,12 @@ pub struct RunConfig {
     pub memory_bytes: Option<u64>,
     /// Host memory for everything the guests cost, bytes.
     pub budget_bytes: u64,
+    /// What is special about single guests.
+    pub guest_settings: Vec<GuestSettings>,
+    /// What of its idle memory a guest is charged more for, per cent.
+    pub idle_tax_percent: u8,
+    /// How often each guest's active memory is sampled while the host has plenty; never without it.
+    pub sample_period: Option<Duration>,
     /// What guests without an image do.
     pub workload: Workload,
     /// How long the guests run before they are told to verify all they hold and end.

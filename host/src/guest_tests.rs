@@ -3,6 +3,7 @@
 use std::os::unix::process::ExitStatusExt;
 
 use super::*;
+use crate::preflight::Promises;
 use wire::machine::Workload;
 
 fn guest() -> (Guest, mpsc::Receiver<ToVmm>) {
@@ -16,6 +17,8 @@ fn guest() -> (Guest, mpsc::Receiver<ToVmm>) {
         domain: "default".into(),
         dedup: control::Dedup::On,
         swap_bytes: 0,
+        promises: Promises::default(),
+        active_permille: None,
     };
     (Guest::new(plan, Vmm { id: VmmId(0), pid: 1, outbox }, Grant::default()), inbox)
 }

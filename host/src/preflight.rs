@@ -17,6 +17,7 @@ use wire::machine::{RAM_BYTES_MAX, VCPUS_MAX, Workload};
 use crate::bytes::ByteCount;
 use crate::config::{DOMAIN_DEFAULT, GUESTS_DEFAULT, MEMORY_BYTES_DEFAULT, RunConfig};
 use crate::error::Error;
+use crate::guest_settings::{GuestSettings, SHARES_MAX};
 use crate::prerequisite::{self, VMA_RESERVE};
 
 /// Most guests of one run: 64 times the vCPUs of a small host; each costs a process, three descriptors and a metrics series set.
@@ -25,6 +26,10 @@ pub const GUESTS_MAX: u32 = 256;
 pub const MEMORY_BYTES_MIN: u64 = 16 << 20;
 /// What scanners may be allowed together while idle, in CPUs.
 const DEDUP_CPU_SHARES: RangeInclusive<f64> = 0.001..=1.0;
+/// A higher tax would leave idle memory to nobody.
+const IDLE_TAX_PERCENT_MAX: u8 = 99;
+/// Shorter, a guest has no time to touch what it uses; longer, the sample is history.
+const SAMPLE_PERIODS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 /// Shortest run: the policy's answer to a change takes a few status intervals.
 const DURATION_MIN: Duration = Duration::from_secs(1);
 /// Shortest time from one guest's restart to the next's: one status interval.
@@ -62,6 +67,27 @@ pub struct PlannedGuest {
     pub dedup: Dedup,
     /// Length of its swap file, 0 for none.
     pub swap_bytes: u64,
+    /// What it was promised of the host's memory.
+    pub promises: Promises,
+    /// Thousandths of RAM that its workload uses, before and after it changes.
+    pub active_permille: Option<[u16; 2]>,
+}
+
+/// What a guest was promised beyond the defaults, which are by its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promises {
+    /// Its weight.
+    pub shares: u32,
+    /// What it is certain of, bytes.
+    pub reservation_bytes: Option<u64>,
+    /// What it never gets more of, bytes.
+    pub limit_bytes: Option<u64>,
+}
+
+impl Default for Promises {
+    fn default() -> Self {
+        Promises { shares: policy::SHARES_DEFAULT, reservation_bytes: None, limit_bytes: None }
+    }
 }
 
 impl PlannedGuest {
@@ -97,6 +123,12 @@ pub fn check(config: RunConfig) -> Result<Plan, Error> {
         let most = prerequisite::vma_budget_max().map_err(Error::Prerequisite)?;
         let note = format!(" (vm.max_map_count less {VMA_RESERVE}; sysctl -w vm.max_map_count=... raises it)");
         in_range("--vma-budget", areas, 0..=most, &note)?;
+    }
+    if config.idle_tax_percent > IDLE_TAX_PERCENT_MAX {
+        return Err(out_of_range("--idle-tax", format!("{}%", config.idle_tax_percent), "0% to 99%"));
+    }
+    if let Some(period) = config.sample_period.filter(|period| !SAMPLE_PERIODS.contains(period)) {
+        return Err(out_of_range("--sample-period", format!("{period:?}"), "1s to 1h, and 0s for never"));
     }
     let guests = plan_guests(&config, count)?;
     let machine = prerequisite::memory_bytes().map_err(Error::Prerequisite)?;
@@ -141,14 +173,62 @@ fn plan_guests(config: &RunConfig, count: u32) -> Result<Vec<PlannedGuest>, Erro
             domain,
             dedup,
             swap_bytes: 0,
+            promises: Promises::default(),
+            active_permille: None,
         })
     };
     let mut guests = (0..count).map(plan).collect::<Result<Vec<_>, Error>>()?;
+    settle(&config.guest_settings, &mut guests)?;
     if let Some(swap) = &config.swap {
         let memory: Vec<_> = guests.iter().map(|guest| guest.memory_bytes).collect();
         guests.iter_mut().zip(swap.shares(&memory)).for_each(|(guest, bytes)| guest.swap_bytes = bytes);
     }
     Ok(guests)
+}
+
+/// Takes what `--guest` says over.
+fn settle(settings: &[GuestSettings], guests: &mut [PlannedGuest]) -> Result<(), Error> {
+    let count = guests.len();
+    let refused = |settings: &GuestSettings, allowed: &str| out_of_range("--guest", settings.to_string(), allowed);
+    for (at, one) in settings.iter().enumerate() {
+        let Some(guest) = guests.get_mut(one.guest as usize) else {
+            return Err(refused(one, &format!("numbers from 0 to {}", count - 1)));
+        };
+        if settings[..at].iter().any(|other| other.guest == one.guest) {
+            return Err(refused(one, "all settings of a guest in one --guest"));
+        }
+        if one.shares.is_some_and(|shares| !(1..=SHARES_MAX).contains(&shares)) {
+            return Err(refused(
+                one,
+                &format!("shares from 1 to {SHARES_MAX}; {} is the default", policy::SHARES_DEFAULT),
+            ));
+        }
+        if one.workload.is_some() && guest.image.is_some() {
+            return Err(refused(one, "workloads of guests without an image"));
+        }
+        let least = crate::allocation::least_bytes(guest.memory_bytes);
+        let most = crate::allocation::most_bytes(guest.memory_bytes);
+        let (reservation, limit) = (one.reservation_bytes, one.limit_bytes);
+        if limit.is_some_and(|limit| !(least..=most).contains(&limit)) {
+            let allowed =
+                format!("limits from {} to {} (its RAM and what its VMM costs)", ByteCount(least), ByteCount(most));
+            return Err(refused(one, &allowed));
+        }
+        if reservation.is_some_and(|reservation| !(least..=limit.unwrap_or(most)).contains(&reservation)) {
+            let upper = if limit.is_some() { "its limit" } else { "its RAM and what its VMM costs" };
+            let allowed =
+                format!("reservations from {} to {} ({upper})", ByteCount(least), ByteCount(limit.unwrap_or(most)));
+            return Err(refused(one, &allowed));
+        }
+        guest.promises = Promises {
+            shares: one.shares.unwrap_or(policy::SHARES_DEFAULT),
+            reservation_bytes: reservation,
+            limit_bytes: limit,
+        };
+        guest.workload = one.workload.unwrap_or(guest.workload);
+        guest.active_permille = one.active_permille;
+    }
+    Ok(())
 }
 
 /// Domain and mode of the guests in their order, as far as the ranges go.
@@ -250,6 +330,9 @@ mod tests {
             levers: Levers { dedup: Dedup::On, balloon: true, pager: true },
             dedup_cpu_share: 0.05,
             vma_budget: None,
+            guest_settings: Vec::new(),
+            idle_tax_percent: 75,
+            sample_period: None,
             domains: Vec::new(),
             swap: None,
             sample_every: None,
@@ -293,6 +376,41 @@ mod tests {
             let refusal = with(&domains).unwrap_err().to_string();
             assert!(refusal.starts_with(words), "{refusal}");
         }
+    }
+
+    #[test]
+    fn settings_of_single_guests_are_taken_over_and_nonsense_is_answered_with_what_would_be_right() {
+        let with = |settings: &[&str]| {
+            let guest_settings = settings.iter().map(|text| text.parse().unwrap()).collect();
+            plan_guests(&RunConfig { guest_settings, ..config(&[]) }, 2)
+        };
+        let guests = with(&["1:shares=3000,reservation=64MiB,limit=128MiB,workload=zipf,active=90%"]).unwrap();
+        assert_eq!((guests[0].promises, guests[0].workload), (Promises::default(), Workload::Mixed));
+        let promises = Promises { shares: 3000, reservation_bytes: Some(64 << 20), limit_bytes: Some(128 << 20) };
+        assert_eq!((guests[1].promises, guests[1].workload), (promises, Workload::Zipf));
+        assert_eq!(guests[1].active_permille, Some([900, 900]));
+        for (settings, words) in [
+            (vec!["2:shares=1"], "allowed are numbers from 0 to 1"),
+            (vec!["0:shares=0"], "allowed are shares from 1 to 1000000"),
+            (vec!["0:reservation=128MiB,limit=64MiB"], "to 64 MiB (its limit)"),
+            (vec!["0:reservation=1G"], "allowed are reservations from 21 MiB to 261 MiB"),
+            (vec!["0:limit=4K"], "allowed are limits from 21 MiB to 261 MiB"),
+            (vec!["0:limit=1G"], "allowed are limits from 21 MiB to 261 MiB"),
+            (vec!["0:shares=1", "0:limit=64MiB"], "allowed are all settings of a guest in one --guest"),
+        ] {
+            let refusal = with(&settings).unwrap_err().to_string();
+            assert!(refusal.starts_with("--guest ") && refusal.contains(words), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn reservations_beyond_the_budget_are_refused_with_what_would_do() {
+        let settings = |number| format!("{number}:reservation=200MiB").parse().unwrap();
+        let guest_settings = (0..3).map(settings).collect();
+        let config = RunConfig { guest_settings, guests: Some(3), budget_bytes: 512 << 20, ..config(&[]) };
+        let guests = plan_guests(&config, 3).unwrap();
+        let refusal = crate::allocation::admit(&config, &guests).unwrap_err().to_string();
+        assert!(refusal.contains("at least 614 MiB, or start at most 2 new guests"), "{refusal}");
     }
 
     #[test]

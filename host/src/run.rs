@@ -54,7 +54,7 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
     let fleet = Fleet::launch(config, planned, &grants).await?;
 
     let meter = Arc::new(Meter::default());
-    let ledger = Ledger::new(config, planned.len());
+    let ledger = Ledger::new(config, planned);
     let display = Display::new(config, Arc::clone(&fleet), Arc::clone(&meter));
     // Dropped, and with it stopped, when this function is left.
     let mut tasks = JoinSet::new();

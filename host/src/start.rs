@@ -120,6 +120,7 @@ fn guest_config(config: &RunConfig, number: u32, plan: &PlannedGuest, grant: Gra
         allocation_bytes: grant.allocation_bytes,
         balloon_bytes: grant.balloon_bytes,
         floor_bytes: policy::default_floor(plan.memory_bytes),
+        active_permille: plan.active_permille,
         vma_budget: plan.vma_budget,
         swap: plan.swap_bytes > 0,
     }

@@ -5,7 +5,7 @@ use crate::balloon;
 /// Shares of a guest that nobody gave any.
 pub const SHARES_DEFAULT: u32 = 1000;
 /// Least memory worth promising: what a small guest needs to boot and answer its balloon.
-const RESERVATION_BYTES_MIN: u64 = 16 << 20;
+pub const RESERVATION_BYTES_MIN: u64 = 16 << 20;
 /// Least memory a guest keeps from its balloon.
 const FLOOR_BYTES_MIN: u64 = 8 << 20;
 /// Share of a stalled second that one refault costs, s: a fault through user space and a decompression, on a nested host.

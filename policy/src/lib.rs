@@ -37,5 +37,6 @@ pub mod state;
 pub use admit::{Refusal, admit, store_bytes_max};
 pub use allocate::{Decision, Reason, allocate, initial};
 pub use guest::{
-    Config, Guest, Host, IDLE_TAX_PERCENT_DEFAULT, SHARES_DEFAULT, Usage, default_floor, default_reservation,
+    Config, Guest, Host, IDLE_TAX_PERCENT_DEFAULT, RESERVATION_BYTES_MIN, SHARES_DEFAULT, Usage, default_floor,
+    default_reservation,
 };

@@ -107,10 +107,10 @@ impl Firmware {
 
 /// `boot` as it lies in memory.
 fn encode(boot: &BootInfo) -> Vec<u8> {
-    let &BootInfo { magic, ram_bytes, seed, guest, vcpus, workload, balloon, floor_bytes, contents } = boot;
+    let &BootInfo { magic, ram_bytes, seed, guest, vcpus, workload, balloon, floor_bytes, contents, active } = boot;
     let wide = |values: &[u64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     let narrow = [guest, vcpus, workload, balloon].map(u32::to_le_bytes).concat();
-    [wide(&[magic, ram_bytes, seed]), narrow, wide(&[floor_bytes, contents])].concat()
+    [wide(&[magic, ram_bytes, seed]), narrow, wide(&[floor_bytes, contents, active])].concat()
 }
 
 #[cfg(test)]
@@ -131,6 +131,7 @@ pub(crate) mod tests {
             balloon: 0,
             floor_bytes: 0,
             contents: 0,
+            active: 0,
         }
     }
 
@@ -146,6 +147,7 @@ pub(crate) mod tests {
             balloon: 7,
             floor_bytes: 8,
             contents: 9,
+            active: 10,
         };
         let bytes = encode(&boot);
         assert_eq!(bytes.len(), size_of::<BootInfo>());
@@ -159,6 +161,7 @@ pub(crate) mod tests {
         assert_eq!(word(offset_of!(BootInfo, balloon)), 7);
         assert_eq!(word(offset_of!(BootInfo, floor_bytes)), 8);
         assert_eq!(word(offset_of!(BootInfo, contents)), 9);
+        assert_eq!(word(offset_of!(BootInfo, active)), 10);
     }
 
     #[test]

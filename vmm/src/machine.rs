@@ -30,7 +30,7 @@ use pager::{GuestMemory, PAGE_BYTES, SlotFile, StoreView, SwapFile};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use wire::{
-    machine::{BALLOON_BASE, BOOT_MAGIC, BootInfo, CONSOLE_BASE, CONTENTS_OWN, Workload},
+    machine::{self, ACTIVE_OWN, BALLOON_BASE, BOOT_MAGIC, BootInfo, CONSOLE_BASE, CONTENTS_OWN, Workload},
     mmio,
 };
 
@@ -420,6 +420,7 @@ fn boot_info(config: &GuestConfig) -> BootInfo {
         balloon: u32::from(config.levers.balloon && config.image.is_none()),
         floor_bytes: config.floor_bytes,
         contents: CONTENTS_OWN,
+        active: config.active_permille.map_or(ACTIVE_OWN, machine::active),
     }
 }
 

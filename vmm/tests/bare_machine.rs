@@ -178,6 +178,7 @@ fn boot(vcpus: u32) -> BootInfo {
         balloon: 0,
         floor_bytes: 0,
         contents: 0,
+        active: 0,
     }
 }
 

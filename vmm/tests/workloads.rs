@@ -67,6 +67,7 @@ fn machine(kind: Kind, workload: Workload, vcpus: u32) -> Option<Machine> {
         balloon: 0,
         floor_bytes: 0,
         contents: 0,
+        active: 0,
     })
     .unwrap();
     let start = firmware.load(IMAGE).unwrap();

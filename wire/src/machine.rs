@@ -83,11 +83,13 @@ pub enum Workload {
     Wake = 9,
     /// Read all there is in order, again and again.
     Scan = 10,
+    /// Fill memory, then use a known part of it, and another one later.
+    Tide = 11,
 }
 
 impl Workload {
     /// Every workload with its name at the command line. `image` is chosen by `--image`, not by name.
-    pub const NAMES: [(&'static str, Workload); 10] = [
+    pub const NAMES: [(&'static str, Workload); 11] = [
         ("idle", Workload::Idle),
         ("identical", Workload::Identical),
         ("zipf", Workload::Zipf),
@@ -98,6 +100,7 @@ impl Workload {
         ("mixed", Workload::Mixed),
         ("wake", Workload::Wake),
         ("scan", Workload::Scan),
+        ("tide", Workload::Tide),
     ];
 
     /// The workload with this number, if there is one.
@@ -129,6 +132,25 @@ pub struct BootInfo {
     pub floor_bytes: u64,
     /// What pages of `zipf`, `gups` and `scan` are like to a compressor: [`CONTENTS_OWN`], ...
     pub contents: u64,
+    /// How much of RAM `tide` and `zipf` use: [`ACTIVE_OWN`], or what [`active`] makes.
+    pub active: u64,
+}
+
+/// [`BootInfo::active`]: as each workload has it.
+pub const ACTIVE_OWN: u64 = 0;
+const ACTIVE_SET: u64 = 1 << 32;
+
+/// [`BootInfo::active`]: so many thousandths of RAM before and after the workload changes.
+pub const fn active([before, after]: [u16; 2]) -> u64 {
+    ACTIVE_SET | (after as u64) << 16 | before as u64
+}
+
+impl BootInfo {
+    /// Thousandths of RAM that the workload is to use before and after it changes; none where it is to know by itself.
+    pub fn active_permille(&self) -> Option<[u32; 2]> {
+        let [before, after] = [self.active & 0xffff, self.active >> 16 & 0xffff].map(|permille| permille as u32);
+        (self.active & ACTIVE_SET != 0).then_some([before, after])
+    }
 }
 
 /// [`BootInfo::contents`]: as each workload has them.
@@ -185,7 +207,7 @@ pub struct VcpuReport {
 }
 
 const _: () = {
-    assert!(size_of::<BootInfo>() == 56);
+    assert!(size_of::<BootInfo>() == 64);
     assert!(size_of::<Control>() == 16);
     assert!(size_of::<VcpuReport>() == 256);
     assert!(REPORT_BASE + (VCPUS_MAX * size_of::<VcpuReport>()) as u64 <= IMAGE_BASE);

@@ -10,11 +10,12 @@ pub mod image;
 pub mod mixed;
 pub mod scan;
 pub mod stream;
+pub mod tide;
 pub mod wake;
 pub mod zero;
 pub mod zipf;
 
-use wire::machine::Workload;
+use wire::machine::{BootInfo, Workload};
 
 use crate::cpu::Cpu;
 use crate::machine::Machine;
@@ -27,6 +28,7 @@ use idle::Idle;
 use mixed::Mixed;
 use scan::Scan;
 use stream::Stream;
+use tide::Tide;
 use wake::Wake;
 use zipf::Zipf;
 
@@ -48,6 +50,7 @@ pub mod space {
     pub const CACHE: u16 = 10;
     pub const WAKE: u16 = 11;
     pub const SCAN: u16 = 12;
+    pub const TIDE: u16 = 13;
 }
 
 /// A workload under way.
@@ -73,15 +76,21 @@ pub fn run<'a, M: Machine>(cpu: &mut Cpu<'a, M>, workload: Workload, built: impl
     match workload {
         Workload::Idle | Workload::Image => drive!(Idle { park_ms: 100 }),
         Workload::Identical => drive!(Common::build(cpu, 600)),
-        Workload::Zipf => drive!(Zipf::new(cpu, 500)),
+        Workload::Zipf => drive!(Zipf::new(cpu, zipf_permille(cpu.boot()))),
         Workload::Churn => drive!(Churn::new(cpu, 400, 0)),
         Workload::Stream => drive!(Stream::new(cpu, 500)),
         Workload::Gups => drive!(Gups::new(cpu, 500)),
         Workload::Hog => drive!(Hog::new(cpu, 1000, 0)),
         Workload::Mixed => drive!(Mixed::build(cpu)),
         Workload::Wake => drive!(Wake::new(cpu)),
+        Workload::Tide => drive!(Tide::new(cpu)),
         Workload::Scan => drive!(Scan::new(cpu, 500)),
     }
+}
+
+/// Thousandths of RAM that `zipf` takes: half, unless the host says otherwise.
+fn zipf_permille(boot: &BootInfo) -> u32 {
+    boot.active_permille().map_or(500, |[permille, _]| permille)
 }
 
 fn drive<M: Machine>(cpu: &mut Cpu<'_, M>, work: &mut impl Work<M>) {
