@@ -32,7 +32,10 @@ mod soak;
 mod soak_sample;
 mod still;
 mod target;
+mod trace;
 mod turn;
+mod victims;
+mod victims_bench;
 mod wake_all;
 mod warm_up;
 mod writers;
@@ -75,6 +78,11 @@ Example:
 Example:
   cargo run --release -p ballast-bench -- pager --swap /var/tmp --json pager.json")]
     Pager(Pager),
+    /// Which page to evict: policies over recorded traces of the guests' workloads. Needs the right to serve faults.
+    #[command(after_help = "\
+Example:
+  cargo run --release -p ballast-bench -- victims --json victims.json")]
+    Victims(Victims),
 }
 
 #[derive(Args)]
@@ -82,6 +90,16 @@ struct Pager {
     /// Directory on a disk, for a swap file; without it nothing is swapped
     #[arg(long, value_name = "DIR")]
     swap: Option<PathBuf>,
+    /// Where to write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Victims {
+    /// Page accesses to record of each workload
+    #[arg(long, value_name = "N", default_value_t = 400_000, value_parser = clap::value_parser!(u32).range(1000..=100_000_000))]
+    accesses: u32,
     /// Where to write the figures as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -219,6 +237,7 @@ fn measure(bench: Bench) -> Result<(), Error> {
         Bench::Dedup(arguments) => dedup_bench::run(arguments.plan()),
         Bench::Soak(arguments) => soak::run(&arguments.plan()?),
         Bench::WakeAll(arguments) => wake_all::run(&arguments.plan()?),
+        Bench::Victims(Victims { accesses, json }) => victims_bench::run(&victims_bench::Plan { accesses, json }),
         Bench::Pager(Pager { swap, json }) => pager_bench::run(&pager_bench::Plan { swap, json }),
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   63                    24 23    12  11  10   9  8 7  6  5  4  3  2   0
 //!  +------------------------+--------+---+---+---+---+--+--+--+--+-----+
-//!  | payload                |reserved|WCH|INC|HOT|ERA|OP|TO|WA|LO|STATE|
+//!  | payload                |  AGE   |WCH|INC| - |ERA|OP|TO|WA|LO|STATE|
 //!  +------------------------+--------+---+---+---+---+--+--+--+--+-----+
 //! ```
 //!
@@ -14,12 +14,13 @@
 //! * `OP`en: mapped so that the kernel may copy it on write without telling us (the zero page, or a frame); it carries a page
 //!   credit, and may have been copied already.
 //! * `ERA`: when it was evicted, modulo 4, to tell a refault from an ordinary promotion.
-//! * `HOT`: brought in by a fault since the clock hand last passed.
 //! * `INC`ompressible: did not compress when last tried.
 //! * `W`at`CH`ed: not written to since a round of hinting began; a private page that is watched is write-protected.
+//! * `AGE`: of a private page, how many passes of the hand it survives (4 bits); of one that was evicted, how many pages had been
+//!   evicted before it, in units of [`Left`]. See [`crate::victims`].
 //! * payload: a frame number, or a slot of the compressed pool or of the swap file.
 
-use crate::units::Frame;
+use crate::{units::Frame, victims::LIVES_MAX};
 
 /// What backs a page. See the table in the crate's documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,13 +47,37 @@ const TOUCHED: u64 = 1 << 5;
 const OPEN: u64 = 1 << 6;
 const ERA_SHIFT: u32 = 7;
 const ERA: u64 = 0b11 << ERA_SHIFT;
-const HOT: u64 = 1 << 9;
 const INCOMPRESSIBLE: u64 = 1 << 10;
 const WATCHED: u64 = 1 << 11;
+const AGE_SHIFT: u32 = 12;
+const AGE: u64 = 0xfff << AGE_SHIFT;
 const PAYLOAD_SHIFT: u32 = 24;
 
 /// Largest payload: 40 bits.
 pub const PAYLOAD_MAX: u64 = u64::MAX >> PAYLOAD_SHIFT;
+
+/// When a page left: the era, modulo 4, and the pages evicted before it, in units of its guest's choice, modulo 4096.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// The era.
+    pub era: u64,
+    /// Units of pages evicted.
+    pub evictions: u64,
+}
+
+impl Left {
+    /// From now on, the era and the units of evictions that have passed since, as far as they can be known.
+    pub fn until(self, now: Left) -> Left {
+        Left {
+            era: now.era.wrapping_sub(self.era) & (ERA >> ERA_SHIFT),
+            evictions: now.evictions.wrapping_sub(self.evictions) & (AGE >> AGE_SHIFT),
+        }
+    }
+
+    fn bits(self) -> u64 {
+        (self.era << ERA_SHIFT) & ERA | (self.evictions << AGE_SHIFT) & AGE
+    }
+}
 
 /// One page's word, by value.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -67,9 +92,10 @@ impl Entry {
         Entry(state as u64 | TOUCHED | payload << PAYLOAD_SHIFT)
     }
 
-    /// A private page that a fault brought in.
-    pub fn private_hot() -> Entry {
-        Entry(Entry::new(State::Private, 0).0 | HOT)
+    /// A private page that survives `lives` passes of the hand, at most [`crate::victims::LIVES_MAX`].
+    pub fn private_with(lives: u8) -> Entry {
+        debug_assert!(lives <= LIVES_MAX);
+        Entry(Entry::new(State::Private, 0).0 | u64::from(lives) << AGE_SHIFT)
     }
 
     /// A private page nobody asked for.
@@ -95,14 +121,14 @@ impl Entry {
         }
     }
 
-    /// A page in slot `slot` of the compressed pool since era `era`.
-    pub fn compressed(slot: u64, era: u64) -> Entry {
-        Entry(Entry::new(State::Compressed, slot).0 | (era << ERA_SHIFT) & ERA)
+    /// A page in slot `slot` of the compressed pool.
+    pub fn compressed(slot: u64, left: Left) -> Entry {
+        Entry(Entry::new(State::Compressed, slot).0 | left.bits())
     }
 
-    /// A page in slot `slot` of the swap file since era `era`.
-    pub fn swapped(slot: u64, era: u64) -> Entry {
-        Entry(Entry::new(State::Swapped, slot).0 | (era << ERA_SHIFT) & ERA)
+    /// A page in slot `slot` of the swap file.
+    pub fn swapped(slot: u64, left: Left) -> Entry {
+        Entry(Entry::new(State::Swapped, slot).0 | left.bits())
     }
 
     /// A zero page that the guest has used before.
@@ -125,9 +151,9 @@ impl Entry {
         Entry(State::Zero as u64 | self.0 & TOUCHED)
     }
 
-    /// The same page after the clock hand passed it.
+    /// The same private page after the hand passed it.
     pub fn cooled(self) -> Entry {
-        Entry(self.0 & !HOT)
+        Entry(if self.lives() > 0 { self.0 - (1 << AGE_SHIFT) } else { self.0 })
     }
 
     /// The same page after it would not compress.
@@ -173,9 +199,9 @@ impl Entry {
         self.0 >> PAYLOAD_SHIFT
     }
 
-    /// Era of a `Compressed` or `Swapped` page's eviction.
-    pub fn era(self) -> u64 {
-        (self.0 & ERA) >> ERA_SHIFT
+    /// When a `Compressed` or `Swapped` page left.
+    pub fn left(self) -> Left {
+        Left { era: (self.0 & ERA) >> ERA_SHIFT, evictions: (self.0 & AGE) >> AGE_SHIFT }
     }
 
     /// The guest has used the page.
@@ -188,9 +214,10 @@ impl Entry {
         self.0 & OPEN != 0
     }
 
-    /// A fault brought the page in since the clock hand last passed.
-    pub fn hot(self) -> bool {
-        self.0 & HOT != 0
+    /// Passes of the hand that a private page survives.
+    pub fn lives(self) -> u8 {
+        debug_assert_eq!(self.state(), State::Private);
+        ((self.0 & AGE) >> AGE_SHIFT) as u8 & LIVES_MAX
     }
 
     /// Did not compress when last tried.
@@ -242,18 +269,37 @@ mod tests {
 
     #[test]
     fn payload_and_flags_do_not_touch_each_other() {
-        let entry = Entry::compressed(PAYLOAD_MAX, 7);
-        assert_eq!((entry.state(), entry.slot(), entry.era()), (State::Compressed, PAYLOAD_MAX, 3));
-        assert!(entry.touched() && !entry.open() && !entry.locked() && !entry.hot());
+        let entry = Entry::compressed(PAYLOAD_MAX, Left { era: 7, evictions: 4097 });
+        assert_eq!((entry.state(), entry.slot()), (State::Compressed, PAYLOAD_MAX));
+        assert_eq!(entry.left(), Left { era: 3, evictions: 1 });
+        assert!(entry.touched() && !entry.open() && !entry.locked() && !entry.incompressible() && !entry.watched());
         let locked = entry.with_lock().with_waiters();
         assert!(locked.locked() && locked.waiters());
         assert_eq!((locked.state(), locked.slot()), (entry.state(), entry.slot()));
     }
 
     #[test]
+    fn a_page_loses_a_life_at_each_pass_and_nothing_else() {
+        let page = Entry::private_with(2).into_watched().into_incompressible();
+        let passed = page.cooled();
+        assert_eq!(
+            (page.lives(), passed.lives(), passed.cooled().lives(), passed.cooled().cooled().lives()),
+            (2, 1, 0, 0)
+        );
+        assert!(passed.cooled().watched() && passed.cooled().incompressible() && passed.state() == State::Private);
+    }
+
+    #[test]
+    fn what_passed_since_a_page_left_is_known_across_the_wrap() {
+        let left = Entry::swapped(1, Left { era: 6, evictions: 4095 }).left();
+        assert_eq!(left.until(Left { era: 9, evictions: 4100 }), Left { era: 3, evictions: 5 });
+    }
+
+    #[test]
     fn only_private_and_open_pages_carry_a_credit() {
-        let carrying = [Entry::private(), Entry::private_hot(), Entry::zero_open(), Entry::shared_open(Frame(7))];
-        let free = [Entry::UNTOUCHED, Entry::zero_touched(), Entry::shared(Frame(7)), Entry::compressed(1, 0)];
+        let carrying = [Entry::private(), Entry::private_with(3), Entry::zero_open(), Entry::shared_open(Frame(7))];
+        let free =
+            [Entry::UNTOUCHED, Entry::zero_touched(), Entry::shared(Frame(7)), Entry::compressed(1, Left::default())];
         assert!(carrying.iter().all(|entry| entry.credits() == 1));
         assert!(free.iter().all(|entry| entry.credits() == 0));
         assert_eq!(Entry::private().into_ballooned().credits(), 0);

@@ -1,16 +1,18 @@
-//! Which pages go, and who does the work: the clock hand and the evictor thread.
+//! Who makes pages go: the hand that goes round RAM, for the evictor thread.
 //!
-//! There are no accessed bits to read, so a page's only sign of life is the fault that brought it in (*hot*). The hand goes round
-//! RAM; a hot page it passes is cooled and spared, a cool private page is evicted. Whatever the guest needs soon it faults
-//! back in, hot again: reclaim is the probe. A second hand goes round the pages in the pool, in the same order, and so from those that
-//! were compressed longest ago: they go on to the swap file when the pool has grown too large.
+//! A private page with lives left ([`crate::victims`]) loses one as the hand passes, one without goes. Whatever the guest needs soon it faults
+//! back in, with lives: reclaim is the probe. A second hand goes round the pages in the pool, those that left longest ago first: they go on
+//! to the swap file when the pool has grown too large.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use crate::{
-    entry::State,
+    entry::{Entry, State},
     mapping::Mapping,
     sync::Ordering,
     transition::{Error, Evicted, Pages, Staging, in_pool},
     units::Gfn,
+    victims::Hand,
 };
 
 /// Pages evicted between two looks at whether that was enough; bounds what the pool may overdraw, see
@@ -22,8 +24,8 @@ const STRIDE: u32 = 16_384;
 const YOUNG_ERAS: u64 = 2;
 
 /// Where the hands stand.
-pub struct Clock {
-    hand: u32,
+pub struct Evictor {
+    hand: Hand,
     /// Pages passed since an eviction succeeded.
     barren: u32,
     pool_hand: u32,
@@ -32,27 +34,27 @@ pub struct Clock {
     staging: Staging,
 }
 
-impl Default for Clock {
-    fn default() -> Clock {
-        Clock { hand: 0, barren: 0, pool_hand: 0, pool_barren: 0, staging: Staging::new(BATCH) }
+impl Evictor {
+    /// One for a guest of `pages` pages.
+    pub fn new(pages: u32) -> Evictor {
+        // Keyed anew for each: guests of a host do not evict in step.
+        let seed = RandomState::new().build_hasher().finish();
+        Evictor { hand: Hand::new(pages, seed), barren: 0, pool_hand: 0, pool_barren: 0, staging: Staging::new(BATCH) }
     }
-}
 
-impl Clock {
-    /// Evicts up to [`BATCH`] pages, the next cool ones. Fewer when the hand meets few in [`STRIDE`] steps.
+    /// Evicts up to [`BATCH`] pages, the next without lives. Fewer when the hand meets few in [`STRIDE`] steps.
     pub fn evict<M: Mapping>(&mut self, pages: &Pages<M>) -> Result<Evicted, Error> {
         let mut victims = Vec::with_capacity(BATCH);
         let swaps = pages.swap_usable();
         for _ in 0..STRIDE.min(pages.table.pages()) {
-            let gfn = Gfn(self.hand);
-            self.hand = (self.hand + 1) % pages.table.pages();
+            let gfn = self.hand.step();
             self.barren = self.barren.saturating_add(1);
             let entry = pages.table.peek(gfn);
             if entry.state() != State::Private {
                 continue;
             }
-            if entry.hot() || entry.incompressible() && !swaps {
-                pages.cool(gfn, self.desperate(pages));
+            if self.spares(entry, swaps, pages) {
+                pages.cool(gfn, self.barren > 2 * pages.table.pages());
                 continue;
             }
             victims.push(gfn);
@@ -79,7 +81,7 @@ impl Clock {
             self.pool_hand = (self.pool_hand + 1) % pages.table.pages();
             self.pool_barren = self.pool_barren.saturating_add(1);
             let entry = pages.table.peek(gfn);
-            let young = era.wrapping_sub(entry.era()) & 0b11 < YOUNG_ERAS;
+            let young = era.wrapping_sub(entry.left().era) & 0b11 < YOUNG_ERAS;
             if in_pool(entry) && (!young || self.pool_barren > pages.table.pages()) {
                 victims.push(gfn);
                 if victims.len() == BATCH {
@@ -99,9 +101,11 @@ impl Clock {
         self.pool_barren > 2 * pages.table.pages()
     }
 
-    /// Twice round without a page: those that would not compress may have changed since.
-    fn desperate<M: Mapping>(&self, pages: &Pages<M>) -> bool {
-        self.barren > 2 * pages.table.pages()
+    /// Whether a private page stays for now. Once round without a page, lives count no more; twice round, those that would not compress
+    /// are tried again: they may have changed since.
+    fn spares<M: Mapping>(&self, entry: Entry, swaps: bool, pages: &Pages<M>) -> bool {
+        let lives = entry.lives() > 0 && self.barren <= pages.table.pages();
+        lives || entry.incompressible() && !swaps
     }
 
     /// Three times round without a page: there is nothing to evict.

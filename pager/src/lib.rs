@@ -15,7 +15,7 @@
 //! * [`open`]: pages that the kernel may copy without us;
 //! * [`share`]: how a page comes to share a frame, at home or as an alias; [`rehome`]: how aliases end;
 //! * [`entry`], [`table`]: one word a page, its lock, and the sums;
-//! * [`memory`]: the threads that serve faults and evict; [`evict`]: which page goes;
+//! * [`memory`]: the threads that serve faults and evict; [`evict`]: who evicts; [`victims`]: which page goes;
 //! * [`credit`]: why resident bytes never exceed the allocation; [`frames`]: why a frame in use is never released;
 //! * [`pool`]: compressed pages; [`swap`]: pages on disk; `sys`: all the `unsafe`, every ioctl.
 //!
@@ -43,6 +43,7 @@ pub mod sys;
 pub mod table;
 pub mod transition;
 pub mod units;
+pub mod victims;
 
 #[cfg(test)]
 mod model;

@@ -4,7 +4,7 @@
 //!   vCPU and device threads
 //!        | touch an absent or protected page, block
 //!        v
-//!   userfaultfd --> fault thread --(no credit)--> waiting room --> evictor thread --> clock hand
+//!   userfaultfd --> fault thread --(no credit)--> waiting room --> evictor thread --> the hands
 //!                       |                                              |
 //!                       +-- Pages::fault (never waits)                 +-- Pages::fault again, once there are credits
 //!                       |                                              |
@@ -31,7 +31,7 @@ use nix::{
 
 use crate::{
     credit::Credits,
-    evict::Clock,
+    evict::Evictor,
     frames::References,
     notice::Notice,
     pool::{Pool, SLAB_BYTES},
@@ -369,12 +369,12 @@ impl GuestMemory {
 
     fn run_evictor(&self) -> Result<(), Failure> {
         _ = self.evict_clock.set(ThreadClock::this()?);
-        let mut clock = Clock::default();
+        let mut hands = Evictor::new(self.pages.count());
         let mut last_discard = Instant::now();
         let mut buffer: PageBytes = [0; PAGE_BYTES];
         while !self.stopping.load(Ordering::Acquire) {
             self.pages.counters.tick(self.start);
-            let progress = self.make_room(&mut clock)?;
+            let progress = self.make_room(&mut hands)?;
             let starving = !self.serve_waiting(&mut buffer)?;
             if starving && progress {
                 continue;
@@ -397,19 +397,19 @@ impl GuestMemory {
     }
 
     /// Evicts until the watermark is reached or nothing more goes; whether anything was gained.
-    fn make_room(&self, clock: &mut Clock) -> Result<bool, Failure> {
+    fn make_room(&self, hands: &mut Evictor) -> Result<bool, Failure> {
         if self.pages.credits.available() >= LOW_PAGES {
             return Ok(true);
         }
         let mut gained = self.pages.close_open(CLOSE_PAGES)? > 0;
         while self.evict && self.pages.credits.available() < WATERMARK_PAGES && !self.stopping.load(Ordering::Acquire) {
-            let outcome = clock.evict(&self.pages)?;
+            let outcome = hands.evict(&self.pages)?;
             gained |= outcome.evicted > 0;
-            let exhausted = outcome.evicted == 0 && clock.exhausted(&self.pages);
+            let exhausted = outcome.evicted == 0 && hands.exhausted(&self.pages);
             if exhausted || self.pool_is_large() {
-                gained |= clock.write_back(&self.pages)? > 0;
+                gained |= hands.write_back(&self.pages)? > 0;
             }
-            if exhausted && (!self.pages.swap_usable() || clock.nothing_to_write_back(&self.pages)) {
+            if exhausted && (!self.pages.swap_usable() || hands.nothing_to_write_back(&self.pages)) {
                 break;
             }
             if self.pages.credits.available() > 0 && !self.nobody_waits() {

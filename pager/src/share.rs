@@ -18,6 +18,7 @@ use crate::{
     mapping::Mapping,
     transition::{Error, PREFETCH, Pages, RUN_MAX},
     units::{Frame, Gfn, Run, runs},
+    victims::LIVES_WRITTEN,
 };
 
 /// Pages whose aliases are made together: they stay locked for it, some ten microseconds a run.
@@ -148,7 +149,7 @@ impl<M: Mapping> Pages<M> {
         for &(gfn, frame) in &adopted {
             if placed.as_ref().is_ok_and(|copied| copied.contains(&gfn)) {
                 self.references.remove(frame);
-                self.unlock(gfn, Entry::private(), Entry::private_hot());
+                self.unlock(gfn, Entry::private(), Entry::private_with(LIVES_WRITTEN));
                 report(gfn, Sharing::Different);
             } else {
                 self.unlock(gfn, Entry::private(), shared(frame, open));

@@ -66,7 +66,7 @@ impl Stall {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::Frame;
+    use crate::{entry::Left, units::Frame};
 
     #[test]
     fn a_fault_waits_for_what_its_page_is() {
@@ -75,9 +75,9 @@ mod tests {
             (Entry::private().into_ballooned(), false, Cause::Fresh),
             (Entry::shared(Frame(1)), false, Cause::Shared),
             (Entry::shared(Frame(1)), true, Cause::Broken),
-            (Entry::compressed(1, 0), true, Cause::Compressed),
-            (Entry::swapped(1, 0), false, Cause::Swapped),
-            (Entry::swapped(1, 0).with_lock(), false, Cause::Moving),
+            (Entry::compressed(1, Left::default()), true, Cause::Compressed),
+            (Entry::swapped(1, Left::default()), false, Cause::Swapped),
+            (Entry::swapped(1, Left::default()).with_lock(), false, Cause::Moving),
             (Entry::private(), true, Cause::Moving),
         ] {
             assert_eq!(Cause::of(entry, write), cause, "{entry:?}");

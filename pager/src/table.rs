@@ -128,6 +128,11 @@ impl PageTable {
         }
     }
 
+    /// Private pages.
+    pub fn private(&self) -> u64 {
+        self.by_state[State::Private as usize].load(Ordering::Relaxed).max(0) as u64
+    }
+
     /// Zero pages that the guest had touched.
     pub fn zero_touched(&self) -> u64 {
         self.zero_touched.load(Ordering::Relaxed).max(0) as u64

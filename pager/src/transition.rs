@@ -51,6 +51,7 @@ use crate::{
     sync::{Mutex, Ordering},
     table::PageTable,
     units::{Frame, Gfn, PAGE_BYTES, PageBytes, Run, runs},
+    victims::LIVES_WRITTEN,
 };
 
 pub(crate) use demote::in_pool;
@@ -232,7 +233,7 @@ impl<M: Mapping> Pages<M> {
         let woken = self.mapping.copy_frame(gfn, frame)?;
         self.references.remove(frame);
         self.counters.breaks.fetch_add(1, Ordering::Relaxed);
-        Ok(Some((Entry::private_hot(), woken)))
+        Ok(Some((Entry::private_with(LIVES_WRITTEN), woken)))
     }
 
     /// A first touch: the zero page for it, and for untouched neighbours while credits last.
@@ -373,10 +374,10 @@ impl<M: Mapping> Pages<M> {
 
     /// What becomes of a page that the guest does not need, but wants to find filled with a pattern if it comes back.
     fn filled_after(&self, pattern: u32) -> impl Fn(Entry) -> Entry {
-        let era = self.counters.era();
+        let left = self.now();
         move |entry| match pattern {
             0 => entry.into_zero(),
-            _ => Entry::compressed(FILLED | u64::from(pattern), era),
+            _ => Entry::compressed(FILLED | u64::from(pattern), left),
         }
     }
 
@@ -435,7 +436,7 @@ impl<M: Mapping> Pages<M> {
         true
     }
 
-    /// The clock hand passes a private page: it is hot no more, and `retry` says whether to try again to compress it.
+    /// The hand passes a private page: it has a life less, and `retry` says whether to try again to compress it.
     pub(crate) fn cool(&self, gfn: Gfn, retry: bool) {
         if let Some((_, entry)) = self.lock_one_private(gfn) {
             let new = if retry { entry.cooled().compressible_again() } else { entry.cooled() };
@@ -471,7 +472,7 @@ impl<M: Mapping> Pages<M> {
 
     /// Ends a transition: the new entry, the credits it no longer carries, and a wake for whoever waited.
     ///
-    /// `old` may leave out flags that do not bear on counts (hot, incompressible).
+    /// `old` may leave out flags that do not bear on counts (lives, incompressible).
     pub(crate) fn unlock(&self, gfn: Gfn, old: Entry, new: Entry) {
         let released = old.credits() - new.credits();
         if released > 0 {

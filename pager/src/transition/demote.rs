@@ -20,6 +20,7 @@ use crate::{
     swap::{PageBuffer, Swap},
     sync::lock,
     units::{Gfn, PAGE_BYTES, PageBytes, Run, runs},
+    victims::LIVES_WRITTEN,
 };
 
 /// What became of pages to be evicted.
@@ -115,8 +116,8 @@ impl<M: Mapping> Pages<M> {
         let mut stored = Vec::with_capacity(staging.pages.len());
         for (gfn, _, fate) in staging.write(swap, self.counters.now_ms(), |gfn| self.table.peek(gfn).waiters()) {
             match fate {
-                Fate::Written(slot) => stored.push((gfn, Entry::swapped(slot, self.counters.era()))),
-                Fate::Wanted => self.keep(gfn, Entry::private_hot(), outcome)?,
+                Fate::Written(slot) => stored.push((gfn, Entry::swapped(slot, self.now()))),
+                Fate::Wanted => self.keep(gfn, Entry::private_with(LIVES_WRITTEN), outcome)?,
                 Fate::Kept => self.keep(gfn, Entry::private().into_incompressible(), outcome)?,
             }
         }
@@ -146,10 +147,10 @@ impl<M: Mapping> Pages<M> {
 
     /// Puts a page's content into the cheapest tier that takes it and is no file.
     fn store(&self, page: &PageBytes) -> Option<Entry> {
-        let era = self.counters.era();
+        let left = self.now();
         if let Some(pattern) = filled_with(page) {
             let entry =
-                if pattern == 0 { Entry::zero_touched() } else { Entry::compressed(FILLED | u64::from(pattern), era) };
+                if pattern == 0 { Entry::zero_touched() } else { Entry::compressed(FILLED | u64::from(pattern), left) };
             return Some(entry);
         }
         let mut compressed = [0; lz4_flex::block::get_maximum_output_size(PAGE_BYTES)];
@@ -166,7 +167,7 @@ impl<M: Mapping> Pages<M> {
         if slot.is_none() && pool.bytes() == before {
             self.credits.give(SLAB_PAGES);
         }
-        slot.map(|slot| Entry::compressed(slot, era))
+        slot.map(|slot| Entry::compressed(slot, left))
     }
 
     /// Moves pages from the pool to the swap file, all of `gfns` that are in the pool and not in motion. How many went.
@@ -186,7 +187,7 @@ impl<M: Mapping> Pages<M> {
                     continue;
                 };
                 self.free_slot(entry);
-                self.unlock(gfn, entry, Entry::swapped(slot, entry.era()));
+                self.unlock(gfn, entry, Entry::swapped(slot, entry.left()));
                 gone += 1;
             }
         }

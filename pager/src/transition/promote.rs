@@ -9,12 +9,13 @@
 
 use super::{Error, FILLED, Pages, REFAULT_ERAS, Served};
 use crate::{
-    entry::Entry,
+    entry::{Entry, Left},
     mapping::{Mapping, Woken},
     pool::SLAB_PAGES,
     swap::PageBuffer,
     sync::{Ordering, lock},
     units::{Gfn, PAGE_BYTES, PageBytes},
+    victims::lives,
 };
 
 /// A swapped page that is to come back. It is locked and paid for: hand it to [`Pages::swap_in`].
@@ -41,8 +42,7 @@ impl<M: Mapping> Pages<M> {
         });
         let woken = result.inspect_err(|_| self.credits.give(1))?;
         self.free_slot(entry);
-        self.count_promotion(entry);
-        Ok(Some((Entry::private_hot(), woken)))
+        Ok(Some((self.returned(entry), woken)))
     }
 
     /// The content of a `Compressed` page.
@@ -76,9 +76,8 @@ impl<M: Mapping> Pages<M> {
         let copied = self.mapping.copy(gfn, buffer.page(0));
         let woken = copied.map_err(|source| Error::Kernel { action: "bringing back", gfn, source })?;
         swap.free(slot);
-        self.count_promotion(entry);
         // The credit is the page's from now on. Who came after COPY woke all has left a mark.
-        if self.table.unlock(gfn, entry, Entry::private_hot()) || woken == Woken::Nobody {
+        if self.table.unlock(gfn, entry, self.returned(entry)) || woken == Woken::Nobody {
             self.mapping.wake(gfn.run());
         }
         Ok(())
@@ -91,11 +90,25 @@ impl<M: Mapping> Pages<M> {
         self.mapping.wake(gfn.run());
     }
 
-    fn count_promotion(&self, entry: Entry) {
+    /// What an evicted page is after the guest wanted it back.
+    fn returned(&self, entry: Entry) -> Entry {
+        let passed = entry.left().until(self.now());
         self.counters.promotions.fetch_add(1, Ordering::Relaxed);
-        if self.counters.era().wrapping_sub(entry.era()) & 0b11 <= REFAULT_ERAS {
+        if passed.era <= REFAULT_ERAS {
             self.counters.refaults.fetch_add(1, Ordering::Relaxed);
         }
+        Entry::private_with(lives(passed.evictions * self.eviction_unit(), self.table.private()))
+    }
+
+    /// What a page that leaves at this moment is to remember.
+    pub(super) fn now(&self) -> Left {
+        let evictions = self.counters.evictions.load(Ordering::Relaxed) / self.eviction_unit();
+        Left { era: self.counters.era(), evictions }
+    }
+
+    /// Evictions that [`Left`] counts as one: so that its 12 bits go round once in eight times all of RAM.
+    fn eviction_unit(&self) -> u64 {
+        u64::from(self.table.pages()).div_ceil(512)
     }
 
     /// Nobody needs what a `Compressed` entry speaks of any more.
