@@ -149,6 +149,9 @@ pub struct Run {
     /// Where pages go that neither compress nor fit: a directory on a disk, and how much of it [default: the guests' RAM]
     #[arg(long, value_name = "DIR[:SIZE]")]
     swap: Option<SwapConfig>,
+    /// Evict pages that guests do not seem to need before memory is short, slowly, while more than this part of the budget is in use [default: never]
+    #[arg(long, value_name = "PERCENT", value_parser = part_of_budget)]
+    proactive_reclaim: Option<f64>,
     /// Measure used memory this often, whatever that costs [default: as often as is cheap]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     sample_every: Option<Duration>,
@@ -215,6 +218,7 @@ impl Run {
             vma_budget: self.vma_budget,
             domains: self.domains,
             swap: self.swap,
+            proactive_reclaim: self.proactive_reclaim,
             sample_every: self.sample_every,
             metrics: self.metrics,
             report: self.report,
@@ -240,6 +244,12 @@ fn percent(text: &str) -> Result<f64, String> {
 /// `75%` and `75` are 75.
 fn whole_percent(text: &str) -> Result<u8, String> {
     text.strip_suffix('%').unwrap_or(text).parse().map_err(|_| "give whole per cent: 75%".into())
+}
+
+fn part_of_budget(text: &str) -> Result<f64, String> {
+    let number =
+        text.strip_suffix('%').unwrap_or(text).parse::<f64>().ok().filter(|number| (0.0..=100.0).contains(number));
+    number.map(|percent| percent / 100.0).ok_or_else(|| "give per cent of the budget, 0% to 100%: 50%".into())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -37,7 +37,7 @@ pub use merge::{MergeAnswer, MergeRequest};
 pub use status::GuestStatus;
 
 /// Version of the messages; a VMM of another version refuses to start.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 /// Longest frame, bytes: a full batch of published pages and change.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
 /// How often a VMM sends its status.
@@ -153,6 +153,8 @@ pub enum ToVmm {
     Merge(MergeAnswer),
     /// The host is short of memory: look for equal pages at full speed.
     Hurry,
+    /// Whether to evict pages before memory is short.
+    Reclaim(Reclaim),
     /// Ask the guest for its statistics this often, ms, from now on; 0 for never.
     PollStatistics {
         /// The interval.
@@ -162,6 +164,15 @@ pub enum ToVmm {
     HintPages(Round),
     /// Let the guest verify what it holds, then end.
     Stop,
+}
+
+/// When pages are to be evicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reclaim {
+    /// When memory is short: what a VMM does from its start.
+    WhenShort,
+    /// Slowly, before it is.
+    Proactively,
 }
 
 /// What is wished of free page hinting.

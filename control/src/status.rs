@@ -92,6 +92,8 @@ pub struct PagerStatus {
     pub faults_without_credit_total: u64,
     /// Pages evicted.
     pub evictions_total: u64,
+    /// Part of them that went before memory was short.
+    pub evictions_proactive_total: u64,
     /// Pages brought back from a tier by a fault.
     pub promotions_total: u64,
     /// Pages brought back soon after their eviction.

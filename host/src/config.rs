@@ -51,6 +51,8 @@ pub struct RunConfig {
     pub domains: Vec<DomainRange>,
     /// Where pages go that neither compress nor fit.
     pub swap: Option<SwapConfig>,
+    /// Pages are evicted before memory is short while more than this part of the budget is in use; without it, never.
+    pub proactive_reclaim: Option<f64>,
     /// How often used memory is measured; without it, as often as is cheap.
     pub sample_every: Option<Duration>,
     /// Where `/metrics`, `/healthz` and `/readyz` are served.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use control::{STATUS_INTERVAL, ToVmm};
+use control::{Reclaim, STATUS_INTERVAL, ToVmm};
 use tokio::time::MissedTickBehavior;
 
 use crate::accounting::Meter;
 use crate::allocation::Ledger;
+use crate::config::RunConfig;
 use crate::fleet::Fleet;
 
 /// Scanners are told to hurry while less than this part of the budget is free: a twenty-fifth, where balloons come into play.
@@ -15,22 +16,47 @@ const HURRY_DIVISOR: u64 = 25;
 /// How often they are told: each time is a pass at full speed, even where there is nothing to gain.
 const HURRY_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How often guests are told when to evict: those that were started anew have not heard it.
+const RECLAIM_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What is done by how much of the budget is in use.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    budget_bytes: u64,
+    /// Above it, pages are evicted before memory is short.
+    proactive_bytes: Option<u64>,
+}
+
+impl Limits {
+    /// As a run is asked for.
+    pub fn of(config: &RunConfig) -> Limits {
+        let proactive_bytes = config.proactive_reclaim.map(|part| (config.budget_bytes as f64 * part) as u64);
+        Limits { budget_bytes: config.budget_bytes, proactive_bytes }
+    }
+}
+
 /// Runs until it is dropped. A tick that falls into a memory sample is left out; see [`crate::accounting`].
-pub async fn control(fleet: Arc<Fleet>, meter: Arc<Meter>, mut ledger: Ledger, budget_bytes: u64) {
+pub async fn control(fleet: Arc<Fleet>, meter: Arc<Meter>, mut ledger: Ledger, limits: Limits) {
     let mut ticks = tokio::time::interval(STATUS_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut settled = Instant::now();
-    let mut hurried = settled;
+    let (mut hurried, mut told) = (settled, settled);
     loop {
         ticks.tick().await;
         let now = Instant::now();
         fleet.guests.iter().for_each(crate::guest::Guest::kill_if_stuck);
         fleet.deliver(fleet.domains.sweep(now));
         fleet.kill_silent(now);
-        let free_bytes = budget_bytes.saturating_sub(meter.used_bytes());
-        if free_bytes < budget_bytes / HURRY_DIVISOR && now - hurried >= HURRY_INTERVAL {
+        let used_bytes = meter.used_bytes();
+        let free_bytes = limits.budget_bytes.saturating_sub(used_bytes);
+        if free_bytes < limits.budget_bytes / HURRY_DIVISOR && now - hurried >= HURRY_INTERVAL {
             hurried = now;
             fleet.guests.iter().filter(|guest| guest.is_running()).for_each(|guest| guest.send(ToVmm::Hurry));
+        }
+        if let Some(bytes) = limits.proactive_bytes.filter(|_| now - told >= RECLAIM_INTERVAL) {
+            told = now;
+            let when = if used_bytes > bytes { Reclaim::Proactively } else { Reclaim::WhenShort };
+            fleet.guests.iter().filter(|guest| guest.is_running()).for_each(|guest| guest.send(ToVmm::Reclaim(when)));
         }
         let Ok(_held) = meter.ledger.try_lock() else { continue };
         let settlement = ledger.settle(&fleet.views(), fleet.frames_bytes(), now - settled);

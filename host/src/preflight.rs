@@ -335,6 +335,7 @@ mod tests {
             sample_period: None,
             domains: Vec::new(),
             swap: None,
+            proactive_reclaim: None,
             sample_every: None,
             metrics: ([127, 0, 0, 1], 0).into(),
             report: None,

@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use crate::accounting::Meter;
 use crate::allocation::{self, Ledger};
 use crate::config::RunConfig;
-use crate::control_loop;
+use crate::control_loop::{self, Limits};
 use crate::display::{self, Display};
 use crate::error::Error;
 use crate::fleet::Fleet;
@@ -58,7 +58,7 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
     let display = Display::new(config, Arc::clone(&fleet), Arc::clone(&meter));
     // Dropped, and with it stopped, when this function is left.
     let mut tasks = JoinSet::new();
-    tasks.spawn(control_loop::control(Arc::clone(&fleet), Arc::clone(&meter), ledger, config.budget_bytes));
+    tasks.spawn(control_loop::control(Arc::clone(&fleet), Arc::clone(&meter), ledger, Limits::of(config)));
     tasks.spawn(Arc::clone(&meter).keep_sampling(Arc::clone(&fleet), config.sample_every));
     tasks.spawn(display.keep_showing());
     let state = http::State { fleet: Arc::clone(&fleet), meter: Arc::clone(&meter), budget_bytes: config.budget_bytes };

@@ -23,6 +23,15 @@ const STRIDE: u32 = 16_384;
 /// Pages younger than this many eras stay in the pool while there are older ones.
 const YOUNG_ERAS: u64 = 2;
 
+/// Why pages are to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Memory is short: somebody has to go.
+    Short,
+    /// Memory is not short, but the guest may not need all it has.
+    Proactive,
+}
+
 /// Where the hands stand.
 pub struct Evictor {
     hand: Hand,
@@ -42,23 +51,23 @@ impl Evictor {
         Evictor { hand: Hand::new(pages, seed), barren: 0, pool_hand: 0, pool_barren: 0, staging: Staging::new(BATCH) }
     }
 
-    /// Evicts up to [`BATCH`] pages, the next without lives. Fewer when the hand meets few in [`STRIDE`] steps.
-    pub fn evict<M: Mapping>(&mut self, pages: &Pages<M>) -> Result<Evicted, Error> {
+    /// Evicts up to `most` pages, at most [`BATCH`], the next without lives. Fewer when the hand meets few in [`STRIDE`] steps.
+    pub fn evict<M: Mapping>(&mut self, pages: &Pages<M>, need: Need, most: usize) -> Result<Evicted, Error> {
         let mut victims = Vec::with_capacity(BATCH);
         let swaps = pages.swap_usable();
         for _ in 0..STRIDE.min(pages.table.pages()) {
             let gfn = self.hand.step();
-            self.barren = self.barren.saturating_add(1);
+            self.barren = self.barren.saturating_add(u32::from(need == Need::Short));
             let entry = pages.table.peek(gfn);
             if entry.state() != State::Private {
                 continue;
             }
-            if self.spares(entry, swaps, pages) {
+            if self.spares(entry, swaps, pages) || need == Need::Proactive && entry.lives() > 0 {
                 pages.cool(gfn, self.barren > 2 * pages.table.pages());
                 continue;
             }
             victims.push(gfn);
-            if victims.len() == BATCH {
+            if victims.len() == BATCH.min(most) {
                 break;
             }
         }
@@ -68,6 +77,9 @@ impl Evictor {
             self.barren = 0;
         }
         pages.counters.evictions.fetch_add(u64::from(outcome.evicted), Ordering::Relaxed);
+        if need == Need::Proactive {
+            pages.counters.evictions_proactive.fetch_add(u64::from(outcome.evicted), Ordering::Relaxed);
+        }
         pages.counters.incompressible.fetch_add(u64::from(outcome.incompressible), Ordering::Relaxed);
         Ok(outcome)
     }

@@ -31,6 +31,7 @@ pub mod memory;
 mod notice;
 pub mod open;
 pub mod pool;
+pub mod proactive;
 mod reach;
 mod reads;
 pub mod rehome;

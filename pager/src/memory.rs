@@ -31,10 +31,11 @@ use nix::{
 
 use crate::{
     credit::Credits,
-    evict::Evictor,
+    evict::{BATCH, Evictor, Need},
     frames::References,
     notice::Notice,
     pool::{Pool, SLAB_BYTES},
+    proactive::Proactive,
     reach::Reach,
     reads::Reads,
     stall::Cause,
@@ -60,6 +61,8 @@ const EVICTOR_INTERVAL: Duration = Duration::from_millis(20);
 /// How often it looks with at least so many credits left; a fault without one wakes it anyway.
 const AMPLE_INTERVAL: Duration = Duration::from_secs(4);
 const AMPLE_PAGES: i64 = 4096;
+/// How often it looks for pages to evict before memory is short, if it is to.
+const PROACTIVE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it looks while faults wait for credits that eviction does not yield.
 const STARVING_INTERVAL: Duration = Duration::from_millis(2);
 /// A fault that has waited this long for a credit ends the guest: nothing can be evicted, and nobody else gave way.
@@ -138,6 +141,7 @@ pub(crate) struct Waiting {
 pub struct GuestMemory {
     pages: Pages<Ram>,
     evict: bool,
+    proactive: AtomicBool,
     start: Instant,
     stopping: AtomicBool,
     stop: EventFd,
@@ -185,6 +189,7 @@ impl GuestMemory {
                 open_credits: i64::from(config.pages) / OPEN_CREDITS_ONE_IN,
             },
             evict: config.evict,
+            proactive: AtomicBool::new(false),
             start: Instant::now(),
             stopping: AtomicBool::new(false),
             stop: EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(io::Error::from)?,
@@ -232,6 +237,14 @@ impl GuestMemory {
     pub fn set_allocation(&self, allocation_bytes: u64) {
         self.pages.credits.resize(allocation_bytes, self.pages.credits.overhead_bytes());
         self.evictor.notify_one();
+    }
+
+    /// Whether pages are to be evicted before memory is short; see [`crate::proactive`].
+    pub fn set_proactive(&self, proactive: bool) {
+        // Relaxed: nothing else goes by it.
+        if self.proactive.swap(proactive, Ordering::Relaxed) != proactive {
+            self.evictor.notify_one();
+        }
     }
 
     /// Boot loading: first content of an untouched page; waits for memory as long as it takes, but not for ever.
@@ -371,11 +384,13 @@ impl GuestMemory {
         _ = self.evict_clock.set(ThreadClock::this()?);
         let mut hands = Evictor::new(self.pages.count());
         let mut last_discard = Instant::now();
+        let mut proactive = None;
         let mut buffer: PageBytes = [0; PAGE_BYTES];
         while !self.stopping.load(Ordering::Acquire) {
             self.pages.counters.tick(self.start);
             let progress = self.make_room(&mut hands)?;
             let starving = !self.serve_waiting(&mut buffer)?;
+            self.reclaim_proactively(&mut proactive, &mut hands)?;
             if starving && progress {
                 continue;
             }
@@ -385,6 +400,9 @@ impl GuestMemory {
             }
             let interval = match () {
                 () if starving => STARVING_INTERVAL,
+                () if self.proactive.load(Ordering::Relaxed) && self.pages.credits.available() >= LOW_PAGES => {
+                    PROACTIVE_INTERVAL
+                }
                 () if self.pages.credits.available() >= AMPLE_PAGES => AMPLE_INTERVAL,
                 () => EVICTOR_INTERVAL,
             };
@@ -396,6 +414,22 @@ impl GuestMemory {
         Ok(())
     }
 
+    /// Evicts what the allowance of `state` lets go, where that is wished for and nobody waits for memory.
+    fn reclaim_proactively(&self, state: &mut Option<Proactive>, hands: &mut Evictor) -> Result<(), Failure> {
+        if !self.evict || !self.proactive.load(Ordering::Relaxed) {
+            *state = None;
+            return Ok(());
+        }
+        let (now_ms, returns) = (self.pages.counters.now_ms(), self.pages.counters.promotions.load(Ordering::Relaxed));
+        let state = state.get_or_insert_with(|| Proactive::new(now_ms, returns));
+        let mut due = state.evictions(now_ms, returns, self.pages.table.private()) as usize;
+        while due > 0 && self.nobody_waits() && !self.stopping.load(Ordering::Acquire) {
+            hands.evict(&self.pages, Need::Proactive, due)?;
+            due = due.saturating_sub(BATCH);
+        }
+        Ok(())
+    }
+
     /// Evicts until the watermark is reached or nothing more goes; whether anything was gained.
     fn make_room(&self, hands: &mut Evictor) -> Result<bool, Failure> {
         if self.pages.credits.available() >= LOW_PAGES {
@@ -403,7 +437,7 @@ impl GuestMemory {
         }
         let mut gained = self.pages.close_open(CLOSE_PAGES)? > 0;
         while self.evict && self.pages.credits.available() < WATERMARK_PAGES && !self.stopping.load(Ordering::Acquire) {
-            let outcome = hands.evict(&self.pages)?;
+            let outcome = hands.evict(&self.pages, Need::Short, BATCH)?;
             gained |= outcome.evicted > 0;
             let exhausted = outcome.evicted == 0 && hands.exhausted(&self.pages);
             if exhausted || self.pool_is_large() {
@@ -495,6 +529,7 @@ impl GuestMemory {
             stall,
             faults_without_credit_total: load(&counters.faults_without_credit),
             evictions_total: load(&counters.evictions),
+            evictions_proactive_total: load(&counters.evictions_proactive),
             promotions_total: load(&counters.promotions),
             refaults_total: load(&counters.refaults),
             incompressible_total: load(&counters.incompressible),

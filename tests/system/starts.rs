@@ -29,6 +29,7 @@ fn round(seed: u64) {
         levers: Levers { dedup: Dedup::On, balloon: true, pager: true },
         dedup_cpu_share: 0.05,
         swap: None,
+        proactive_reclaim: None,
         sample_every: None,
         restart_every: None,
         vma_budget: None,

@@ -22,7 +22,7 @@ use std::{
 
 use balloon::Balloon;
 use control::{
-    Dedup, GuestConfig, MergeAnswer, MergeRequest, Round, VcpuKind,
+    Dedup, GuestConfig, MergeAnswer, MergeRequest, Reclaim, Round, VcpuKind,
     status::{BalloonStatus, GuestStatus, WorkloadStatus},
 };
 use dedup::{Scanner, ScannerConfig, ScannerHandle};
@@ -215,6 +215,11 @@ impl Machine {
             let pages = u32::try_from(balloon_bytes / PAGE_BYTES as u64).unwrap_or(u32::MAX);
             balloon.configure(|device| device.balloon().set_requested_pages(pages));
         }
+    }
+
+    /// When pages are evicted from now on.
+    pub fn set_reclaim(&self, when: Reclaim) {
+        self.memory.set_proactive(when == Reclaim::Proactively);
     }
 
     /// An answer of the store.

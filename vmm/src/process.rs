@@ -186,6 +186,7 @@ fn obey(machine: &Machine, message: ToVmm) -> Result<(), Error> {
         ToVmm::Pause => machine.pause(PAUSE_TIMEOUT)?,
         ToVmm::Merge(answer) => machine.merge(answer),
         ToVmm::Hurry => machine.hurry(),
+        ToVmm::Reclaim(when) => machine.set_reclaim(when),
         ToVmm::PollStatistics { interval_ms } => machine.set_statistics_interval_ms(interval_ms),
         ToVmm::HintPages(round) => machine.hint_pages(round),
         ToVmm::Stop => machine.stop_guest(),
