@@ -62,7 +62,7 @@ Examples:
   ballast-bench dedup --scenario S1-same-address --side ballast --side ksmd
   ballast-bench dedup --scenario S3-images-3 --image a.mem --image b.mem --image c.mem")]
     Dedup(Dedup),
-    /// Self-checking guests under merge, break, evict and restarts, watched for leaks. Drives `ballast run`, built beside this program.
+    /// Self-checking guests at 4 times the budget under merge, break, evict and restarts, through every tier, watched for leaks. Drives `ballast run`, built beside this program.
     #[command(after_help = "\
 Examples:
   cargo build --release && cargo run --release -p ballast-bench -- soak
@@ -182,8 +182,11 @@ struct Soak {
     #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u32).range(16..=65536))]
     memory_mib: u32,
     /// Host memory for all of them, MiB
-    #[arg(long, value_name = "MIB", default_value_t = 768, value_parser = clap::value_parser!(u32).range(64..))]
+    #[arg(long, value_name = "MIB", default_value_t = 512, value_parser = clap::value_parser!(u32).range(64..))]
     budget_mib: u32,
+    /// Directory on a disk, for the guests' swap files
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    swap: PathBuf,
     /// A guest is ended and started anew so often, seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3600))]
     restart_every: u32,
@@ -201,6 +204,7 @@ impl Soak {
             guests: self.guests,
             memory_mib: self.memory_mib,
             budget_mib: self.budget_mib,
+            swap: self.swap,
             restart_every_seconds: self.restart_every,
         })
     }

@@ -1,8 +1,8 @@
 //! `soak`: many self-checking guests in a budget that is too small for them, ended and started anew all the time, watched from outside.
 //!
-//! Drives the real `ballast run`, as an operator would: `--restart-every`, `/metrics`, the report, the exit code. What must hold, each
-//! a target: no guest finds a wrong page, no sample of used memory exceeds the budget, and neither descriptors nor memory nor frames
-//! grow from the first third of the run to the last.
+//! Drives the real `ballast run`, as an operator would: `--restart-every`, `--swap`, `/metrics`, the report, the exit code. What must hold, each
+//! a target: no guest finds a wrong page, pages went through every tier, no sample of used memory exceeds the budget, and neither descriptors
+//! nor memory nor frames grow from the first third of the run to the last.
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::{
     error::Error,
     settings::{Step, Undo},
-    soak_sample::Sample,
+    soak_sample::{Sample, TIERS},
     target::Target,
 };
 
@@ -48,6 +48,8 @@ pub struct Plan {
     pub memory_mib: u32,
     /// What they are to fit into, MiB.
     pub budget_mib: u32,
+    /// Directory for the guests' swap files.
+    pub swap: PathBuf,
     /// A guest is ended and started anew so often, seconds.
     pub restart_every_seconds: u32,
 }
@@ -81,6 +83,7 @@ fn start(plan: &Plan, address: SocketAddr, report: &PathBuf) -> Result<Child, Er
     command.args(["--guests", &plan.guests.to_string(), "--memory", &format!("{}MiB", plan.memory_mib)]);
     command.args(["--budget", &format!("{}MiB", plan.budget_mib), "--duration", &format!("{}m", plan.minutes)]);
     command.args(["--restart-every", &format!("{}s", plan.restart_every_seconds)]);
+    command.arg("--swap").arg(&plan.swap);
     command.args(["--metrics", &address.to_string(), "--report"]).arg(report);
     println!("soak: {command:?}");
     command.spawn().map_err(|source| Error::File { path: plan.program.clone(), source })
@@ -150,6 +153,10 @@ fn judge(plan: &Plan, samples: &[Sample], report: &Value, success: bool) -> Vec<
         Target::at_least(name("breaks"), most(|sample| sample.breaks), 1.0),
         Target::at_least(name("evictions"), most(|sample| sample.evictions), 1.0),
     ];
+    for (number, tier) in TIERS.iter().enumerate() {
+        let bytes = samples.iter().map(|sample| sample.tiers[number]).fold(0.0, f64::max);
+        targets.push(Target::at_least(name(&format!("{tier}-pages")), bytes / 4096.0, 1.0));
+    }
     let growth = |figure: fn(&Sample) -> f64| growth(plan, samples, figure);
     let (descriptors, bytes) = (growth(|sample| sample.host_descriptors), growth(|sample| sample.host_bytes));
     targets.push(Target::at_most(name("descriptors-grown"), descriptors.map_or(f64::NAN, |(from, to)| to - from), 0.0));
@@ -189,6 +196,7 @@ mod tests {
             guests: 2,
             memory_mib: 64,
             budget_mib: 64,
+            swap: "/var/tmp".into(),
             restart_every_seconds: 5,
         }
     }

@@ -16,6 +16,9 @@ use crate::{books::field, error::Error};
 /// What an answer to a scrape may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What makes memory cost nothing, as the metrics name it.
+pub const TIERS: [&str; 5] = ["balloon", "shared", "zero", "compressed", "swapped"];
+
 /// A run at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
@@ -27,6 +30,8 @@ pub struct Sample {
     pub frames_bytes: f64,
     /// As above.
     pub shared_bytes: f64,
+    /// Guest memory that was in use and costs nothing, bytes, in the order of [`TIERS`].
+    pub tiers: [f64; TIERS.len()],
     /// Guests whose vCPUs run.
     pub running: f64,
     /// Pages that guests found wrong.
@@ -60,6 +65,7 @@ impl Sample {
             budget_bytes: sum("ballast_host_budget_bytes"),
             frames_bytes: sum("ballast_host_frames_bytes"),
             shared_bytes: sum_of(&metrics, "ballast_guest_memory_bytes", "state=\"shared\""),
+            tiers: TIERS.map(|tier| sum_of(&metrics, "ballast_host_reclaimed_bytes", &format!("mechanism=\"{tier}\""))),
             running: sum_of(&metrics, "ballast_host_guests", "state=\"running\""),
             corrupt_pages: sum("ballast_guest_pages_corrupt_total"),
             merges: sum("ballast_guest_merges_total"),
