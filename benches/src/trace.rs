@@ -99,6 +99,7 @@ impl Recorder {
             floor_bytes: 0,
             contents: CONTENTS_OWN,
             active: 0,
+            reserved_bytes: 0,
         };
         Ok(Recorder {
             base,

@@ -101,19 +101,18 @@ pub struct Allocator {
 }
 
 impl Allocator {
-    /// All of RAM free but page 0 and the allocator's own pages. `None` if RAM is too small for that.
-    pub fn new(ram: Ram) -> Option<Allocator> {
+    /// All of RAM free but page 0, or more pages at the bottom, `reserved` of them, and the allocator's own. `None` if RAM is too small for
+    /// that.
+    pub fn new(ram: Ram, reserved: u32) -> Option<Allocator> {
         let pages = ram.pages();
         let bitmap_pages = pages.div_ceil(8 * PAGE_BYTES as u32);
         let descriptor_pages = pages.div_ceil(PAGE_BYTES as u32 / 4);
-        let first_free = 1 + 2 * bitmap_pages + descriptor_pages;
-        if first_free >= pages {
-            return None;
-        }
+        let first = reserved.max(1);
+        let first_free = first.checked_add(2 * bitmap_pages + descriptor_pages).filter(|&free| free < pages)?;
         let mut allocator = Allocator {
-            used: ram.span(1, bitmap_pages),
-            reported: ram.span(1 + bitmap_pages, bitmap_pages),
-            descriptors: ram.span(1 + 2 * bitmap_pages, descriptor_pages),
+            used: ram.span(first, bitmap_pages),
+            reported: ram.span(first + bitmap_pages, bitmap_pages),
+            descriptors: ram.span(first + 2 * bitmap_pages, descriptor_pages),
             pages,
             counts: [0; KINDS.len()],
             free_low: first_free,

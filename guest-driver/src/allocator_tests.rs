@@ -53,7 +53,7 @@ proptest! {
     #[test]
     fn no_page_is_handed_out_twice_and_counts_add_up(events in prop::collection::vec(event(), 1..600)) {
         let memory = TestRam::new(PAGES);
-        let mut all = Allocator::new(memory.ram()).unwrap();
+        let mut all = Allocator::new(memory.ram(), 0).unwrap();
         let (mut model, mut key) = (Model::default(), 0);
         for event in events {
             match event {
@@ -123,7 +123,7 @@ proptest! {
 #[test]
 fn allocations_come_from_the_bottom_and_the_balloon_from_the_top() {
     let memory = TestRam::new(PAGES);
-    let mut all = Allocator::new(memory.ram()).unwrap();
+    let mut all = Allocator::new(memory.ram(), 0).unwrap();
     let first = all.allocate().unwrap();
     assert_eq!(all.allocate(), Some(first + 1));
     let mut gfns = [0; 3];
@@ -134,7 +134,7 @@ fn allocations_come_from_the_bottom_and_the_balloon_from_the_top() {
 #[test]
 fn every_page_but_the_first_and_the_books_can_be_had() {
     let memory = TestRam::new(PAGES);
-    let mut all = Allocator::new(memory.ram()).unwrap();
+    let mut all = Allocator::new(memory.ram(), 0).unwrap();
     let free = all.count(Kind::Free);
     assert_eq!((0..).map_while(|_| all.allocate()).count() as u32, free);
     assert_eq!(free, PAGES - 1 - 3);
@@ -144,7 +144,7 @@ fn every_page_but_the_first_and_the_books_can_be_had() {
 #[test]
 fn the_balloon_drops_clean_pages_when_nothing_is_free_but_not_pinned_ones() {
     let memory = TestRam::new(PAGES);
-    let mut all = Allocator::new(memory.ram()).unwrap();
+    let mut all = Allocator::new(memory.ram(), 0).unwrap();
     let pages: Vec<u32> = (0..all.count(Kind::Free)).map_while(|key| all.allocate_clean(key)).collect();
     assert_eq!(all.take_for_balloon(0, &mut [0; 10]), 0);
     all.unpin(pages[7]);
@@ -158,7 +158,7 @@ fn the_balloon_drops_clean_pages_when_nothing_is_free_but_not_pinned_ones() {
 #[test]
 fn a_reported_page_is_not_reported_again_until_it_was_used() {
     let memory = TestRam::new(PAGES);
-    let mut all = Allocator::new(memory.ram()).unwrap();
+    let mut all = Allocator::new(memory.ram(), 0).unwrap();
     let mut ranges = [const { 0..0 }; 8];
     let taken = all.take_for_report(PAGES, &mut ranges);
     assert_eq!(taken, 1);

@@ -3,7 +3,7 @@
 use core::fmt::Write;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use wire::machine::{BootInfo, CONTENTS_RANDOM, CONTENTS_THIRD, DOORBELL_BASE, DOORBELL_PARK, VcpuReport};
+use wire::machine::{BootInfo, CONTENTS_RANDOM, CONTENTS_THIRD, VcpuReport};
 
 use crate::allocator::{Allocator, Kind};
 use crate::balloon::{Balloon, Progress};
@@ -121,7 +121,7 @@ impl<'a, M: Machine> Cpu<'a, M> {
     pub fn park(&mut self, ms: u32) {
         self.polls = self.polls.next_multiple_of(POLLS_PER_PUBLICATION).wrapping_sub(1);
         self.poll();
-        self.guest.machine().mmio_write(DOORBELL_BASE + DOORBELL_PARK, ms);
+        self.guest.machine().park(ms);
     }
 
     /// Inflates the balloon to what the host asked for before the start.
@@ -130,7 +130,7 @@ impl<'a, M: Machine> Cpu<'a, M> {
         while self.balloon.is_some() && !self.stopping() {
             self.polls = POLLS_PER_PUBLICATION - 1;
             match self.poll() {
-                Progress::Moving => self.guest.machine().mmio_write(DOORBELL_BASE + DOORBELL_PARK, 1),
+                Progress::Moving => self.guest.machine().park(1),
                 Progress::Settled | Progress::Refused => return,
             }
         }

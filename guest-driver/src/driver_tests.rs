@@ -20,7 +20,7 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     fn new(memory: &TestRam, device: &'a FakeBalloon, floor_pages: u32) -> Self {
-        let mut allocator = Allocator::new(memory.ram()).unwrap();
+        let mut allocator = Allocator::new(memory.ram(), 0).unwrap();
         let balloon = Balloon::start(device, memory.ram(), &mut allocator, floor_pages).unwrap();
         Bench { balloon, allocator: Spinlock::new(Some(allocator)), device }
     }

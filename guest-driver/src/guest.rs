@@ -14,7 +14,7 @@ use core::sync::atomic::{
 };
 
 use wire::PAGE_BYTES;
-use wire::machine::{BALLOON_BASE, BOOT_MAGIC, DOORBELL_BASE, DOORBELL_PARK, RAM_BYTES_MAX, VCPUS_MAX, Workload};
+use wire::machine::{BOOT_MAGIC, RAM_BYTES_MAX, VCPUS_MAX, Workload};
 
 use crate::allocator::Allocator;
 use crate::balloon::Balloon;
@@ -118,11 +118,12 @@ impl<M: Machine> Guest<M> {
             };
         }
         let boot = self.machine.boot();
-        let Some(mut allocator) = Allocator::new(self.ram()) else {
+        let reserved = (boot.reserved_bytes / PAGE_BYTES as u64).min(u64::from(u32::MAX)) as u32;
+        let Some(mut allocator) = Allocator::new(self.ram(), reserved) else {
             return Err(self.refuse(format_args!("{} bytes of RAM are too few", boot.ram_bytes)));
         };
         let balloon = (boot.balloon != 0).then(|| {
-            let transport = Mmio { machine: &self.machine, base: BALLOON_BASE };
+            let transport = Mmio { machine: &self.machine, base: self.machine.balloon() };
             let floor_pages = (boot.floor_bytes / PAGE_BYTES as u64).min(u64::from(u32::MAX)) as u32;
             Balloon::start(transport, self.ram(), &mut allocator, floor_pages)
         });
@@ -152,7 +153,7 @@ impl<M: Machine> Guest<M> {
     /// Waits until the vCPUs before this one have built. Acquire pairs with the Release of the one before.
     fn wait_for_turn(&self, vcpu: u32) {
         while self.turn.load(Acquire) <= vcpu && self.machine.control().stop.load(Relaxed) == 0 {
-            self.machine.mmio_write(DOORBELL_BASE + DOORBELL_PARK, 1);
+            self.machine.park(1);
         }
     }
 

@@ -12,7 +12,7 @@
 //!   memory        the bytes                 driver, queue, transport
 //! ```
 //!
-//! The same code runs freestanding in a KVM guest (`src/bin/bare-guest.rs`) and, *hosted*, in threads of the VMM; a
+//! The same code runs freestanding in a KVM guest (`src/bin/bare-guest/main.rs`) and, *hosted*, in threads of the VMM; a
 //! [`Machine`] is all that differs.
 //!
 //! **Invariants:** free and ballooned pages are never touched. Every page that is read is checked, against an identity kept
@@ -26,6 +26,7 @@ extern crate std;
 
 pub mod allocator;
 pub mod balloon;
+pub mod command_line;
 pub mod cpu;
 pub mod driver;
 pub mod guest;

@@ -1,9 +1,10 @@
-//! What the guest runs on: the bare machine of [`wire::machine`], in KVM or in the VMM's own threads.
+//! What the guest runs on: the bare machine of [`wire::machine`], in KVM or in the VMM's own threads, or somebody else's machine that the
+//! image makes look like it.
 
 use core::fmt;
 use core::sync::atomic::AtomicU32;
 
-use wire::machine::{BootInfo, CONSOLE_BASE, Control, VcpuReport};
+use wire::machine::{BALLOON_BASE, BootInfo, CONSOLE_BASE, Control, DOORBELL_BASE, DOORBELL_PARK, VcpuReport};
 
 /// A bare machine, seen from inside.
 pub trait Machine: Sync {
@@ -21,6 +22,16 @@ pub trait Machine: Sync {
     fn mmio_write(&self, gpa: u64, value: u32);
     /// Writes an 8-bit device register.
     fn mmio_write_byte(&self, gpa: u64, value: u8);
+
+    /// Address of the balloon's registers.
+    fn balloon(&self) -> u64 {
+        BALLOON_BASE
+    }
+
+    /// Waits until an interrupt is pending, a stop is asked for, or so many milliseconds have passed.
+    fn park(&self, ms: u32) {
+        self.mmio_write(DOORBELL_BASE + DOORBELL_PARK, ms);
+    }
 
     /// Words outside RAM, all zero at the start, for guests that must not write to RAM. There may be none.
     fn scratch(&self) -> &[AtomicU32] {

@@ -81,6 +81,7 @@ impl TestMachine {
             floor_bytes: 0,
             contents: 0,
             active: 0,
+            reserved_bytes: 0,
         };
         TestMachine {
             ram: TestRam::new(pages),

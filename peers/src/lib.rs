@@ -3,6 +3,7 @@
 //! ```text
 //!   uml     a Linux kernel as a process, with its own virtio_balloon      <-- vhost-user --> device: `ballast vhost-user-balloon`
 //!   device  that process, and its HTTP interface
+//!   qemu    our bare guest, with our driver, on QEMU's `microvm`         <-- QMP --> whoever tests QEMU's virtio-balloon-device with it
 //! ```
 //!
 //! Everything here is somebody's process: started with a deadline on each answer, and gone when its owner is dropped. A peer that is not
@@ -10,7 +11,9 @@
 
 #![forbid(unsafe_code)]
 
+mod console;
 pub mod device;
+pub mod qemu;
 pub mod uml;
 
 use std::path::{Path, PathBuf};

@@ -1,18 +1,17 @@
 //! User-mode Linux: a kernel as a process, with Linux's own `virtio_balloon` as a module in an initramfs made here.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::console::Console;
 use crate::{find, wait_for};
 
 const INIT: &str = "#!/bin/busybox sh
@@ -31,8 +30,8 @@ exec sh
 #[derive(Debug)]
 pub struct Uml {
     process: Child,
-    console: ChildStdin,
-    said: Arc<Mutex<String>>,
+    keyboard: ChildStdin,
+    console: Console,
     commands: u32,
     _folder: TempDir,
 }
@@ -91,18 +90,9 @@ impl Uml {
             .stderr(Stdio::null())
             .spawn()
             .expect("starting user-mode Linux");
-        let console = process.stdin.take().expect("a pipe was asked for");
-        let output = process.stdout.take().expect("a pipe was asked for");
-        let said = Arc::<Mutex<String>>::default();
-        let hears = said.clone();
-        thread::spawn(move || {
-            for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
-                let mut said = hears.lock().unwrap_or_else(PoisonError::into_inner);
-                said.push_str(String::from_utf8_lossy(&line).trim_end());
-                said.push('\n');
-            }
-        });
-        let mut uml = Uml { process, console, said, commands: 0, _folder: folder };
+        let keyboard = process.stdin.take().expect("a pipe was asked for");
+        let console = Console::of(process.stdout.take().expect("a pipe was asked for"));
+        let mut uml = Uml { process, keyboard, console, commands: 0, _folder: folder };
         uml.run("true");
         Ok(uml)
     }
@@ -112,17 +102,12 @@ impl Uml {
         self.commands += 1;
         let (begin, end) = (format!("<{}>", self.commands), format!("</{}>", self.commands));
         // Quotes, so that an echoed command line is not taken for its output.
-        writeln!(self.console, "echo '<'{0}'>'; {command}\necho '</'{0}'>'", self.commands).expect("typing");
+        writeln!(self.keyboard, "echo '<'{0}'>'; {command}\necho '</'{0}'>'", self.commands).expect("typing");
         wait_for(&format!("the guest, to do: {command}"), || {
-            let said = self.said();
+            let said = self.console.said();
             let (_, after) = said.split_once(&format!("{begin}\n"))?;
             after.split_once(&format!("{end}\n")).map(|(output, _)| output.to_owned())
         })
-    }
-
-    /// Everything on the console so far.
-    pub fn said(&self) -> String {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A line of `/proc/meminfo`, bytes.

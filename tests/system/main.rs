@@ -14,6 +14,7 @@ mod linux_driver;
 mod loss;
 mod missing;
 mod promise;
+mod qemu_device;
 mod restarts;
 mod scrape;
 mod starts;

@@ -107,10 +107,22 @@ impl Firmware {
 
 /// `boot` as it lies in memory.
 fn encode(boot: &BootInfo) -> Vec<u8> {
-    let &BootInfo { magic, ram_bytes, seed, guest, vcpus, workload, balloon, floor_bytes, contents, active } = boot;
+    let &BootInfo {
+        magic,
+        ram_bytes,
+        seed,
+        guest,
+        vcpus,
+        workload,
+        balloon,
+        floor_bytes,
+        contents,
+        active,
+        reserved_bytes,
+    } = boot;
     let wide = |values: &[u64]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     let narrow = [guest, vcpus, workload, balloon].map(u32::to_le_bytes).concat();
-    [wide(&[magic, ram_bytes, seed]), narrow, wide(&[floor_bytes, contents, active])].concat()
+    [wide(&[magic, ram_bytes, seed]), narrow, wide(&[floor_bytes, contents, active, reserved_bytes])].concat()
 }
 
 #[cfg(test)]
@@ -132,6 +144,7 @@ pub(crate) mod tests {
             floor_bytes: 0,
             contents: 0,
             active: 0,
+            reserved_bytes: 0,
         }
     }
 
@@ -148,6 +161,7 @@ pub(crate) mod tests {
             floor_bytes: 8,
             contents: 9,
             active: 10,
+            reserved_bytes: 11,
         };
         let bytes = encode(&boot);
         assert_eq!(bytes.len(), size_of::<BootInfo>());
@@ -162,6 +176,7 @@ pub(crate) mod tests {
         assert_eq!(word(offset_of!(BootInfo, floor_bytes)), 8);
         assert_eq!(word(offset_of!(BootInfo, contents)), 9);
         assert_eq!(word(offset_of!(BootInfo, active)), 10);
+        assert_eq!(word(offset_of!(BootInfo, reserved_bytes)), 11);
     }
 
     #[test]

@@ -51,7 +51,7 @@ use crate::{
     virtio_mmio::{BalloonDevice, VirtioMmio, Wires},
 };
 
-/// The bare guest, built with this program.
+/// The bare guest, built with this program: an ELF file that starts on this VMM's machine and, by its PVH entry, on QEMU's `microvm`.
 pub const BARE_GUEST: &[u8] = include_bytes!(env!("BALLAST_BARE_GUEST"));
 /// How often a guest is asked for its statistics until the host says otherwise.
 const STATISTICS_INTERVAL_MS: u64 = 1000;
@@ -426,6 +426,7 @@ fn boot_info(config: &GuestConfig) -> BootInfo {
         floor_bytes: config.floor_bytes,
         contents: CONTENTS_OWN,
         active: config.active_permille.map_or(ACTIVE_OWN, machine::active),
+        reserved_bytes: 0,
     }
 }
 

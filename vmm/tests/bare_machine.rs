@@ -179,6 +179,7 @@ fn boot(vcpus: u32) -> BootInfo {
         floor_bytes: 0,
         contents: 0,
         active: 0,
+        reserved_bytes: 0,
     }
 }
 

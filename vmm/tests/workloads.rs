@@ -68,6 +68,7 @@ fn machine(kind: Kind, workload: Workload, vcpus: u32) -> Option<Machine> {
         floor_bytes: 0,
         contents: 0,
         active: 0,
+        reserved_bytes: 0,
     })
     .unwrap();
     let start = firmware.load(IMAGE).unwrap();

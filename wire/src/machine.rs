@@ -48,6 +48,9 @@ pub const STACK_BYTES: u64 = 0x1_0000;
 pub const PAGE_TABLE_BASE: u64 = STACK_BASE + VCPUS_MAX as u64 * STACK_BYTES;
 /// Most vCPUs of a bare guest; limited by the report pages.
 pub const VCPUS_MAX: usize = 16;
+/// Guest-physical address of the firmware's memory on machines that start the image by its PVH entry: they have nothing at
+/// [`FIRMWARE_BASE`], so the image puts that much RAM there by its own page tables.
+pub const PVH_FIRMWARE_BASE: u64 = 0x20_0000;
 
 /// Doorbell, W 32 bits: wait until an interrupt is pending, a stop is asked for, or this many milliseconds have passed.
 pub const DOORBELL_PARK: u64 = 0;
@@ -134,6 +137,8 @@ pub struct BootInfo {
     pub contents: u64,
     /// How much of RAM `tide` and `zipf` use: [`ACTIVE_OWN`], or what [`active`] makes.
     pub active: u64,
+    /// Bytes at the bottom of RAM that are not the guest's to use: 0 on this machine, whose firmware lies elsewhere.
+    pub reserved_bytes: u64,
 }
 
 /// [`BootInfo::active`]: as each workload has it.
@@ -207,7 +212,7 @@ pub struct VcpuReport {
 }
 
 const _: () = {
-    assert!(size_of::<BootInfo>() == 64);
+    assert!(size_of::<BootInfo>() == 72);
     assert!(size_of::<Control>() == 16);
     assert!(size_of::<VcpuReport>() == 256);
     assert!(REPORT_BASE + (VCPUS_MAX * size_of::<VcpuReport>()) as u64 <= IMAGE_BASE);

@@ -5,9 +5,6 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use wire::machine::DOORBELL_BASE;
-use wire::machine::DOORBELL_PARK;
-
 use crate::machine::Machine;
 use crate::memory::{PAGE_WORDS, Ram};
 use crate::page::checksum_words;
@@ -20,7 +17,7 @@ pub fn run<M: Machine>(machine: &M, ram: Ram, vcpu: u32) {
     let mut next = vcpu;
     while machine.control().stop.load(Relaxed) == 0 {
         if ram.pages() == 0 {
-            machine.mmio_write(DOORBELL_BASE + DOORBELL_PARK, 100);
+            machine.park(100);
             continue;
         }
         for gfn in [next % ram.pages(), rng.below(ram.pages())] {

@@ -1,4 +1,5 @@
-//! The bare guest image: the guest of [`guest_driver`], freestanding, for the machine of [`wire::machine`].
+//! The bare guest image: the guest of [`guest_driver`], freestanding, for the machine of [`wire::machine`] and, by its other entry
+//! ([`pvh`]), for QEMU's [`microvm`].
 //!
 //! Runs in ring 3 with identity page tables and a stack of the VMM's making. No kernel, no system calls, no interrupts, no
 //! port I/O: device registers are reached by plain 32-bit (and, for the console, 8-bit) `mov`s, which is what KVM's
@@ -11,18 +12,27 @@
 fn main() {}
 
 #[cfg(panic = "abort")]
+mod microvm;
+#[cfg(panic = "abort")]
+mod pvh;
+
+#[cfg(panic = "abort")]
+use image::BareMachine;
+
+#[cfg(panic = "abort")]
 mod image {
     use core::arch::{asm, global_asm, naked_asm};
     use core::fmt::Write;
     use core::panic::PanicInfo;
     use core::sync::atomic::AtomicU32;
 
+    use super::microvm;
     use guest_driver::guest::EXIT_PANIC;
     use guest_driver::machine::Console;
     use guest_driver::{Guest, Machine};
     use wire::machine::{
-        BootInfo, CONTROL_BASE, Control, DOORBELL_BASE, DOORBELL_EXIT, FIRMWARE_BASE, REPORT_BASE, VCPUS_MAX,
-        VcpuReport,
+        BALLOON_BASE, BootInfo, CONSOLE_BASE, CONTROL_BASE, Control, DOORBELL_BASE, DOORBELL_EXIT, DOORBELL_PARK,
+        FIRMWARE_BASE, REPORT_BASE, VCPUS_MAX, VcpuReport,
     };
 
     /// Checksums of image guests: half of the image's room, enough for RAM of 512 MiB.
@@ -32,7 +42,15 @@ mod image {
     static GUEST: Guest<BareMachine> = Guest::new(BareMachine);
 
     /// The machine as it is mapped: every address is its own.
-    struct BareMachine;
+    pub struct BareMachine;
+
+    impl BareMachine {
+        /// The control words as they are.
+        pub fn control_words(&self) -> &'static Control {
+            // SAFETY: firmware memory, for ever; all fields are atomic.
+            unsafe { &*(CONTROL_BASE as *const Control) }
+        }
+    }
 
     impl Machine for BareMachine {
         fn ram(&self) -> *mut u8 {
@@ -45,8 +63,10 @@ mod image {
         }
 
         fn control(&self) -> &Control {
-            // SAFETY: firmware memory, for ever; all fields are atomic.
-            unsafe { &*(CONTROL_BASE as *const Control) }
+            if microvm::is_here() {
+                microvm::look();
+            }
+            self.control_words()
         }
 
         fn report(&self, vcpu: u32) -> &VcpuReport {
@@ -79,6 +99,26 @@ mod image {
             };
         }
 
+        fn balloon(&self) -> u64 {
+            if microvm::is_here() { microvm::balloon() } else { BALLOON_BASE }
+        }
+
+        fn park(&self, ms: u32) {
+            if microvm::is_here() {
+                microvm::park(ms);
+            } else {
+                self.mmio_write(DOORBELL_BASE + DOORBELL_PARK, ms);
+            }
+        }
+
+        fn console(&self, text: &str) {
+            if microvm::is_here() {
+                microvm::say(text);
+            } else {
+                text.bytes().for_each(|byte| self.mmio_write_byte(CONSOLE_BASE, byte));
+            }
+        }
+
         fn scratch(&self) -> &[AtomicU32] {
             &SCRATCH
         }
@@ -96,8 +136,16 @@ mod image {
     }
 
     fn exit(code: u32) -> ! {
+        if microvm::is_here() {
+            // The console's writes cannot fail.
+            let _ = writeln!(Console(&BareMachine), "exit {code}");
+        }
         loop {
-            BareMachine.mmio_write(DOORBELL_BASE + DOORBELL_EXIT, code);
+            if microvm::is_here() {
+                microvm::park(1);
+            } else {
+                BareMachine.mmio_write(DOORBELL_BASE + DOORBELL_EXIT, code);
+            }
         }
     }
 
