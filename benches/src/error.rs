@@ -47,6 +47,12 @@ pub enum Error {
         "this kernel has no ksmd (/sys/kernel/mm/ksm): it was built without CONFIG_KSM; --side ballast measures without it"
     )]
     NoKsm,
+    /// the kernel has no zram
+    #[error("zram: {source}: this kernel has no /sys/class/zram-control (CONFIG_ZRAM; modprobe zram)")]
+    NoZram {
+        /// What it said.
+        source: io::Error,
+    },
     /// the kernel refused
     #[error("{doing}: {source}")]
     System {

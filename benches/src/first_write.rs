@@ -50,7 +50,7 @@ pub fn run(plan: &Plan) -> Result<Outcome, Error> {
         for (side, mut rounds) in sides.into_iter().zip(rounds) {
             rounds.sort_by_key(|latency| latency.p99_ns);
             let latency = rounds[ROUNDS / 2];
-            let LatencyNs { count, mean_ns, p50_ns, p99_ns, max_ns } = latency;
+            let LatencyNs { count, mean_ns, p50_ns, p99_ns, max_ns, .. } = latency;
             println!(
                 "  {} {count} writes: mean {mean_ns:.0} ns, p50 {p50_ns} ns, p99 {p99_ns} ns, longest {max_ns} ns",
                 side.name()

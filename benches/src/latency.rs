@@ -29,6 +29,8 @@ pub struct LatencyNs {
     pub p50_ns: u64,
     /// 99 of 100 were at most this long.
     pub p99_ns: u64,
+    /// 999 of 1000 were at most this long.
+    pub p999_ns: u64,
     /// The longest.
     pub max_ns: u64,
 }
@@ -65,6 +67,7 @@ impl Latencies {
             mean_ns: self.sum_ns as f64 / self.count.max(1) as f64,
             p50_ns: self.quantile(0.5),
             p99_ns: self.quantile(0.99),
+            p999_ns: self.quantile(0.999),
             max_ns: self.max_ns,
         }
     }
@@ -113,9 +116,10 @@ mod tests {
     fn quantiles_are_those_of_what_was_noted() {
         let mut latencies = Latencies::default();
         (1..=1000).for_each(|us| latencies.note(Duration::from_micros(us)));
-        let LatencyNs { count, mean_ns, p50_ns, p99_ns, max_ns } = latencies.summary();
+        let LatencyNs { count, mean_ns, p50_ns, p99_ns, p999_ns, max_ns } = latencies.summary();
         assert_eq!((count, max_ns), (1000, 1_000_000));
         assert!((mean_ns - 500_500.0).abs() < 1.0);
         assert!((500_000..=516_000).contains(&p50_ns) && (990_000..=1_000_000).contains(&p99_ns), "{p50_ns} {p99_ns}");
+        assert!((999_000..=1_000_000).contains(&p999_ns), "{p999_ns}");
     }
 }

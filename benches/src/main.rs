@@ -11,6 +11,7 @@ mod clocks;
 mod contents;
 mod dedup_bench;
 mod error;
+mod faults;
 mod first_write;
 mod floor;
 mod idle;
@@ -21,6 +22,7 @@ mod live;
 mod merging;
 mod paced;
 mod pager_bench;
+mod paging;
 mod progress;
 mod ram;
 mod random;
@@ -83,13 +85,22 @@ Example:
 Example:
   cargo run --release -p ballast-bench -- victims --json victims.json")]
     Victims(Victims),
+    /// A guest of `pager`, in its process
+    #[command(hide = true)]
+    PagerGuest {
+        /// What to do, as JSON
+        spec: String,
+    },
 }
 
 #[derive(Args)]
 struct Pager {
-    /// Directory on a disk, for a swap file; without it nothing is swapped
+    /// Directory on a disk, for swap files; without it nothing is swapped
     #[arg(long, value_name = "DIR")]
     swap: Option<PathBuf>,
+    /// Measure a part; repeatable: faults, zipf, scan, gups, stream [default: all]
+    #[arg(long = "only", value_name = "PART")]
+    only: Vec<String>,
     /// Where to write the figures as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -236,12 +247,15 @@ fn main() -> ExitCode {
 }
 
 fn measure(bench: Bench) -> Result<(), Error> {
-    settings::put_back_on_signals()?;
+    if !matches!(bench, Bench::PagerGuest { .. }) {
+        settings::put_back_on_signals()?;
+    }
     match bench {
         Bench::Dedup(arguments) => dedup_bench::run(arguments.plan()),
         Bench::Soak(arguments) => soak::run(&arguments.plan()?),
         Bench::WakeAll(arguments) => wake_all::run(&arguments.plan()?),
         Bench::Victims(Victims { accesses, json }) => victims_bench::run(&victims_bench::Plan { accesses, json }),
-        Bench::Pager(Pager { swap, json }) => pager_bench::run(&pager_bench::Plan { swap, json }),
+        Bench::Pager(Pager { swap, only, json }) => pager_bench::run(&pager_bench::Plan { swap, only, json }),
+        Bench::PagerGuest { spec } => paging::guest(&spec),
     }
 }

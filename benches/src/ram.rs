@@ -65,6 +65,8 @@ pub struct PlainMemory {
 
 // SAFETY: the mapping belongs to this value alone and has no tie to the thread that made it.
 unsafe impl Send for PlainMemory {}
+// SAFETY: a shared reference gives out addresses only.
+unsafe impl Sync for PlainMemory {}
 
 impl PlainMemory {
     /// `pages` pages that nobody has touched.

@@ -9,11 +9,12 @@
 //! Not in here: SIGKILL, against which nothing helps.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process,
     sync::{Mutex, PoisonError},
     thread,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -21,7 +22,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::error::Error;
+use crate::{error::Error, paging::swap::swap_off};
 
 /// What puts one thing back.
 #[derive(Clone, Debug)]
@@ -30,7 +31,16 @@ pub enum Step {
     Write(PathBuf, String),
     /// Asks a process to end.
     Terminate(Pid),
+    /// Takes a swap device out of use.
+    SwapOff(PathBuf),
+    /// Removes a file.
+    RemoveFile(PathBuf),
+    /// Kills whoever is in a cgroup, and removes it.
+    RemoveCgroup(PathBuf),
 }
+
+/// How long the processes of a cgroup may take to be gone.
+const CGROUP_LIMIT: Duration = Duration::from_secs(10);
 
 static UNDOS: Mutex<Vec<(u64, Vec<Step>)>> = Mutex::new(Vec::new());
 
@@ -89,9 +99,32 @@ fn take(steps: &[Step]) {
             Step::Write(path, value) => fs::write(path, value),
             // One that is gone already is where it should be.
             Step::Terminate(pid) => kill(*pid, Signal::SIGTERM).or(Ok(())),
+            Step::SwapOff(path) => swap_off(path),
+            Step::RemoveFile(path) => fs::remove_file(path).or_else(unless_missing),
+            Step::RemoveCgroup(path) => remove_cgroup(path).or_else(unless_missing),
         };
         if let Err(error) = taken {
             eprintln!("ballast-bench: {step:?}: {error}");
+        }
+    }
+}
+
+fn unless_missing(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// Processes take a moment to be gone once they are killed, so it tries for a while.
+fn remove_cgroup(directory: &Path) -> io::Result<()> {
+    let begun = Instant::now();
+    loop {
+        let members = fs::read_to_string(directory.join("cgroup.procs"))?;
+        for pid in members.lines().filter_map(|line| line.parse().ok()) {
+            // One that is gone already is where it should be.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        match fs::remove_dir(directory) {
+            Err(_) if begun.elapsed() < CGROUP_LIMIT => thread::sleep(Duration::from_millis(5)),
+            result => return result,
         }
     }
 }

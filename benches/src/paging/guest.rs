@@ -1,0 +1,287 @@
+//! One guest at work in a process of its own: the bare guest and its workload, on KVM or hosted vCPUs, over memory that is Ballast's, plain,
+//! or the floor's.
+//!
+//! ```text
+//!   parent                                   this process
+//!     start with a Spec          ------>     builds the guest
+//!                                <------     "ready"
+//!     sets the cgroup's limit
+//!     "go"                       ------>     fills the working set, warms up, measures
+//!                                <------     Outcome
+//! ```
+
+use std::{
+    fs,
+    io::{self, BufRead},
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use control::status::PagerStatus;
+use serde::{Deserialize, Serialize};
+use vmm::{
+    BARE_GUEST,
+    board::Board,
+    bus::Bus,
+    firmware::Firmware,
+    gate::Gate,
+    kvm::Vm,
+    sys::{self, ram::Ram},
+    vcpus::Vcpus,
+};
+use wire::machine::{BOOT_MAGIC, BootInfo};
+
+use super::memory::Memory;
+use crate::{clocks, error::Error};
+
+/// How often counters are looked at.
+const LOOK: Duration = Duration::from_micros(500);
+/// How often the account is brought up to date, as a VMM does.
+const STATUS: Duration = Duration::from_millis(100);
+/// Filling may take so long.
+const FILL_LIMIT: Duration = Duration::from_secs(20);
+
+/// What the guest's memory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Kind {
+    /// The pager's.
+    Ballast,
+    /// Anonymous memory in pages of 4 KiB, the kernel's to swap.
+    Plain,
+    /// [`super::floor`].
+    Floor,
+}
+
+/// What the guest's CPU is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Cpu {
+    /// KVM.
+    Kvm,
+    /// A thread of the process.
+    Hosted,
+}
+
+/// One run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Spec {
+    /// What memory is.
+    pub kind: Kind,
+    /// What runs the guest.
+    pub cpu: Cpu,
+    /// A `wire::machine::Workload`.
+    pub workload: u32,
+    /// `BootInfo::contents`.
+    pub contents: u64,
+    /// Pages the workload uses.
+    pub working_set_pages: u32,
+    /// Memory for all of it (Ballast).
+    pub allocation_bytes: u64,
+    /// Where a swap file goes, if there is to be one (Ballast).
+    pub swap: Option<PathBuf>,
+    /// File to join a cgroup by.
+    pub cgroup: Option<PathBuf>,
+    /// Pages that may be present (floor).
+    pub resident_pages: u32,
+    /// Operations to warm up with, and how long at most.
+    pub warm_up: Span,
+    /// Operations to measure, and how long at most.
+    pub measured: Span,
+}
+
+/// So many operations, but no longer than that.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Span {
+    /// Operations.
+    pub operations: u64,
+    /// Milliseconds.
+    pub limit_ms: u64,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Filling the working set for the first time.
+    pub fill_seconds: f64,
+    /// Operations that were measured.
+    pub operations: u64,
+    /// How long they took.
+    pub seconds: f64,
+    /// CPU of the process in that time.
+    pub cpu_seconds: f64,
+    /// Pages whose content was wrong.
+    pub corrupt_pages: u64,
+    /// The pager's counters at the end, and their growth while measuring.
+    pub ballast: Option<Pager>,
+}
+
+/// What the pager did.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Pager {
+    /// Pages private at the end.
+    pub private_pages: u64,
+    /// Pages compressed.
+    pub compressed_pages: u64,
+    /// Pages on disk.
+    pub swapped_pages: u64,
+    /// The pool, bytes.
+    pub pool_bytes: u64,
+    /// Faults while measuring.
+    pub faults: u64,
+    /// Pages that came back meanwhile.
+    pub promotions: u64,
+    /// Pages that left meanwhile.
+    pub evictions: u64,
+    /// CPU of the thread that serves faults, a page that came back.
+    pub in_cpu_us: f64,
+    /// CPU of the thread that evicts, a page that left.
+    pub out_cpu_us: f64,
+}
+
+impl Outcome {
+    /// Operations a second.
+    pub fn rate(&self) -> f64 {
+        self.operations as f64 / self.seconds
+    }
+
+    /// CPU an operation, microseconds.
+    pub fn cpu_us(&self) -> f64 {
+        self.cpu_seconds * 1e6 / self.operations.max(1) as f64
+    }
+}
+
+/// Runs one guest, in the process that is for it; talks to its parent.
+pub fn run(spec: &Spec) -> Result<(), Error> {
+    sys::die_with_parent().map_err(Error::system("asking to end with the parent"))?;
+    if let Some(members) = &spec.cgroup {
+        let joined = fs::write(members, std::process::id().to_string());
+        joined.map_err(|source| Error::File { path: members.clone(), source })?;
+    }
+    let guest = Guest::build(spec)?;
+    println!("ready");
+    io::stdin().lock().read_line(&mut String::new()).map_err(Error::system("waiting for the parent's word"))?;
+    let outcome = guest.measure(spec)?;
+    println!("{}", serde_json::to_string(&outcome).map_err(io::Error::from).map_err(Error::system("writing figures"))?);
+    Ok(())
+}
+
+struct Guest {
+    board: Arc<Board>,
+    vcpus: Option<Vcpus>,
+    // After the vCPUs that use it.
+    memory: Memory,
+    _vm: Option<Vm>,
+}
+
+impl Guest {
+    fn build(spec: &Spec) -> Result<Guest, Error> {
+        let failed = |error: vmm::Error| Error::Guest(error.to_string());
+        // Workloads use half of RAM.
+        let pages = 2 * spec.working_set_pages;
+        let memory = Memory::new(spec, pages)?;
+        let ram_bytes = u64::from(pages) * pager::PAGE_BYTES as u64;
+        // SAFETY: `memory` outlives the vCPUs: `Guest::drop` joins them.
+        let ram = unsafe { Ram::new(memory.base(), ram_bytes) };
+        let boot = BootInfo {
+            magic: BOOT_MAGIC,
+            ram_bytes,
+            seed: 42,
+            guest: 0,
+            vcpus: 1,
+            workload: spec.workload,
+            balloon: 0,
+            floor_bytes: 0,
+            contents: spec.contents,
+        };
+        let mut firmware = Firmware::new(boot).map_err(failed)?;
+        let start = firmware.load(BARE_GUEST).map_err(failed)?;
+        let firmware = Arc::new(firmware);
+        let board =
+            Arc::new(Board { firmware: firmware.clone(), bus: Bus::default(), gate: Arc::new(Gate::default()) });
+        let vm = match spec.cpu {
+            Cpu::Kvm => Some(Vm::new(ram, firmware, start).map_err(failed)?),
+            Cpu::Hosted => None,
+        };
+        let vcpus = match &vm {
+            Some(vm) => Vcpus::kvm(vm, board.clone()),
+            None => Vcpus::hosted(ram, board.clone()),
+        };
+        let vcpus = vcpus.map_err(failed)?;
+        memory.set_vcpu_tids(vcpus.thread_ids());
+        Ok(Guest { board, vcpus: Some(vcpus), memory, _vm: vm })
+    }
+
+    fn measure(&self, spec: &Spec) -> Result<Outcome, Error> {
+        let begun = Instant::now();
+        self.vcpus.iter().for_each(Vcpus::resume);
+        self.until(1, FILL_LIMIT)?;
+        let fill_seconds = begun.elapsed().as_secs_f64();
+        self.until(self.operations() + spec.warm_up.operations, Duration::from_millis(spec.warm_up.limit_ms))?;
+        let (before, cpu_before, at) = (self.memory.status()?, clocks::process()?, Instant::now());
+        let first = self.operations();
+        self.until(first + spec.measured.operations, Duration::from_millis(spec.measured.limit_ms))?;
+        let (operations, seconds) = (self.operations() - first, at.elapsed().as_secs_f64());
+        let cpu_seconds = (clocks::process()? - cpu_before).as_secs_f64();
+        let after = self.memory.status()?;
+        let report = self.board.firmware.report(0);
+        Ok(Outcome {
+            fill_seconds,
+            operations,
+            seconds,
+            cpu_seconds,
+            corrupt_pages: report.pages_corrupt.load(Ordering::Relaxed),
+            ballast: before.zip(after).map(|(before, after)| pager(&before, &after)),
+        })
+    }
+
+    fn operations(&self) -> u64 {
+        self.board.firmware.report(0).operations.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the guest has done so much, or for so long.
+    fn until(&self, operations: u64, limit: Duration) -> Result<(), Error> {
+        let (begun, mut status_at) = (Instant::now(), Instant::now());
+        while self.operations() < operations && begun.elapsed() < limit {
+            thread::sleep(LOOK);
+            if status_at.elapsed() > STATUS {
+                status_at = Instant::now();
+                self.memory.status()?;
+            }
+            if self.vcpus.as_ref().is_none_or(|vcpus| vcpus.wait(Duration::ZERO)) {
+                return Err(Error::Guest("its vCPU stopped".to_owned()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        if let Some(vcpus) = self.vcpus.take() {
+            vcpus.kill();
+            // That it was killed is all it has to say.
+            let _ = vcpus.join();
+        }
+    }
+}
+
+fn pager(before: &PagerStatus, after: &PagerStatus) -> Pager {
+    let faults = |status: &PagerStatus| {
+        status.faults_missing_total + status.faults_minor_total + status.faults_write_protect_total
+    };
+    let each_us = |ns: u64, count: u64| ns as f64 / 1e3 / count.max(1) as f64;
+    let promotions = after.promotions_total - before.promotions_total;
+    let evictions = after.evictions_total - before.evictions_total;
+    Pager {
+        private_pages: after.pages.private,
+        compressed_pages: after.pages.compressed,
+        swapped_pages: after.pages.swapped,
+        pool_bytes: after.pool_bytes,
+        faults: faults(after) - faults(before),
+        promotions,
+        evictions,
+        in_cpu_us: each_us(after.fault_cpu_ns - before.fault_cpu_ns, promotions),
+        out_cpu_us: each_us(after.evict_cpu_ns - before.evict_cpu_ns, evictions),
+    }
+}
