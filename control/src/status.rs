@@ -88,6 +88,8 @@ pub struct PagerStatus {
     pub stall_ns_total: u64,
     /// The same by what the vCPUs waited for.
     pub stall: StallStatus,
+    /// Each wait of a vCPU that is over.
+    pub stall_latency: LatencyStatus,
     /// Faults that had to wait for memory.
     pub faults_without_credit_total: u64,
     /// Pages evicted.

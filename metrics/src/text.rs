@@ -15,9 +15,12 @@ type Times<'a> = (&'a [u64], u64);
 type TimesOf = fn(&PagerStatus) -> Times<'_>;
 
 /// Histograms of how long something took a guest's pager.
-static LATENCIES: [(&str, &str, TimesOf); 3] = [
+static LATENCIES: [(&str, &str, TimesOf); 4] = [
     ("ballast_guest_fault_seconds", "Service time of page faults served in user space.", |pager| {
         (&pager.fault_latency, pager.fault_ns_total)
+    }),
+    ("ballast_guest_stall_seconds", "Time of single waits of vCPUs in page faults, those that are over.", |pager| {
+        (&pager.stall_latency.buckets, pager.stall_latency.ns_total)
     }),
     ("ballast_guest_swap_write_seconds", "Time of writes to the swap file, each of up to 32 pages.", |pager| {
         (&pager.swap.write_latency.buckets, pager.swap.write_latency.ns_total)

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
 use control::GuestStatus;
-use control::status::{LATENCY_BUCKETS, PageCounts, latency_bucket};
+use control::status::{LATENCY_BUCKETS, LatencyStatus, PageCounts, latency_bucket};
 use metrics::{Domain, Guest, Host, Snapshot, encode};
 
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
@@ -22,6 +22,8 @@ fn guest(name: &str) -> Guest {
         status.pager.fault_latency[latency_bucket(ns)] += 1;
         status.pager.fault_ns_total += ns;
     }
+    status.pager.stall_latency = LatencyStatus { buckets: vec![0; LATENCY_BUCKETS], ns_total: 70_000, ns_max: 70_000 };
+    status.pager.stall_latency.buckets[latency_bucket(70_000)] = 1;
     let unmerged_pages = control::explain::unmerged(&status).to_vec();
     Guest { name: name.to_owned(), allocation_bytes: 96 << 20, unmerged_pages, alias_vmas_wanted: 7, status }
 }
@@ -121,6 +123,9 @@ fn the_latency_histogram_is_cumulative_and_complete() {
     assert_eq!([bucket("1.048576"), bucket("+Inf")], [4.0, 5.0]);
     assert_eq!(series["ballast_guest_fault_seconds_count{guest=\"web1\"}"], 5.0);
     assert!((series["ballast_guest_fault_seconds_sum{guest=\"web1\"}"] - 5.000132).abs() < 1e-9);
+    let stall = |rest: &str| series[&format!("ballast_guest_stall_seconds_{rest}")];
+    let buckets = ["0.000064", "0.000128"].map(|le| stall(&format!("bucket{{guest=\"web1\",le=\"{le}\"}}")));
+    assert_eq!((buckets, stall("count{guest=\"web1\"}"), stall("sum{guest=\"web1\"}")), ([0.0, 1.0], 1.0, 0.000_07));
 }
 
 #[test]

@@ -526,6 +526,7 @@ impl GuestMemory {
             fault_ns_total: faults.ns_total,
             fault_ns_max: faults.ns_max,
             stall_ns_total: stall.sum_ns(),
+            stall_latency: counters.stall.waits(),
             stall,
             faults_without_credit_total: load(&counters.faults_without_credit),
             evictions_total: load(&counters.evictions),

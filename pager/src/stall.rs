@@ -1,11 +1,12 @@
-//! What overcommit costs a guest: time its vCPUs spent blocked in faults, by what they waited for.
+//! What overcommit costs a guest: time its vCPUs spent blocked in faults, by what they waited for, and by how long each wait was.
 
 use std::time::Duration;
 
-use control::status::StallStatus;
+use control::status::{LatencyStatus, StallStatus};
 
 use crate::{
     entry::{Entry, State},
+    stats::Latency,
     sync::{AtomicU64, Ordering},
 };
 
@@ -38,19 +39,28 @@ impl Cause {
     }
 }
 
-/// Time by cause; only grows, orders nothing.
+/// Time by cause, and each wait; only grows, orders nothing.
 #[derive(Default)]
-pub(crate) struct Stall([AtomicU64; CAUSES]);
+pub(crate) struct Stall {
+    ns: [AtomicU64; CAUSES],
+    waits: Latency,
+}
 
 impl Stall {
     /// A vCPU waited for so long.
     pub fn add(&self, cause: Cause, waited: Duration) {
-        self.0[cause as usize].fetch_add(waited.as_nanos() as u64, Ordering::Relaxed);
+        self.ns[cause as usize].fetch_add(waited.as_nanos() as u64, Ordering::Relaxed);
+        self.waits.add(waited);
+    }
+
+    /// The waits that are over.
+    pub fn waits(&self) -> LatencyStatus {
+        self.waits.status()
     }
 
     /// As figures, with what is still being waited for.
     pub fn status(&self, under_way: impl Fn(Cause) -> Duration) -> StallStatus {
-        let ns = |cause: Cause| self.0[cause as usize].load(Ordering::Relaxed) + under_way(cause).as_nanos() as u64;
+        let ns = |cause: Cause| self.ns[cause as usize].load(Ordering::Relaxed) + under_way(cause).as_nanos() as u64;
         StallStatus {
             fresh_ns: ns(Cause::Fresh),
             shared_ns: ns(Cause::Shared),
@@ -93,6 +103,8 @@ mod tests {
                 stall.add(Cause::Memory, Duration::from_nanos(5));
                 let status = stall.status(|cause| Duration::from_nanos(u64::from(cause == Cause::Memory)));
                 assert_eq!((status.swapped_ns, status.memory_ns, status.sum_ns()), (30, 6, 36));
+                let waits = stall.waits();
+                assert_eq!((waits.buckets.iter().sum::<u64>(), waits.ns_total, waits.ns_max), (2, 35, 30));
             },
             1,
         );

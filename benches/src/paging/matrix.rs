@@ -55,6 +55,11 @@ pub const WORKLOADS: [(&str, Workload, f64, f64); 4] = [
 const WARM_UP_LIMIT_MS: u64 = 700;
 const MEASURED_LIMIT_MS: u64 = 1000;
 
+/// Whether the working set does not fit even when it is compressed.
+pub fn needs_disk(ratio: f64) -> bool {
+    ratio > DISK_RATIO
+}
+
 /// A run of this side.
 pub fn spec(
     side: Side,
@@ -76,7 +81,7 @@ pub fn spec(
         contents: if on_disk { CONTENTS_RANDOM } else { CONTENTS_THIRD },
         working_set_pages: WORKING_SET_PAGES,
         allocation_bytes: allocation_bytes(ratio),
-        swap: swap.filter(|_| on_disk || ratio > DISK_RATIO).map(Path::to_owned),
+        swap: swap.filter(|_| on_disk || needs_disk(ratio)).map(Path::to_owned),
         cgroup: None,
         resident_pages: 0,
         warm_up: span(warm_up, WARM_UP_LIMIT_MS),
@@ -87,7 +92,7 @@ pub fn spec(
 /// What the kernel has for it. zram before a swap file takes what compresses into half of the memory, as the pager's pool does.
 pub fn peer(side: Side, ratio: f64, swap: Option<&Path>) -> Peer {
     let working_set_bytes = u64::from(WORKING_SET_PAGES) * PAGE_BYTES as u64;
-    let file = swap.filter(|_| side == Side::File || ratio > DISK_RATIO);
+    let file = swap.filter(|_| side == Side::File || needs_disk(ratio));
     let zram_bytes = if file.is_some() { allocation_bytes(ratio) / 2 * 3 } else { 2 * working_set_bytes };
     Peer {
         zram_bytes: (side == Side::Zram).then_some(zram_bytes),

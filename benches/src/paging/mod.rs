@@ -62,7 +62,7 @@ pub fn run(swap: Option<&Path>, is_wanted: impl Fn(&str) -> bool) -> Runs {
     let mut runs = Runs::default();
     for workload in WORKLOADS.into_iter().filter(|(name, ..)| is_wanted(name)) {
         for cpu in [Cpu::Hosted, Cpu::Kvm] {
-            for ratio in RATIOS {
+            for ratio in RATIOS.into_iter().filter(|&ratio| swap.is_some() || !matrix::needs_disk(ratio)) {
                 runs.compare(&COMPRESSED, workload, cpu, ratio, swap);
                 // Numbers of `stream` compress whatever is asked for.
                 if swap.is_some() && ratio >= TARGET_RATIO && workload.0 != "stream" {

@@ -17,7 +17,7 @@ use super::{
 use crate::error::Error;
 
 /// How often zram's memory is charged to the guest.
-const CHARGE: Duration = Duration::from_millis(10);
+const CHARGE: Duration = Duration::from_millis(5);
 /// Less is not worth a change of the limit.
 const CHARGE_BYTES: u64 = 128 << 10;
 
@@ -68,6 +68,7 @@ fn charge(cgroup: &Cgroup, room: u64, zram: Option<&Swap>, done: &AtomicBool) ->
             charged = used;
             cgroup.set_limit(room.saturating_sub(used))?;
         }
+        cgroup.relieve(room.saturating_sub(charged))?;
         thread::sleep(CHARGE);
     }
     Ok(())
