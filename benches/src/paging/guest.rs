@@ -194,6 +194,7 @@ impl Guest {
             floor_bytes: 0,
             contents: spec.contents,
             active: 0,
+            reserved_bytes: 0,
         };
         let mut firmware = Firmware::new(boot).map_err(failed)?;
         let start = firmware.load(BARE_GUEST).map_err(failed)?;
