@@ -16,7 +16,7 @@ use crate::{
     contents::Contents,
     error::Error,
     paced::Paced,
-    ram::{GuestRam, trim_heap},
+    ram::{GuestRam, keep_tables_out_of_heap, trim_heap},
     settings::{Step, Undo},
     sharer::{Metadata, Sharer},
 };
@@ -57,6 +57,7 @@ impl Ballast {
     /// Guests with these contents, nothing of them shared.
     pub fn load(contents: &Contents, area_bytes: f64) -> Result<Ballast, Error> {
         let count = contents.guests() as u32;
+        keep_tables_out_of_heap();
         let map_count = raise_map_count(count)?;
         trim_heap();
         let anonymous_before = books::anonymous_bytes()?;

@@ -50,6 +50,13 @@ impl GuestRam {
     }
 }
 
+/// Has large tables come from the kernel, as zeros that cost nothing until they are written to: so it is in a VMM's young process, and
+/// so it would not be here, once the allocator has seen the benchmark's own buffers come and go.
+pub fn keep_tables_out_of_heap() {
+    // SAFETY: takes no pointer, and may be called at any time.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10) };
+}
+
 /// Gives free heap back to the kernel, so that what is left is in use.
 pub fn trim_heap() {
     // SAFETY: takes no pointer, and may be called at any time.

@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
 
 /// Most entries in one message of any kind.
 pub const BATCH_MAX: usize = 1024;
-/// Most pages in one [`MergeRequest::Pages`].
-pub const PAGES_MAX: usize = 64;
+/// Most pages in one [`MergeRequest::Pages`]: 64 KiB, which allocators keep at hand and caches hold.
+pub const PAGES_MAX: usize = 16;
 
 /// VMM to store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
