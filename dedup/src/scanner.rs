@@ -88,6 +88,8 @@ pub struct Scanner<P> {
     to_rest: bool,
     /// Runs refused for want of areas since all content began to be told once more.
     refused_runs: u64,
+    /// Where the last of them would go on: the next page, and how far its frame lies from it.
+    refused_run: Option<(u32, u32)>,
     /// Hashes to be told.
     stable: Vec<(u32, u64)>,
 }
@@ -110,6 +112,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
             found: PassFindings::default(),
             to_rest: false,
             refused_runs: 0,
+            refused_run: None,
             stable: Vec::new(),
             memory,
         }
@@ -307,9 +310,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
 
     /// Shares pages with frames; the pages ascend.
     fn share(&mut self, pairs: &[(u32, u32)]) {
-        let Self { memory, notes, status, found, refused_runs, .. } = self;
-        // Where a refused run would go on: the next page, and how far its frame lies from it.
-        let mut refused_run = None;
+        let Self { memory, notes, status, found, refused_runs, refused_run, .. } = self;
         memory.share(pairs, &mut |gfn, outcome| {
             let at = pairs.partition_point(|&(page, _)| page < gfn);
             let distance = pairs.get(at).map_or(0, |&(_, frame)| frame.wrapping_sub(gfn));
