@@ -31,6 +31,9 @@ pub enum Verb {
         #[arg(long, value_name = "DIR[:SIZE]")]
         swap: Option<SwapConfig>,
     },
+    /// Ask a running host why guests have the memory they have.
+    #[command(subcommand)]
+    Policy(Policy),
     /// Be the balloon device of another VMM's guest, over vhost-user.
     #[command(after_help = VHOST_USER_EXAMPLES)]
     VhostUserBalloon(VhostUserBalloon),
@@ -55,6 +58,31 @@ Examples:
   curl --unix-socket /run/balloon-api.sock http://balloon/v1/balloon
   curl --unix-socket /run/balloon-api.sock -X PATCH -H 'Content-Type: application/json' \\
     -d '{\"requested_bytes\": 67108864}' http://balloon/v1/balloon";
+
+#[derive(Debug, Subcommand)]
+pub enum Policy {
+    /// Inputs, rule, numbers and result of the last decisions.
+    #[command(after_help = POLICY_EXAMPLES)]
+    Explain {
+        /// A guest, for its last decisions; without one, the last decision about each
+        #[arg(value_name = "GUEST")]
+        guest: Option<String>,
+        /// Where the host serves /metrics
+        #[arg(long, value_name = "ADDRESS", default_value = METRICS_DEFAULT)]
+        metrics: SocketAddr,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+const METRICS_DEFAULT: &str = "127.0.0.1:9464";
+
+const POLICY_EXAMPLES: &str = "\
+Examples:
+  ballast policy explain                  the last decision about each guest
+  ballast policy explain guest3
+  ballast policy explain guest3 --json | jq '.decisions[0].inputs'";
 
 #[derive(Debug, Args)]
 pub struct VhostUserBalloon {
@@ -156,7 +184,7 @@ pub struct Run {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     sample_every: Option<Duration>,
     /// Where /metrics is served
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9464")]
+    #[arg(long, value_name = "ADDRESS", default_value = METRICS_DEFAULT)]
     metrics: SocketAddr,
     /// Say at the end why pages were not merged, what each domain gained, and what is reserved for breaks
     #[arg(long)]

@@ -14,7 +14,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use tracing_subscriber::EnvFilter;
 
-use arguments::{Arguments, Verb};
+use arguments::{Arguments, Policy, Verb};
 
 /// The command line is at fault.
 const USAGE: u8 = 2;
@@ -27,6 +27,19 @@ fn main() -> ExitCode {
     match arguments.verb {
         Verb::Run(arguments) => run(*arguments),
         Verb::Doctor { json, swap } => doctor(json, swap.as_ref()),
+        Verb::Policy(Policy::Explain { guest, metrics, json }) => {
+            match host::explain_policy(metrics, guest.as_deref(), json) {
+                Ok(text) => {
+                    // As below.
+                    let _ = io::stdout().write_all(text.as_bytes());
+                    ExitCode::SUCCESS
+                }
+                Err(error) => {
+                    eprintln!("ballast: {error}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
         Verb::VhostUserBalloon(arguments) => {
             log_to(io::stderr, true);
             match vhost_user_balloon::run(arguments.into_config()) {

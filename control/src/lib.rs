@@ -162,6 +162,16 @@ pub enum ToVmm {
     },
     /// Ask the guest to name all pages whose content it does not need, or end that.
     HintPages(Round),
+    /// Hold the vCPUs back for so long, ms: the host is short of memory, and the guest above its allocation.
+    Hold {
+        /// How long.
+        ms: u64,
+    },
+    /// Sample the guest's active memory with this period, ms, from now on; 0 for never.
+    Sample {
+        /// The period.
+        period_ms: u64,
+    },
     /// Let the guest verify what it holds, then end.
     Stop,
 }

@@ -34,6 +34,8 @@ pub struct GuestStatus {
     pub balloon: BalloonStatus,
     /// See [`WorkloadStatus`].
     pub workload: WorkloadStatus,
+    /// Time the vCPUs were held back because the host was short of memory, ns.
+    pub held_ns_total: u64,
 }
 
 /// Guest pages by state. They sum to the guest's RAM.
@@ -108,8 +110,32 @@ pub struct PagerStatus {
     pub evict_cpu_ns: u64,
     /// Fault threads' CPU time, ns.
     pub fault_cpu_ns: u64,
+    /// See [`SamplingStatus`].
+    pub sampling: SamplingStatus,
     /// See [`SwapStatus`]; nothing but zeros where there is no swap file.
     pub swap: SwapStatus,
+}
+
+/// How much of its memory the guest uses, by random samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SamplingStatus {
+    /// Sampling periods that have ended.
+    pub periods_total: u64,
+    /// What the last of them came to.
+    pub last: SampleStatus,
+    /// What the one under way has come to.
+    pub current: SampleStatus,
+}
+
+/// A sample of the guest's pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SampleStatus {
+    /// Pages in it.
+    pub pages: u32,
+    /// Part of them that the guest has used since the period began.
+    pub touched: u32,
+    /// Part of those that are shared frames.
+    pub touched_shared: u32,
 }
 
 /// Time vCPUs were blocked in faults, by what they waited for, ns.

@@ -4,16 +4,25 @@
 //! doubles while the store uses at least half of it and halves while it does not, so that a busy start is not held back
 //! and a settled run keeps no memory idle for it.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
+use control::status::{SampleStatus, SamplingStatus};
 use control::{Dedup, GuestStatus, Levers};
+use policy::active::{self, Estimator, Sample};
+use policy::backoff::{Backoff, Look, Pain};
+use policy::record::Record;
+use policy::state::{HostState, Outside, Thresholds, usable_budget};
 use policy::{Config, Host, Usage};
 use wire::PAGE_BYTES;
+use wire::balloon::stat::{MAJFLT, SWAP_IN};
 
 use crate::config::RunConfig;
 use crate::cow::Breaks;
+use crate::decisions::Situation;
 use crate::error::Error;
 use crate::guest::{Grant, View};
+use crate::phase::Phase;
 use crate::preflight::{PlannedGuest, Promises};
 
 /// Share of the budget that stays unpromised: the table's account and the kernel's may differ by up to 2 %; an estimate,
@@ -67,6 +76,9 @@ pub struct Ledger {
     rates: Vec<Rates>,
     frames_bytes: u64,
     headroom_bytes: u64,
+    state: HostState,
+    sample_period_ms: u64,
+    outside: Outside,
 }
 
 /// What one tick decides.
@@ -78,6 +90,14 @@ pub struct Settlement {
     pub store_bytes_max: u64,
     /// For each guest, what breaks of its shared pages are expected to take, bytes.
     pub cow_expected_bytes: Vec<u64>,
+    /// How it is with the host.
+    pub situation: Situation,
+    /// For each guest, what was decided and why.
+    pub records: Vec<Option<Record>>,
+    /// How often guests are to be sampled, ms; 0 for never.
+    pub sample_period_ms: u64,
+    /// For each guest, whether it is to be held back: the host is low, and it is above its allocation.
+    pub held: Vec<bool>,
 }
 
 /// Counters at the last tick, and moving averages of their growth.
@@ -88,6 +108,12 @@ struct Rates {
     stall_ratio: f64,
     refaults_per_second: f64,
     breaks: Breaks,
+    periods_total: u64,
+    estimator: Estimator,
+    backoff: Backoff,
+    /// Major faults and bytes swapped in by the guest itself, as it said last, and per second.
+    own: [(Option<u64>, f64); 2],
+    clock_ms: u64,
 }
 
 impl Ledger {
@@ -102,40 +128,70 @@ impl Ledger {
             rates: vec![Rates::default(); guests.len()],
             frames_bytes: 0,
             headroom_bytes: least_headroom(config.levers),
+            state: HostState::default(),
+            sample_period_ms: config.sample_period.map_or(0, |period| period.as_millis() as u64),
+            outside: Outside::default(),
         }
+    }
+
+    /// What the world outside says from now on.
+    pub fn hear(&mut self, outside: Outside) {
+        self.outside = outside;
     }
 
     /// Divides the budget anew, `elapsed` after the last time.
     pub fn settle(&mut self, views: &[View], frames_bytes: u64, elapsed: Duration) -> Settlement {
         self.adapt_headroom(frames_bytes);
+        let shared_pages: u64 = views.iter().map(|view| view.status.pager.pages.shared).sum();
+        let shared_bytes = shared_pages * PAGE_BYTES as u64;
+        // What a shared page costs, as a part of a page.
+        let fraction = (frames_bytes as f64 / shared_bytes.max(1) as f64).min(1.0);
         for (rates, view) in self.rates.iter_mut().zip(views) {
-            rates.update(&view.status, elapsed, self.vcpus);
+            rates.update(&view.status, elapsed, self.vcpus, fraction);
         }
         let config = self.policy;
-        let host = Host { frames_bytes, frames_headroom_bytes: self.headroom_bytes, ..host(self.budget_bytes) };
+        let situation = self.situation(views, frames_bytes);
+        let budget_bytes = situation.usable_bytes;
+        let host = Host { frames_bytes, frames_headroom_bytes: self.headroom_bytes, ..host(budget_bytes) };
         let living = || views.iter().enumerate().filter(|(_, view)| !view.has_ended());
-        let guests: Vec<_> =
-            living().map(|(number, view)| guest(&config, view, &self.promises[number], &self.rates[number])).collect();
-        let decisions = policy::allocate(&config, &host, &guests);
+        let guests: Vec<_> = living()
+            .map(|(number, view)| guest(&config, view, &self.promises[number], &self.rates[number], fraction))
+            .collect();
+        let mut decisions = policy::allocate(&config, &host, &guests);
 
         let in_force =
             guests.iter().zip(&decisions).map(|(guest, new)| guest.usage.committed_bytes.max(new.allocation_bytes));
-        let free_bytes = self.budget_bytes.saturating_sub(host.host_overhead_bytes).saturating_sub(in_force.sum());
+        let free_bytes = budget_bytes.saturating_sub(host.host_overhead_bytes).saturating_sub(in_force.sum());
         let store_bytes_max =
             free_bytes.min(frames_bytes + self.headroom_bytes).min(policy::store_bytes_max(&config, &host, &guests));
 
         let mut grants = vec![None; views.len()];
-        for ((number, view), decision) in living().zip(&decisions) {
-            let grant = grant(decision);
-            if grant != view.grant {
-                let Grant { allocation_bytes, balloon_bytes } = grant;
-                tracing::debug!(guest = view.name, allocation_bytes, balloon_bytes, reason = %decision.reason, "allocation");
+        let mut records = vec![None; views.len()];
+        let mut held = vec![false; views.len()];
+        for (((number, view), guest), decision) in living().zip(&guests).zip(&mut decisions) {
+            let rates = &mut self.rates[number];
+            if config.pager {
+                decision.balloon_bytes = rates.ask(view, decision.balloon_bytes);
             }
-            grants[number] = Some(grant);
+            grants[number] = Some(grant(decision));
+            let standing = rates.backoff.standing();
+            records[number] = Some(Record::new(&config, situation.state, guest, *decision, standing));
+            held[number] = situation.state == HostState::Low && guest.usage.resident_bytes > decision.allocation_bytes;
         }
+        let sample_period_ms = active::period_ms(self.sample_period_ms, situation.state);
         let expected = |(rates, view): (&Rates, &View)| rates.breaks.expected_bytes(view.status.pager.pages.shared);
         let cow_expected_bytes = self.rates.iter().zip(views).map(expected).collect();
-        Settlement { grants, store_bytes_max, cow_expected_bytes }
+        Settlement { grants, store_bytes_max, cow_expected_bytes, situation, records, sample_period_ms, held }
+    }
+
+    /// How it is with the host now.
+    fn situation(&mut self, views: &[View], frames_bytes: u64) -> Situation {
+        let living = views.iter().filter(|view| !view.has_ended());
+        let used_bytes = living.map(|view| view.status.pager.resident_bytes).sum::<u64>() + frames_bytes;
+        let usable_bytes = usable_budget(self.budget_bytes, used_bytes, &self.outside);
+        let free_bytes = usable_bytes.saturating_sub(used_bytes);
+        self.state = Thresholds::of(usable_bytes).next(self.state, free_bytes);
+        Situation { state: self.state, budget_bytes: self.budget_bytes, usable_bytes, free_bytes }
     }
 
     fn adapt_headroom(&mut self, frames_bytes: u64) {
@@ -149,15 +205,64 @@ impl Ledger {
 }
 
 impl Rates {
-    fn update(&mut self, status: &GuestStatus, elapsed: Duration, vcpus: u32) {
+    fn update(&mut self, status: &GuestStatus, elapsed: Duration, vcpus: u32, fraction: f64) {
         let seconds = elapsed.as_secs_f64().max(f64::EPSILON);
-        let (stall_ns, refaults) = (status.pager.stall_ns_total, status.pager.refaults_total);
+        // Being held back is waiting for memory, too, on all vCPUs at once.
+        let stall_ns = status.pager.stall_ns_total + status.held_ns_total * u64::from(vcpus);
+        let refaults = status.pager.refaults_total;
         let stall_ratio = stall_ns.saturating_sub(self.stall_ns_total) as f64 / 1e9 / seconds / f64::from(vcpus);
         let refaults_per_second = refaults.saturating_sub(self.refaults_total) as f64 / seconds;
         self.stall_ratio += SMOOTHING * (stall_ratio - self.stall_ratio);
         self.refaults_per_second += SMOOTHING * (refaults_per_second - self.refaults_per_second);
         (self.stall_ns_total, self.refaults_total) = (stall_ns, refaults);
         self.breaks.update(status.pager.breaks_total, elapsed);
+        self.clock_ms += elapsed.as_millis() as u64;
+        self.estimate(&status.pager.sampling, fraction);
+        for ((last, rate), tag) in self.own.iter_mut().zip([MAJFLT, SWAP_IN]) {
+            let said = status.balloon.statistics.iter().find(|(known, _)| *known == tag).map(|&(_, value)| value);
+            let grown = said.zip(*last).map_or(0, |(said, last)| said.saturating_sub(last));
+            *rate += SMOOTHING * (grown as f64 / seconds - *rate);
+            *last = said;
+        }
+    }
+
+    /// Takes what sampling has found into the estimate. A touched page that is shared costs a fraction of a page.
+    fn estimate(&mut self, sampling: &SamplingStatus, fraction: f64) {
+        let sample = |sample: &SampleStatus| {
+            let shared = f64::from(sample.touched_shared.min(sample.touched));
+            let touched = f64::from(sample.touched) - shared * (1.0 - fraction);
+            Sample { sampled: sample.pages, touched: touched.round() as u32 }
+        };
+        match sampling.periods_total.cmp(&self.periods_total) {
+            Ordering::Greater => self.estimator.end_period(sample(&sampling.last)),
+            // Started anew.
+            Ordering::Less => self.estimator = Estimator::default(),
+            Ordering::Equal => self.estimator.look(sample(&sampling.current)),
+        }
+        self.periods_total = sampling.periods_total;
+    }
+
+    /// What to ask the guest's balloon for. Only what the guest says of itself counts as pain: stall in our pager would grow if the
+    /// balloon gave memory back under the same allocation.
+    fn ask(&mut self, view: &View, wanted_bytes: u64) -> u64 {
+        if view.phase != Phase::Running {
+            self.backoff = Backoff::default();
+            return wanted_bytes;
+        }
+        let [(_, major_faults), (_, swap_ins)] = self.own;
+        self.backoff.ask(&Look {
+            now_ms: self.clock_ms,
+            wanted_bytes,
+            actual_bytes: view.status.balloon.actual_bytes,
+            resident_bytes: view.status.pager.resident_bytes,
+            memory_bytes: view.status.memory_bytes,
+            pain: Pain {
+                stall_ratio: 0.0,
+                major_faults_per_second: Some(major_faults),
+                // Said in bytes.
+                swap_ins_per_second: Some(swap_ins / PAGE_BYTES as f64),
+            },
+        })
     }
 }
 
@@ -204,7 +309,7 @@ fn promised(config: &Config, promises: &Promises, memory_bytes: u64, overhead_by
     policy::Guest { shares: promises.shares, reservation_bytes, limit_bytes, ..guest }
 }
 
-fn guest(config: &Config, view: &View, promises: &Promises, rates: &Rates) -> policy::Guest {
+fn guest(config: &Config, view: &View, promises: &Promises, rates: &Rates, fraction: f64) -> policy::Guest {
     let (memory_bytes, pager) = (view.status.memory_bytes, &view.status.pager);
     let page_bytes = PAGE_BYTES as u64;
     let usage = Usage {
@@ -218,7 +323,8 @@ fn guest(config: &Config, view: &View, promises: &Promises, rates: &Rates) -> po
             .saturating_sub(pager.pool_bytes),
         stall_ratio: rates.stall_ratio,
         refaults_per_second: rates.refaults_per_second,
-        ..Usage::default()
+        active_bytes: rates.estimator.ratio().map(|ratio| (ratio * memory_bytes as f64) as u64),
+        charged_bytes: (pager.pages.shared as f64 * page_bytes as f64 * fraction) as u64,
     };
     let overhead_bytes = match pager.overhead_bytes {
         0 => overhead_bytes(memory_bytes),
@@ -240,7 +346,7 @@ mod tests {
 
     use super::*;
     use crate::config::VmmCommand;
-    use crate::phase::{End, Phase};
+    use crate::phase::End;
 
     const MIB: u64 = 1 << 20;
     const TICK: Duration = Duration::from_millis(100);
@@ -395,7 +501,7 @@ mod tests {
         for _ in 0..10 {
             status.pager.stall_ns_total += 50_000_000;
             status.pager.refaults_total += 10;
-            rates.update(&status, TICK, 1);
+            rates.update(&status, TICK, 1, 1.0);
         }
         assert!((0.44..=0.5).contains(&rates.stall_ratio), "{}", rates.stall_ratio);
         assert!((88.0..=100.0).contains(&rates.refaults_per_second), "{}", rates.refaults_per_second);

@@ -9,10 +9,17 @@ use tokio::time::MissedTickBehavior;
 use crate::accounting::Meter;
 use crate::allocation::Ledger;
 use crate::config::RunConfig;
+use crate::decisions::Decisions;
 use crate::fleet::Fleet;
+use crate::outside::outside;
 
 /// Scanners are told to hurry while less than this part of the budget is free: a twenty-fifth, where balloons come into play.
 const HURRY_DIVISOR: u64 = 25;
+/// How often the world outside is asked: its slowest figure is an average of ten seconds.
+const OUTSIDE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a guest is held back each tick (100 ms) while the host is low: half of its time, so that its evictor catches up and it still
+/// answers its balloon.
+const HOLD_MS: u64 = 50;
 /// How often they are told: each time is a pass at full speed, even where there is nothing to gain.
 const HURRY_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -36,11 +43,20 @@ impl Limits {
 }
 
 /// Runs until it is dropped. A tick that falls into a memory sample is left out; see [`crate::accounting`].
-pub async fn control(fleet: Arc<Fleet>, meter: Arc<Meter>, mut ledger: Ledger, limits: Limits) {
+pub async fn control(
+    fleet: Arc<Fleet>,
+    meter: Arc<Meter>,
+    mut ledger: Ledger,
+    decisions: Arc<Decisions>,
+    limits: Limits,
+) {
     let mut ticks = tokio::time::interval(STATUS_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut settled = Instant::now();
     let (mut hurried, mut told) = (settled, settled);
+    let mut heard = None;
+    // The sampling period each VMM was told last.
+    let mut periods = vec![(None, 0); fleet.guests.len()];
     loop {
         ticks.tick().await;
         let now = Instant::now();
@@ -59,8 +75,13 @@ pub async fn control(fleet: Arc<Fleet>, meter: Arc<Meter>, mut ledger: Ledger, l
             fleet.guests.iter().filter(|guest| guest.is_running()).for_each(|guest| guest.send(ToVmm::Reclaim(when)));
         }
         let Ok(_held) = meter.ledger.try_lock() else { continue };
+        if heard.is_none_or(|heard| now - heard >= OUTSIDE_INTERVAL) {
+            heard = Some(now);
+            ledger.hear(outside());
+        }
         let settlement = ledger.settle(&fleet.views(), fleet.frames_bytes(), now - settled);
         settled = now;
+        decisions.note(settlement.situation, &settlement.records);
         // What is taken is taken before anything is given.
         fleet.domains.set_store_budget_bytes(settlement.store_bytes_max);
         for (guest, bytes) in fleet.guests.iter().zip(settlement.cow_expected_bytes) {
@@ -69,6 +90,18 @@ pub async fn control(fleet: Arc<Fleet>, meter: Arc<Meter>, mut ledger: Ledger, l
         for (guest, grant) in fleet.guests.iter().zip(settlement.grants) {
             if let Some(grant) = grant {
                 guest.grant(grant);
+            }
+        }
+        for (guest, held) in fleet.guests.iter().zip(settlement.held) {
+            if held && guest.is_running() {
+                guest.send(ToVmm::Hold { ms: HOLD_MS });
+            }
+        }
+        for (guest, told) in fleet.guests.iter().zip(&mut periods).filter(|(guest, _)| guest.is_running()) {
+            let due = (Some(guest.vmm()), settlement.sample_period_ms);
+            if *told != due {
+                *told = due;
+                guest.send(ToVmm::Sample { period_ms: due.1 });
             }
         }
     }

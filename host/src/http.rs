@@ -10,9 +10,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics::Snapshot;
+use policy::state::HostState;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::accounting::Meter;
+use crate::decisions::Decisions;
 use crate::domains::DomainView;
 use crate::fleet::Fleet;
 use crate::gain::{DomainGain, areas_wanted, unmerged_pages};
@@ -27,6 +30,8 @@ pub struct State {
     pub fleet: Arc<Fleet>,
     /// Used memory.
     pub meter: Arc<Meter>,
+    /// What policy decided lately.
+    pub decisions: Arc<Decisions>,
     /// The run's budget, bytes.
     pub budget_bytes: u64,
 }
@@ -48,6 +53,8 @@ fn router(state: State) -> Router {
         .route("/metrics", get(self::metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .route("/v1/policy", get(policy))
+        .route("/v1/guests/{guest}/policy", get(guest_policy))
         .with_state(state)
 }
 
@@ -58,6 +65,30 @@ async fn ready(extract::State(state): extract::State<State>) -> impl IntoRespons
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "guests are being built\n")
     }
+}
+
+/// How short the host is, and each guest's last decision.
+async fn policy(extract::State(state): extract::State<State>) -> Response {
+    json(StatusCode::OK, &state.decisions.overview())
+}
+
+/// One guest's last decisions, newest first.
+async fn guest_policy(
+    extract::State(state): extract::State<State>,
+    extract::Path(guest): extract::Path<String>,
+) -> Response {
+    match state.decisions.of_guest(&guest) {
+        Some(decisions) => json(StatusCode::OK, &decisions),
+        None => {
+            let names: Vec<_> = state.fleet.views().into_iter().map(|view| view.name).collect();
+            let message = format!("there is no guest {guest:?}, but {}", names.join(", "));
+            json(StatusCode::NOT_FOUND, &json!({ "error": { "code": "no_such_guest", "message": message } }))
+        }
+    }
+}
+
+fn json(status: StatusCode, value: &Value) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
 }
 
 async fn metrics(extract::State(state): extract::State<State>) -> Response {
@@ -99,6 +130,7 @@ impl State {
             status: view.status.clone(),
         });
         let guests: Vec<_> = guests.collect();
+        let situation = self.decisions.situation();
         let in_phase = |name| (name, views.iter().filter(|view| view.phase.name() == name).count() as u64);
         Snapshot {
             version: env!("CARGO_PKG_VERSION"),
@@ -110,6 +142,9 @@ impl State {
                 frames_bytes,
                 reclaimed_bytes: Reclaimed::of(&views, frames_bytes).by_mechanism().to_vec(),
                 guests: Phase::NAMES.map(in_phase).to_vec(),
+                state: HostState::ALL.map(|one| (one.name(), u64::from(one == situation.state))).to_vec(),
+                usable_bytes: situation.usable_bytes,
+                decisions: self.decisions.counts(),
             },
             domains: self.domains(&views),
             guests,

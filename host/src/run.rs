@@ -19,6 +19,7 @@ use crate::accounting::Meter;
 use crate::allocation::{self, Ledger};
 use crate::config::RunConfig;
 use crate::control_loop::{self, Limits};
+use crate::decisions::Decisions;
 use crate::display::{self, Display};
 use crate::error::Error;
 use crate::fleet::Fleet;
@@ -54,14 +55,26 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
     let fleet = Fleet::launch(config, planned, &grants).await?;
 
     let meter = Arc::new(Meter::default());
+    let decisions = Arc::new(Decisions::new(planned.iter().map(|guest| guest.name.clone())));
     let ledger = Ledger::new(config, planned);
     let display = Display::new(config, Arc::clone(&fleet), Arc::clone(&meter));
     // Dropped, and with it stopped, when this function is left.
     let mut tasks = JoinSet::new();
-    tasks.spawn(control_loop::control(Arc::clone(&fleet), Arc::clone(&meter), ledger, Limits::of(config)));
+    tasks.spawn(control_loop::control(
+        Arc::clone(&fleet),
+        Arc::clone(&meter),
+        ledger,
+        Arc::clone(&decisions),
+        Limits::of(config),
+    ));
     tasks.spawn(Arc::clone(&meter).keep_sampling(Arc::clone(&fleet), config.sample_every));
     tasks.spawn(display.keep_showing());
-    let state = http::State { fleet: Arc::clone(&fleet), meter: Arc::clone(&meter), budget_bytes: config.budget_bytes };
+    let state = http::State {
+        fleet: Arc::clone(&fleet),
+        meter: Arc::clone(&meter),
+        decisions,
+        budget_bytes: config.budget_bytes,
+    };
     tasks.spawn(http::serve(plan.listener, state));
     let restarts = config.restart_every.map(|every| tasks.spawn(restarts::keep_restarting(Arc::clone(&fleet), every)));
 

@@ -24,6 +24,7 @@ pub(crate) struct Family<T: 'static> {
 }
 
 type Figure<T> = fn(&T) -> f64;
+type Pairs<T> = fn(&T) -> &[([&'static str; 2], u64)];
 
 /// Where a family's values come from.
 pub(crate) enum Values<T: 'static> {
@@ -33,8 +34,10 @@ pub(crate) enum Values<T: 'static> {
     By(&'static str, &'static [(&'static str, Figure<T>)]),
     /// As many as the figures have, by this label.
     Listed(&'static str, fn(&T) -> &[(&'static str, u64)]),
+    /// As many as the figures have, by these two labels.
+    Crossed([&'static str; 2], Pairs<T>),
 }
-use Values::{By, Listed, One};
+use Values::{By, Crossed, Listed, One};
 
 const fn family<T>(kind: Kind, name: &'static str, help: &'static str, values: Values<T>) -> Family<T> {
     Family { kind, name, help, values }
@@ -42,7 +45,7 @@ const fn family<T>(kind: Kind, name: &'static str, help: &'static str, values: V
 
 /// The host's.
 #[rustfmt::skip] // A table reads as one.
-pub(crate) static HOST: [Family<Host>; 7] = [
+pub(crate) static HOST: [Family<Host>; 10] = [
     family(Gauge, "ballast_host_budget_bytes", "Host memory that guests, frames and upkeep may take.", One(|host| host.budget_bytes as f64)),
     family(Gauge, "ballast_host_used_bytes", "Host memory they take, measured from outside.", One(|host| host.used_bytes as f64)),
     family(Gauge, "ballast_host_used_peak_bytes", "Most host memory they took.", One(|host| host.peak_used_bytes as f64)),
@@ -51,6 +54,11 @@ pub(crate) static HOST: [Family<Host>; 7] = [
     family(Gauge, "ballast_host_reclaimed_bytes", "Touched guest memory that costs no host memory, by what made it so.",
         Listed("mechanism", |host| &host.reclaimed_bytes)),
     family(Gauge, "ballast_host_guests", "Guests by state, those that are gone included.", Listed("state", |host| &host.guests)),
+    family(Gauge, "ballast_host_state", "How short the host is: 1 for the state it is in, 0 for the others.", Listed("state", |host| &host.state)),
+    family(Gauge, "ballast_host_usable_bytes", "What the world outside (control group, pressure, available memory) leaves of the budget.",
+        One(|host| host.usable_bytes as f64)),
+    family(Counter, "ballast_policy_decisions_total", "Decisions about allocations that were new, by what they did and why.",
+        Crossed(["action", "reason"], |host| &host.decisions)),
 ];
 
 /// A sharing domain's, all with the label `domain`.
@@ -78,7 +86,7 @@ pub(crate) static DOMAIN: [Family<Domain>; 7] = [
 
 /// A guest's, all with the label `guest`.
 #[rustfmt::skip] // A table reads as one.
-pub(crate) static GUEST: [Family<Guest>; 37] = [
+pub(crate) static GUEST: [Family<Guest>; 40] = [
     family(Gauge, "ballast_guest_memory_bytes", "Guest RAM by what backs it; the states sum to the RAM.", By("state", &[
         ("private", |guest| guest.status.pager.pages.private as f64 * PAGE_BYTES),
         ("shared", |guest| guest.status.pager.pages.shared as f64 * PAGE_BYTES),
@@ -88,6 +96,12 @@ pub(crate) static GUEST: [Family<Guest>; 37] = [
         ("swapped", |guest| guest.status.pager.pages.swapped as f64 * PAGE_BYTES),
     ])),
     family(Gauge, "ballast_guest_allocation_bytes", "Host memory the guest may keep.", One(|guest| guest.allocation_bytes as f64)),
+    family(Gauge, "ballast_guest_active_ratio", "Share of the last sample of its pages that the guest used within a period; 0 before the first.",
+        One(|guest| f64::from(guest.status.pager.sampling.last.touched) / f64::from(guest.status.pager.sampling.last.pages.max(1)))),
+    family(Counter, "ballast_guest_sampling_periods_total", "Periods in which the guest's active memory was sampled.",
+        One(|guest| guest.status.pager.sampling.periods_total as f64)),
+    family(Counter, "ballast_guest_held_seconds_total", "Time the vCPUs were held back because the host was low and the guest above its allocation.",
+        One(|guest| guest.status.held_ns_total as f64 * NS)),
     family(Gauge, "ballast_guest_resident_bytes", "Host memory of the guest alone: private pages, pool and overhead.",
         One(|guest| guest.status.pager.resident_bytes as f64)),
     family(Gauge, "ballast_guest_committed_bytes", "Host memory the guest may be using until the next check.",

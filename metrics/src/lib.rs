@@ -3,9 +3,9 @@
 //! Nothing is registered and nothing counts here. The host makes a [`Snapshot`] of what it knows already, and [`encode`] turns it into
 //! text: a scrape never waits for a guest, and a guest that is gone takes its series with it.
 //!
-//! Invariants: names are `ballast_host_*`, `ballast_domain_*`, `ballast_guest_*` and `ballast_dedup_*` (and `ballast_build_info`), units
-//! are bytes and seconds, counters end in `_total`; the labels are `domain`, `guest`, `state`, `mechanism`, `kind` and `reason`, the last
-//! four from fixed sets; the series of one family can be added up. `docs/operations.md` describes every family; a test keeps it complete.
+//! Invariants: names are `ballast_host_*`, `ballast_domain_*`, `ballast_guest_*`, `ballast_policy_*` and `ballast_dedup_*` (and `ballast_build_info`), units
+//! are bytes and seconds, counters end in `_total`; the labels are `domain`, `guest`, `state`, `mechanism`, `kind`, `action` and `reason`, the last
+//! five from fixed sets; the series of one family can be added up. `docs/operations.md` describes every family; a test keeps it complete.
 
 #![forbid(unsafe_code)]
 
@@ -55,6 +55,12 @@ pub struct Host {
     pub reclaimed_bytes: Vec<(&'static str, u64)>,
     /// Guests by state, those that are gone included (`starting`, `running`, `finished`, `lost`, ...).
     pub guests: Vec<(&'static str, u64)>,
+    /// How short the host is: 1 for the state it is in (`high`, `soft`, `hard`, `low`), 0 for the others.
+    pub state: Vec<(&'static str, u64)>,
+    /// What the world outside leaves of the budget.
+    pub usable_bytes: u64,
+    /// Decisions about allocations that were new, by action and reason.
+    pub decisions: Vec<([&'static str; 2], u64)>,
 }
 
 /// One sharing domain's figures.

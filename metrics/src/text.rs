@@ -65,6 +65,13 @@ fn series<T>(family: &Family<T>, figures: &T, owner: Option<(&str, &str)>) -> Ve
             .iter()
             .map(|&(value, figure)| metric(family.kind, figure as f64, labelled(name, value)))
             .collect(),
+        Values::Crossed([first, second], list) => {
+            let pair = |&([one, other], figure): &([&str; 2], u64)| {
+                let labels = owner.iter().cloned().chain([label(first, one), label(second, other)]).collect();
+                metric(family.kind, figure as f64, labels)
+            };
+            list(figures).iter().map(pair).collect()
+        }
     }
 }
 

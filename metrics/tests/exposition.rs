@@ -33,6 +33,8 @@ fn snapshot() -> Snapshot {
         budget_bytes: 768 << 20,
         reclaimed_bytes: vec![("balloon", 1), ("shared", 2)],
         guests: vec![("running", 2), ("lost", 0)],
+        state: vec![("high", 0), ("hard", 1)],
+        decisions: vec![(["grow", "stalls"], 3), (["shrink", "yields"], 2)],
         ..Host::default()
     };
     let domains = vec![Domain { name: "own:guest1".into(), gain_across_bytes: 4096, ..Domain::default() }];
@@ -79,7 +81,8 @@ fn parse(text: &str) -> (BTreeMap<String, f64>, BTreeMap<String, String>) {
 /// Every word of a text that looks like one of our metrics, less the suffixes of histograms.
 fn metrics_named_in(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));
-    let prefixes = ["ballast_host_", "ballast_domain_", "ballast_guest_", "ballast_dedup_", "ballast_build_"];
+    let prefixes =
+        ["ballast_host_", "ballast_domain_", "ballast_guest_", "ballast_dedup_", "ballast_policy_", "ballast_build_"];
     let ours = words
         .filter(|word| prefixes.iter().any(|prefix| word.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty())));
     ours.map(|word| ["_bucket", "_count", "_sum"].iter().find_map(|suffix| word.strip_suffix(suffix)).unwrap_or(word))

@@ -3,7 +3,7 @@
 //! ```text
 //!   63                    24 23    12  11  10   9  8 7  6  5  4  3  2   0
 //!  +------------------------+--------+---+---+---+---+--+--+--+--+-----+
-//!  | payload                |  AGE   |WCH|INC| - |ERA|OP|TO|WA|LO|STATE|
+//!  | payload                |  AGE   |WCH|INC|PRO|ERA|OP|TO|WA|LO|STATE|
 //!  +------------------------+--------+---+---+---+---+--+--+--+--+-----+
 //! ```
 //!
@@ -18,6 +18,8 @@
 //! * `W`at`CH`ed: not written to since a round of hinting began; a private page that is watched is write-protected.
 //! * `AGE`: of a private page, how many passes of the hand it survives (4 bits); of one that was evicted, how many pages had been
 //!   evicted before it, in units of [`Left`]. See [`crate::victims`].
+//! * `PRO`bed: of a private page, write-protected for a sample of the guest's activity, and not written to since; of an evicted one, evicted for
+//!   a sample.
 //! * payload: a frame number, or a slot of the compressed pool or of the swap file.
 
 use crate::{units::Frame, victims::LIVES_MAX};
@@ -49,6 +51,7 @@ const ERA_SHIFT: u32 = 7;
 const ERA: u64 = 0b11 << ERA_SHIFT;
 const INCOMPRESSIBLE: u64 = 1 << 10;
 const WATCHED: u64 = 1 << 11;
+const PROBED: u64 = 1 << 9;
 const AGE_SHIFT: u32 = 12;
 const AGE: u64 = 0xfff << AGE_SHIFT;
 const PAYLOAD_SHIFT: u32 = 24;
@@ -171,9 +174,9 @@ impl Entry {
         Entry(self.0 | WATCHED)
     }
 
-    /// The same page, watched no more.
+    /// The same page, to be written to without anybody's notice: watched and probed no more.
     pub fn into_unwatched(self) -> Entry {
-        Entry(self.0 & !WATCHED)
+        Entry(self.0 & !(WATCHED | PROBED))
     }
 
     /// What backs the page.
@@ -228,6 +231,16 @@ impl Entry {
     /// Not written to since it was watched.
     pub fn watched(self) -> bool {
         self.0 & WATCHED != 0
+    }
+
+    /// The same page, protected or evicted for a sample.
+    pub fn into_probed(self) -> Entry {
+        Entry(self.0 | PROBED)
+    }
+
+    /// Evicted for a sample, or not written to since it was protected for one.
+    pub fn probed(self) -> bool {
+        self.0 & PROBED != 0
     }
 
     /// Page credits the page carries: what it occupies, or may come to occupy without our doing.

@@ -12,7 +12,7 @@
 //! A guest's RAM is one `MAP_PRIVATE` mapping of the frame store, registered with userfaultfd for every kind of fault. Where to look:
 //!
 //! * [`transition`]: every transition, and the order of steps that makes it safe against running vCPUs;
-//! * [`open`]: pages that the kernel may copy without us;
+//! * [`open`]: pages that the kernel may copy without us; [`sample`]: which pages the guest uses;
 //! * [`share`]: how a page comes to share a frame, at home or as an alias; [`rehome`]: how aliases end;
 //! * [`entry`], [`table`]: one word a page, its lock, and the sums;
 //! * [`memory`]: the threads that serve faults and evict; [`evict`]: who evicts; [`victims`]: which page goes;
@@ -35,6 +35,7 @@ pub mod proactive;
 mod reach;
 mod reads;
 pub mod rehome;
+pub mod sample;
 pub mod share;
 mod stall;
 mod stats;

@@ -23,7 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use control::status::PagerStatus;
+use control::status::{PagerStatus, SamplingStatus};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::eventfd::{EfdFlags, EventFd},
@@ -38,10 +38,11 @@ use crate::{
     proactive::Proactive,
     reach::Reach,
     reads::Reads,
+    sample::Sampler,
     stall::Cause,
     stats::Counters,
     swap::{PageBuffer, SlotFile, Swap},
-    sync::{AtomicI64, Ordering, lock},
+    sync::{AtomicI64, AtomicU64, Ordering, lock},
     sys::{FaultEvent, FaultKind, MmapArena, Ram, StoreView, ThreadClock, Uffd},
     table::PageTable,
     transition::{Error, Pages, Served},
@@ -151,6 +152,9 @@ pub struct GuestMemory {
     vcpu_tids: Mutex<Vec<i32>>,
     fault_clock: OnceLock<ThreadClock>,
     evict_clock: OnceLock<ThreadClock>,
+    /// Sampling period, ms; 0 for none.
+    sample_period_ms: AtomicU64,
+    sampling: Mutex<SamplingStatus>,
     last_private: AtomicI64,
     notice: Mutex<Notice>,
     on_failure: Box<dyn Fn(Failure) + Send + Sync>,
@@ -199,6 +203,8 @@ impl GuestMemory {
             vcpu_tids: Mutex::new(Vec::new()),
             fault_clock: OnceLock::new(),
             evict_clock: OnceLock::new(),
+            sample_period_ms: AtomicU64::new(0),
+            sampling: Mutex::default(),
             last_private: AtomicI64::new(0),
             notice: Mutex::new(Notice::new(Instant::now())),
             on_failure,
@@ -237,6 +243,13 @@ impl GuestMemory {
     pub fn set_allocation(&self, allocation_bytes: u64) {
         self.pages.credits.resize(allocation_bytes, self.pages.credits.overhead_bytes());
         self.evictor.notify_one();
+    }
+
+    /// Has the guest's active memory sampled with this period from now on, ms; 0 for never. Without eviction nothing can be sampled.
+    pub fn set_sample_period_ms(&self, period_ms: u64) {
+        if self.sample_period_ms.swap(period_ms, Ordering::Relaxed) != period_ms {
+            self.evictor.notify_one();
+        }
     }
 
     /// Whether pages are to be evicted before memory is short; see [`crate::proactive`].
@@ -382,7 +395,7 @@ impl GuestMemory {
 
     fn run_evictor(&self) -> Result<(), Failure> {
         _ = self.evict_clock.set(ThreadClock::this()?);
-        let mut hands = Evictor::new(self.pages.count());
+        let (mut hands, mut sampler) = (Evictor::new(self.pages.count()), Sampler::default());
         let mut last_discard = Instant::now();
         let mut proactive = None;
         let mut buffer: PageBytes = [0; PAGE_BYTES];
@@ -401,10 +414,10 @@ impl GuestMemory {
             let interval = match () {
                 () if starving => STARVING_INTERVAL,
                 () if self.proactive.load(Ordering::Relaxed) && self.pages.credits.available() >= LOW_PAGES => {
-                    PROACTIVE_INTERVAL
+                    PROACTIVE_INTERVAL.min(self.sample(&mut sampler)?)
                 }
-                () if self.pages.credits.available() >= AMPLE_PAGES => AMPLE_INTERVAL,
-                () => EVICTOR_INTERVAL,
+                () if self.pages.credits.available() >= AMPLE_PAGES => AMPLE_INTERVAL.min(self.sample(&mut sampler)?),
+                () => EVICTOR_INTERVAL.min(self.sample(&mut sampler)?),
             };
             let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             if starving || waiting.is_empty() && self.pages.credits.available() >= LOW_PAGES {
@@ -428,6 +441,15 @@ impl GuestMemory {
             due = due.saturating_sub(BATCH);
         }
         Ok(())
+    }
+
+    /// Samples what is due; returns when something is due next. On the evictor's thread, because it stores pages in the pool, too.
+    fn sample(&self, sampler: &mut Sampler) -> Result<Duration, Failure> {
+        let period_ms = self.sample_period_ms.load(Ordering::Relaxed);
+        let period = (self.evict && period_ms > 0).then(|| Duration::from_millis(period_ms));
+        let next = sampler.turn(&self.pages, period)?;
+        *self.sampling.lock().unwrap_or_else(PoisonError::into_inner) = sampler.status();
+        Ok(next)
     }
 
     /// Evicts until the watermark is reached or nothing more goes; whether anything was gained.
@@ -537,6 +559,7 @@ impl GuestMemory {
             breaks_total: load(&counters.breaks),
             evict_cpu_ns: cpu(&self.evict_clock, &counters.evict_cpu_ns),
             fault_cpu_ns: cpu(&self.fault_clock, &counters.fault_cpu_ns),
+            sampling: *self.sampling.lock().unwrap_or_else(PoisonError::into_inner),
             swap: self.pages.swap.as_ref().map(|swap| swap.status(counters.now_ms())).unwrap_or_default(),
         })
     }

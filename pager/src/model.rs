@@ -84,7 +84,7 @@ macro_rules! pairs {
 }
 
 pairs! {
-    write Write, fault Fault, merge Merge, alias Alias, drop_zero DropZero, evict Evict, write_back WriteBack, close_open CloseOpen, note Note,
+    write Write, fault Fault, merge Merge, alias Alias, drop_zero DropZero, evict Evict, sample Sample, write_back WriteBack, close_open CloseOpen, note Note,
     inflate Inflate, deflate Deflate, report_free ReportFree, report_poison ReportPoison, hint Hint, release Release,
 }
 
@@ -126,6 +126,11 @@ fn hinted_pages_are_broken_moved_and_given_up_at_once() {
 #[test]
 fn zero_pages_are_dropped_closed_and_punched_away_at_once() {
     race(&[Actor::DropZero, Actor::CloseOpen, Actor::Release]);
+}
+
+#[test]
+fn sampled_pages_are_written_shared_and_hinted_at_once() {
+    race(&[Actor::Sample, Actor::Write, Actor::Merge, Actor::Hint]);
 }
 
 #[test]

@@ -35,7 +35,7 @@ impl<M: Mapping> Pages<M> {
         Ok(back)
     }
 
-    fn close_run(&self, run: Run) -> Result<i64, Error> {
+    pub(crate) fn close_run(&self, run: Run) -> Result<i64, Error> {
         let mut back = 0;
         for run in runs(run.gfns().filter(|&gfn| self.is_locked_open(gfn))) {
             let mut copied = BTreeSet::new();

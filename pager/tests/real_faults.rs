@@ -15,7 +15,7 @@ use std::{
 };
 
 use pager::{Frame, Gfn, GuestMemory, PAGE_BYTES, Run, Sharing, State};
-use support::{AMPLE, PAGES, content, guest, read, wait_for, write};
+use support::{AMPLE, PAGES, content, guest, noise, read, wait_for, write};
 
 /// Shares `count` pages with as many frames; how many do.
 fn share(memory: &GuestMemory, gfn: u32, frame: u32, count: u32) -> u32 {
@@ -190,8 +190,68 @@ fn reported_pages_come_back_with_the_pattern_the_guest_fills_them_with() {
 /// Guest threads write and check versions; meanwhile frames are published from what they write, merged at home and as
 /// aliases, evicted for a short allocation, dropped, closed. No byte may be wrong.
 #[test]
+fn a_sample_shows_what_is_used_and_costs_no_byte() {
+    let Some((store, memory, _threads)) = guest(AMPLE) else { return };
+    let plain = |page: u32| [page as u8 + 1; PAGE_BYTES];
+    (0..16).for_each(|page| write(&memory, page, &plain(page)));
+    (16..32).for_each(|page| write(&memory, page, &noise(page, 1)));
+    (32..48).for_each(|page| write(&memory, page, &content(page, 5)));
+    (32..48).for_each(|page| store.publish(page, &content(page, 5)));
+    wait_for(&memory, |pages| pages.private == 48);
+    assert_eq!(share(&memory, 32, 32, 16), 16);
+    let mut buffer = [0; PAGE_BYTES];
+    let probes: Vec<_> = (0..64).map(|page| memory.pages().probe(Gfn(page), &mut buffer).unwrap()).collect();
+    let touched = |page: u32| memory.pages().touched_since(Gfn(page), probes[page as usize]).unwrap();
+    assert!((0..64).all(|page| !touched(page)), "nobody has used anything yet");
+
+    // Of each kind, the even ones are used: reads show but for pages that do not compress.
+    for page in (0..64).step_by(2) {
+        let expected = match page {
+            0..16 => plain(page),
+            16..32 => noise(page, 1),
+            32..48 => content(page, 5),
+            _ => [0; PAGE_BYTES],
+        };
+        assert_eq!(read(&memory, page), expected);
+        if (16..32).contains(&page) {
+            write(&memory, page, &noise(page, 2));
+        }
+    }
+    assert!((0..48).all(|page| touched(page) == page.is_multiple_of(2)));
+    for page in (1..48).step_by(2) {
+        let expected = match page {
+            0..16 => plain(page),
+            16..32 => noise(page, 1),
+            _ => content(page, 5),
+        };
+        assert_eq!(read(&memory, page), expected);
+    }
+}
+
+#[test]
+fn the_active_part_of_a_guest_is_estimated_within_ten_points() {
+    let Some((_store, memory, _threads)) = guest(AMPLE) else { return };
+    (0..PAGES).for_each(|page| write(&memory, page, &content(page, 1)));
+    wait_for(&memory, |pages| pages.private == u64::from(PAGES));
+    memory.set_sample_period_ms(1000);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut ratios = Vec::new();
+    while ratios.len() < 5 {
+        assert!(Instant::now() < deadline, "sampling comes no further");
+        (0..PAGES * 3 / 10).for_each(|page| assert_eq!(read(&memory, page), content(page, 1)));
+        let sampling = memory.status(0).unwrap().sampling;
+        if sampling.periods_total as usize > ratios.len() {
+            ratios.push(f64::from(sampling.last.touched) / f64::from(sampling.last.pages));
+        }
+    }
+    let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;
+    assert!((0.2..=0.4).contains(&mean), "{ratios:?}");
+}
+
+#[test]
 fn no_byte_is_lost_while_everything_moves() {
     let Some((store, memory, _threads)) = guest(u64::from(PAGES) * 3 / 4) else { return };
+    memory.set_sample_period_ms(200);
     let stop = Arc::new(AtomicBool::new(false));
     let checked = Arc::new(AtomicU64::new(0));
     let guests: Vec<_> = (0..2u32)

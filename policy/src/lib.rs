@@ -31,6 +31,7 @@ mod balloon;
 mod fill;
 mod guest;
 pub mod levers;
+pub mod record;
 pub mod reporting;
 pub mod state;
 

@@ -13,7 +13,7 @@
 use std::{
     os::fd::OwnedFd,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
@@ -57,6 +57,8 @@ pub const BARE_GUEST: &[u8] = include_bytes!(env!("BALLAST_BARE_GUEST"));
 const STATISTICS_INTERVAL_MS: u64 = 1000;
 /// Memory a VMM takes besides its guest's, before it has been measured: page-state tables, threads, buffers.
 const OVERHEAD_BYTES: u64 = 1 << 20;
+/// Longest a guest is held back at a time: its clock must not stand still for longer than a scheduler's slice.
+const HOLD_MAX: Duration = Duration::from_millis(100);
 /// Bytes of tables a guest page costs: 8 for its state, 4 for its placement, 8 for the counts of its two frames, 5 for dedup.
 pub const TABLE_BYTES_PER_PAGE: u64 = 25;
 
@@ -91,10 +93,20 @@ pub struct Machine {
     scanner: Option<ScannerThread>,
     failures: Failures,
     pages_compared: AtomicU64,
+    held: Mutex<Held>,
     // Dropped in this order: who touches guest memory before who serves its faults.
     _device_thread: Option<DeviceThread>,
     _threads: pager::Threads,
     _vm: Option<Vm>,
+}
+
+/// Whether the vCPUs are to run, and whether they are held back all the same.
+#[derive(Default)]
+struct Held {
+    runs: bool,
+    since: Option<Instant>,
+    until: Option<Instant>,
+    ns_total: u64,
 }
 
 struct ScannerThread {
@@ -179,6 +191,7 @@ impl Machine {
             scanner,
             failures,
             pages_compared: AtomicU64::new(0),
+            held: Mutex::default(),
             _device_thread: device_thread,
             _threads: threads,
             _vm: vm,
@@ -200,11 +213,42 @@ impl Machine {
 
     /// Lets the vCPUs run.
     pub fn resume(&self) {
+        self.held().runs = true;
         self.vcpus.iter().for_each(Vcpus::resume);
+    }
+
+    /// Holds running vCPUs back for so long. Does not wait for them to leave the guest: one that waits for a page may not leave before
+    /// it has that, and is held back by that all the same.
+    pub fn hold(&self, time: Duration) {
+        let mut held = self.held();
+        if held.runs && held.since.is_none() {
+            let now = Instant::now();
+            (held.since, held.until) = (Some(now), Some(now + time.min(HOLD_MAX)));
+            self.vcpus.iter().for_each(Vcpus::hold);
+        }
+    }
+
+    /// Lets vCPUs go on that were held back long enough.
+    pub fn end_hold(&self) {
+        let mut held = self.held();
+        if let Some(since) = held.since
+            && held.until.is_some_and(|until| Instant::now() >= until)
+        {
+            held.ns_total += since.elapsed().as_nanos() as u64;
+            (held.since, held.until) = (None, None);
+            if held.runs {
+                self.vcpus.iter().for_each(Vcpus::resume);
+            }
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stops the vCPUs where they are.
     pub fn pause(&self, timeout: Duration) -> Result<(), Error> {
+        self.held().runs = false;
         self.vcpus.iter().try_for_each(|vcpus| vcpus.pause(timeout))
     }
 
@@ -295,6 +339,11 @@ impl Machine {
         }
     }
 
+    /// Has the guest's active memory sampled with this period from now on, ms; 0 for never.
+    pub fn set_sample_period_ms(&self, period_ms: u64) {
+        self.memory.set_sample_period_ms(period_ms);
+    }
+
     /// Asks the guest which pages it does not need, or ends asking.
     pub fn hint_pages(&self, round: Round) {
         let Some((balloon, _)) = &self.balloon else { return };
@@ -329,6 +378,7 @@ impl Machine {
             dedup,
             balloon: self.balloon_status(),
             workload: self.workload_status(),
+            held_ns_total: self.held().ns_total,
         }
     }
 

@@ -139,6 +139,7 @@ fn live(
             Err(mpsc::RecvTimeoutError::Disconnected) => return Err(Error::Control("the host closed it".into())),
         }
         machine.tick();
+        machine.end_hold();
         machine.poll_statistics();
         if let Some(reason) = failures.first() {
             machine.kill();
@@ -188,6 +189,8 @@ fn obey(machine: &Machine, message: ToVmm) -> Result<(), Error> {
         ToVmm::Hurry => machine.hurry(),
         ToVmm::Reclaim(when) => machine.set_reclaim(when),
         ToVmm::PollStatistics { interval_ms } => machine.set_statistics_interval_ms(interval_ms),
+        ToVmm::Hold { ms } => machine.hold(Duration::from_millis(ms)),
+        ToVmm::Sample { period_ms } => machine.set_sample_period_ms(period_ms),
         ToVmm::HintPages(round) => machine.hint_pages(round),
         ToVmm::Stop => machine.stop_guest(),
     }

@@ -121,6 +121,12 @@ impl Vcpus {
         self.board.gate.wait_until_empty(timeout).map_err(late)
     }
 
+    /// Has the vCPUs wait at the gate as soon as each of them comes there; does not wait for that.
+    pub fn hold(&self) {
+        self.board.gate.set(Order::Pause);
+        self.kick();
+    }
+
     /// Ends the vCPUs where they are.
     pub fn kill(&self) {
         self.board.gate.set(Order::Kill);

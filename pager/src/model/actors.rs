@@ -3,7 +3,7 @@
 use shuttle::rand::{Rng, thread_rng};
 
 use super::{FRAMES, PAGES, content::Content, world::World};
-use crate::units::{Frame, Gfn, Run};
+use crate::units::{Frame, Gfn, PAGE_BYTES, Run};
 
 /// What fills a page of [`Content::POISON`].
 const POISON: u32 = u32::from_ne_bytes([Content::POISON.0; 4]);
@@ -26,6 +26,8 @@ pub(super) enum Actor {
     DropZero,
     /// The evictor.
     Evict,
+    /// The evictor, sampling what the guest uses.
+    Sample,
     /// The evictor, moving pages from the pool to the swap file.
     WriteBack,
     /// A disk that fails and works again.
@@ -67,6 +69,10 @@ impl Actor {
             }
             Actor::DropZero => _ = pages.drop_zero(run).expect("dropping"),
             Actor::Evict => world.evict(&run.gfns().collect::<Vec<_>>()),
+            Actor::Sample => {
+                let probe = pages.probe(gfn, &mut [0; PAGE_BYTES]).expect("sampling");
+                pages.touched_since(gfn, probe).expect("looking at a sample");
+            }
             Actor::WriteBack => world.write_back(&run.gfns().collect::<Vec<_>>()),
             Actor::Disk => {
                 world.set_disk_failing(true);

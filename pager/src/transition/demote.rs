@@ -146,7 +146,7 @@ impl<M: Mapping> Pages<M> {
     }
 
     /// Puts a page's content into the cheapest tier that takes it and is no file.
-    fn store(&self, page: &PageBytes) -> Option<Entry> {
+    pub(crate) fn store(&self, page: &PageBytes) -> Option<Entry> {
         let left = self.now();
         if let Some(pattern) = filled_with(page) {
             let entry =

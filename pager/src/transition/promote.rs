@@ -92,6 +92,10 @@ impl<M: Mapping> Pages<M> {
 
     /// What an evicted page is after the guest wanted it back.
     fn returned(&self, entry: Entry) -> Entry {
+        if entry.probed() {
+            // It did not go for want of memory, so its return says nothing about that.
+            return Entry::private_with(1);
+        }
         let passed = entry.left().until(self.now());
         self.counters.promotions.fetch_add(1, Ordering::Relaxed);
         if passed.era <= REFAULT_ERAS {

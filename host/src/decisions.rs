@@ -1,0 +1,208 @@
+//! What policy decided lately, and why: kept for whoever asks, counted for metrics, said in the log.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use policy::Reason;
+use policy::record::{Action, Record};
+use policy::state::{HostState, Thresholds};
+use serde_json::{Value, json};
+
+/// Decisions remembered of each guest: those that said something new.
+const RECORDS_MAX: usize = 16;
+
+/// The host's side of a decision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Situation {
+    /// How short the host is.
+    pub state: HostState,
+    /// What the run may use, bytes.
+    pub budget_bytes: u64,
+    /// What the world outside leaves of that, bytes.
+    pub usable_bytes: u64,
+    /// What of that is not in use, bytes.
+    pub free_bytes: u64,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Decisions {
+    books: Mutex<Books>,
+}
+
+#[derive(Debug)]
+struct Books {
+    situation: Situation,
+    counts: [[u64; Reason::ALL.len()]; Action::ALL.len()],
+    guests: Vec<(String, VecDeque<(SystemTime, Record)>)>,
+}
+
+impl Decisions {
+    /// Nothing decided yet about guests of these names.
+    pub fn new(guests: impl IntoIterator<Item = String>) -> Decisions {
+        let guests = guests.into_iter().map(|name| (name, VecDeque::with_capacity(RECORDS_MAX))).collect();
+        Decisions { books: Mutex::new(Books { situation: Situation::default(), counts: Default::default(), guests }) }
+    }
+
+    /// Takes note of one tick's decisions, by guest.
+    pub fn note(&self, situation: Situation, records: &[Option<Record>]) {
+        let mut books = self.books();
+        let before = std::mem::replace(&mut books.situation, situation);
+        if before.state != situation.state {
+            let Situation { state, usable_bytes, free_bytes, .. } = situation;
+            tracing::info!(from = %before.state, to = %state, free_bytes, usable_bytes, "host state");
+        }
+        for (number, record) in
+            records.iter().enumerate().filter_map(|(number, record)| Some((number, record.as_ref()?)))
+        {
+            let Books { counts, guests, .. } = &mut *books;
+            let Some((name, past)) = guests.get_mut(number) else { continue };
+            if past.back().is_some_and(|(_, last)| record.repeats(last)) {
+                continue;
+            }
+            let (action, reason) = (record.action(), record.decision.reason);
+            if let Some(count) = counts.get_mut(action as usize).and_then(|counts| counts.get_mut(reason as usize)) {
+                *count += 1;
+            }
+            tracing::debug!(
+                guest = name, action = action.name(), reason = reason.name(), state = %record.state,
+                before_bytes = record.guest.usage.allocation_bytes, allocation_bytes = record.decision.allocation_bytes,
+                balloon_bytes = record.decision.balloon_bytes, entitlement_bytes = record.decision.entitlement_bytes,
+                active_bytes = record.guest.usage.active_bytes, stall_ratio = record.guest.usage.stall_ratio,
+                "decision"
+            );
+            if past.len() == RECORDS_MAX {
+                past.pop_front();
+            }
+            past.push_back((SystemTime::now(), *record));
+        }
+    }
+
+    /// The host as of the last tick.
+    pub fn situation(&self) -> Situation {
+        self.books().situation
+    }
+
+    /// Decisions that changed something, by what they did and why.
+    pub fn counts(&self) -> Vec<([&'static str; 2], u64)> {
+        let books = self.books();
+        let by_reason = |&action: &Action| Reason::ALL.map(|reason| (action, reason));
+        let count = |(action, reason): (Action, Reason)| {
+            ([action.name(), reason.name()], books.counts[action as usize][reason as usize])
+        };
+        Action::ALL.iter().flat_map(by_reason).map(count).filter(|&(_, count)| count > 0).collect()
+    }
+
+    /// The host's state and every guest's last decision.
+    pub fn overview(&self) -> Value {
+        let books = self.books();
+        let last = |(name, past): &(String, VecDeque<_>)| past.back().map(|(at, record)| describe(name, *at, record));
+        json!({
+            "host": situation_json(&books.situation),
+            "guests": books.guests.iter().filter_map(last).collect::<Vec<_>>(),
+        })
+    }
+
+    /// A guest's last decisions, newest first; none of a guest there is not.
+    pub fn of_guest(&self, name: &str) -> Option<Value> {
+        let books = self.books();
+        let (name, past) = books.guests.iter().find(|(known, _)| known == name)?;
+        let decisions: Vec<_> = past.iter().rev().map(|(at, record)| describe(name, *at, record)).collect();
+        Some(json!({ "guest": name, "host": situation_json(&books.situation), "decisions": decisions }))
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        // Every critical section leaves the books whole.
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn situation_json(situation: &Situation) -> Value {
+    let at = Thresholds::of(situation.usable_bytes);
+    json!({
+        "state": situation.state.name(),
+        "budget_bytes": situation.budget_bytes,
+        "usable_bytes": situation.usable_bytes,
+        "free_bytes": situation.free_bytes,
+        "thresholds_bytes": { "high": at.high_bytes, "soft": at.soft_bytes, "hard": at.hard_bytes, "low": at.low_bytes },
+    })
+}
+
+fn describe(name: &str, at: SystemTime, record: &Record) -> Value {
+    let Record { guest, decision, .. } = record;
+    let usage = &guest.usage;
+    let unix_ms = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    json!({
+        "guest": name,
+        "at_unix_ms": unix_ms,
+        "action": record.action().name(),
+        "reason": decision.reason.name(),
+        "rule": decision.reason.rule(),
+        "inputs": {
+            "host_state": record.state.name(),
+            "shares": guest.shares,
+            "reservation_bytes": guest.reservation_bytes,
+            "limit_bytes": guest.limit_bytes,
+            "idle_tax_percent": record.idle_tax_percent,
+            "active_bytes": usage.active_bytes,
+            "resident_bytes": usage.resident_bytes,
+            "committed_bytes": usage.committed_bytes,
+            "charged_bytes": usage.charged_bytes,
+            "stall_ratio": usage.stall_ratio,
+            "refaults_per_second": usage.refaults_per_second,
+            "balloon": record.standing.name(),
+            "balloon_bytes_before": usage.balloon_bytes,
+            "allocation_bytes_before": usage.allocation_bytes,
+        },
+        "result": {
+            "allocation_bytes": decision.allocation_bytes,
+            "balloon_bytes": decision.balloon_bytes,
+            "entitlement_bytes": decision.entitlement_bytes,
+        },
+        "text": record.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy::backoff::Standing;
+    use policy::{Config, Guest, Host, allocate};
+
+    const MIB: u64 = 1 << 20;
+
+    fn record(stall_ratio: f64) -> Record {
+        let config = Config::default();
+        let mut guest = Guest::new(&config, 256 * MIB, 0);
+        guest.usage.allocation_bytes = 100 * MIB;
+        guest.usage.resident_bytes = 100 * MIB;
+        guest.usage.stall_ratio = stall_ratio;
+        let decision = allocate(&config, &Host { budget_bytes: 100 * MIB, ..Host::default() }, &[guest])[0];
+        Record::new(&config, HostState::Hard, &guest, decision, Standing::Settled)
+    }
+
+    #[test]
+    fn what_is_new_is_kept_counted_and_told_and_what_is_not_is_not() {
+        let decisions = Decisions::new(["web".to_owned()]);
+        for stall_ratio in [0.0, 0.0, 0.3, 0.3, 0.0] {
+            decisions.note(Situation { state: HostState::Hard, ..Situation::default() }, &[Some(record(stall_ratio))]);
+        }
+        let told = decisions.of_guest("web").unwrap();
+        let reasons: Vec<_> =
+            told["decisions"].as_array().unwrap().iter().map(|one| one["reason"].as_str().unwrap()).collect();
+        assert_eq!(reasons, ["settled", "exhausted", "settled"]);
+        assert_eq!(decisions.counts(), [(["keep", "settled"], 2), (["keep", "exhausted"], 1)]);
+        assert_eq!(told["host"]["state"], "hard");
+        assert!(decisions.of_guest("db").is_none());
+    }
+
+    #[test]
+    fn no_guest_s_past_grows_without_bound() {
+        let decisions = Decisions::new(["web".to_owned()]);
+        for tick in 0..100 {
+            decisions.note(Situation::default(), &[Some(record(f64::from(tick % 2) * 0.3))]);
+        }
+        assert_eq!(decisions.of_guest("web").unwrap()["decisions"].as_array().unwrap().len(), RECORDS_MAX);
+    }
+}
