@@ -23,6 +23,8 @@ mod merging;
 mod paced;
 mod pager_bench;
 mod paging;
+mod patches;
+mod pool_bench;
 mod progress;
 mod ram;
 mod random;
@@ -41,6 +43,7 @@ mod victims_bench;
 mod wake_all;
 mod warm_up;
 mod writers;
+mod zram_pages;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -80,6 +83,11 @@ Example:
 Example:
   cargo run --release -p ballast-bench -- pager --swap /var/tmp --json pager.json")]
     Pager(Pager),
+    /// What the compressed pool makes of memory images, against zram. Needs root: it makes a zram device and removes it.
+    #[command(after_help = "\
+Example:
+  cargo run --release -p ballast-bench -- pool --image a.mem --image b.mem --image c.mem")]
+    Pool(PoolArguments),
     /// Which page to evict: policies over recorded traces of the guests' workloads. Needs the right to serve faults.
     #[command(after_help = "\
 Example:
@@ -101,6 +109,16 @@ struct Pager {
     /// Measure a part; repeatable: faults, zipf, scan, gups, stream [default: all]
     #[arg(long = "only", value_name = "PART")]
     only: Vec<String>,
+    /// Where to write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct PoolArguments {
+    /// Raw memory image of a guest; repeatable
+    #[arg(long = "image", value_name = "FILE", required = true)]
+    images: Vec<PathBuf>,
     /// Where to write the figures as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -254,6 +272,7 @@ fn measure(bench: Bench) -> Result<(), Error> {
         Bench::Dedup(arguments) => dedup_bench::run(arguments.plan()),
         Bench::Soak(arguments) => soak::run(&arguments.plan()?),
         Bench::WakeAll(arguments) => wake_all::run(&arguments.plan()?),
+        Bench::Pool(PoolArguments { images, json }) => pool_bench::run(&pool_bench::Plan { images, json }),
         Bench::Victims(Victims { accesses, json }) => victims_bench::run(&victims_bench::Plan { accesses, json }),
         Bench::Pager(Pager { swap, only, json }) => pager_bench::run(&pager_bench::Plan { swap, only, json }),
         Bench::PagerGuest { spec } => paging::guest(&spec),

@@ -98,6 +98,10 @@ pub struct PagerStatus {
     pub evictions_total: u64,
     /// Part of them that went before memory was short.
     pub evictions_proactive_total: u64,
+    /// Pages of the pool that were compressed anew, denser.
+    pub pool_packed_total: u64,
+    /// Pages of the pool that were moved to empty a slab.
+    pub pool_moved_total: u64,
     /// Pages brought back from a tier by a fault.
     pub promotions_total: u64,
     /// Pages brought back soon after their eviction.

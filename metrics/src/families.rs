@@ -86,7 +86,7 @@ pub(crate) static DOMAIN: [Family<Domain>; 7] = [
 
 /// A guest's, all with the label `guest`.
 #[rustfmt::skip] // A table reads as one.
-pub(crate) static GUEST: [Family<Guest>; 40] = [
+pub(crate) static GUEST: [Family<Guest>; 41] = [
     family(Gauge, "ballast_guest_memory_bytes", "Guest RAM by what backs it; the states sum to the RAM.", By("state", &[
         ("private", |guest| guest.status.pager.pages.private as f64 * PAGE_BYTES),
         ("shared", |guest| guest.status.pager.pages.shared as f64 * PAGE_BYTES),
@@ -129,6 +129,10 @@ pub(crate) static GUEST: [Family<Guest>; 40] = [
     family(Counter, "ballast_guest_evictions_total", "Pages evicted.", One(|guest| guest.status.pager.evictions_total as f64)),
     family(Counter, "ballast_guest_evictions_proactive_total", "Pages evicted before memory was short.",
         One(|guest| guest.status.pager.evictions_proactive_total as f64)),
+    family(Counter, "ballast_guest_pool_moves_total", "Pages moved within the compressed pool.", By("kind", &[
+        ("packed", |guest| guest.status.pager.pool_packed_total as f64),
+        ("compacted", |guest| guest.status.pager.pool_moved_total as f64),
+    ])),
     family(Counter, "ballast_guest_promotions_total", "Evicted pages brought back by a fault.",
         One(|guest| guest.status.pager.promotions_total as f64)),
     family(Counter, "ballast_guest_refaults_total", "Evicted pages brought back soon after their eviction.",

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Credits only the evictor may take: the pool grows before the pages that fill it are gone. A batch of
-/// [`crate::evict::BATCH`] pages of at most 3 KiB each fills six slabs of four pages, and may begin two more.
+/// [`crate::evict::BATCH`] pages, at worst five a slab of four pages, fills seven slabs, and may begin one more.
 pub const EVICTOR_RESERVE: i64 = 32;
 
 /// The count. All orderings are relaxed: a credit guards an amount, not data; what it pays for is ordered by the page's lock.

@@ -4,7 +4,10 @@
 //! back in, with lives: reclaim is the probe. A second hand goes round the pages in the pool, those that left longest ago first: they go on
 //! to the swap file when the pool has grown too large.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    io,
+};
 
 use crate::{
     entry::{Entry, State},
@@ -40,15 +43,24 @@ pub struct Evictor {
     pool_hand: u32,
     /// Pages the pool's hand passed since it found one to write.
     pool_barren: u32,
+    /// Where the hand that packs the pool denser stands.
+    dense_hand: u32,
     staging: Staging,
 }
 
 impl Evictor {
     /// One for a guest of `pages` pages.
-    pub fn new(pages: u32) -> Evictor {
+    pub fn new(pages: u32) -> io::Result<Evictor> {
         // Keyed anew for each: guests of a host do not evict in step.
         let seed = RandomState::new().build_hasher().finish();
-        Evictor { hand: Hand::new(pages, seed), barren: 0, pool_hand: 0, pool_barren: 0, staging: Staging::new(BATCH) }
+        Ok(Evictor {
+            hand: Hand::new(pages, seed),
+            barren: 0,
+            pool_hand: 0,
+            pool_barren: 0,
+            dense_hand: 0,
+            staging: Staging::new(BATCH)?,
+        })
     }
 
     /// Evicts up to `most` pages, at most [`BATCH`], the next without lives. Fewer when the hand meets few in [`STRIDE`] steps.
@@ -106,6 +118,28 @@ impl Evictor {
             self.pool_barren = 0;
         }
         Ok(gone)
+    }
+
+    /// Packs up to [`BATCH`] pages of the pool denser, of those that have been there for a while, and empties a slab that is nearly so.
+    pub fn tidy<M: Mapping>(&mut self, pages: &Pages<M>) -> Result<(), Error> {
+        let mut stayed = Vec::with_capacity(BATCH);
+        let era = pages.counters.era();
+        for _ in 0..STRIDE.min(pages.table.pages()) {
+            let gfn = Gfn(self.dense_hand);
+            self.dense_hand = (self.dense_hand + 1) % pages.table.pages();
+            let entry = pages.table.peek(gfn);
+            if in_pool(entry) && !entry.dense() && era.wrapping_sub(entry.left().era) & 0b11 >= YOUNG_ERAS {
+                stayed.push(gfn);
+                if stayed.len() == BATCH {
+                    break;
+                }
+            }
+        }
+        let packed = pages.recompress(&stayed, &mut self.staging)?;
+        let moved = pages.compact();
+        pages.counters.pool_packed.fetch_add(u64::from(packed), Ordering::Relaxed);
+        pages.counters.pool_moved.fetch_add(u64::from(moved), Ordering::Relaxed);
+        Ok(())
     }
 
     /// Twice round the pool's pages without one that could be written.

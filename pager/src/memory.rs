@@ -75,6 +75,8 @@ pub(crate) const WAITING_MAX: usize = 128;
 const READERS: usize = 4;
 /// How often freed room is given back to the disk: what is freed meanwhile goes in one batch.
 const DISCARD_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a batch of the pool's pages is packed denser: some 0.5 ms, 1 % of a CPU.
+const TIDY_INTERVAL: Duration = Duration::from_millis(50);
 /// Most of what is not overhead that the pool may take while there is a swap file: half. Beyond it, pages that nobody has asked for in
 /// a long time would take room from pages in use. An estimate.
 const POOL_SHARE_DIVISOR: u64 = 2;
@@ -184,7 +186,7 @@ impl GuestMemory {
                 references: References::new(frames),
                 pool: crate::sync::Mutex::new(Pool::new(Box::new(
                     MmapArena::new(arena_bytes).map_err(io::Error::from)?,
-                ))),
+                ))?),
                 swap: config.swap.map(Swap::new),
                 reach: Reach::default(),
                 mapping: Ram::new(config.pages, store)?,
@@ -395,8 +397,8 @@ impl GuestMemory {
 
     fn run_evictor(&self) -> Result<(), Failure> {
         _ = self.evict_clock.set(ThreadClock::this()?);
-        let (mut hands, mut sampler) = (Evictor::new(self.pages.count()), Sampler::default());
-        let mut last_discard = Instant::now();
+        let (mut hands, mut sampler) = (Evictor::new(self.pages.count())?, Sampler::default());
+        let (mut last_discard, mut last_tidy) = (Instant::now(), Instant::now());
         let mut proactive = None;
         let mut buffer: PageBytes = [0; PAGE_BYTES];
         while !self.stopping.load(Ordering::Acquire) {
@@ -410,6 +412,10 @@ impl GuestMemory {
             if !starving && last_discard.elapsed() > DISCARD_INTERVAL {
                 last_discard = Instant::now();
                 self.pages.swap.iter().for_each(Swap::discard_freed);
+            }
+            if !starving && last_tidy.elapsed() > TIDY_INTERVAL {
+                last_tidy = Instant::now();
+                hands.tidy(&self.pages)?;
             }
             let interval = match () {
                 () if starving => STARVING_INTERVAL,
@@ -553,6 +559,8 @@ impl GuestMemory {
             faults_without_credit_total: load(&counters.faults_without_credit),
             evictions_total: load(&counters.evictions),
             evictions_proactive_total: load(&counters.evictions_proactive),
+            pool_packed_total: load(&counters.pool_packed),
+            pool_moved_total: load(&counters.pool_moved),
             promotions_total: load(&counters.promotions),
             refaults_total: load(&counters.refaults),
             incompressible_total: load(&counters.incompressible),

@@ -84,7 +84,7 @@ macro_rules! pairs {
 }
 
 pairs! {
-    write Write, fault Fault, merge Merge, alias Alias, drop_zero DropZero, evict Evict, sample Sample, write_back WriteBack, close_open CloseOpen, note Note,
+    write Write, fault Fault, merge Merge, alias Alias, drop_zero DropZero, evict Evict, sample Sample, write_back WriteBack, pack Pack, close_open CloseOpen, note Note,
     inflate Inflate, deflate Deflate, report_free ReportFree, report_poison ReportPoison, hint Hint, release Release,
 }
 
@@ -101,6 +101,11 @@ fn pages_go_to_disk_come_back_and_are_given_up_at_once() {
 #[test]
 fn pages_go_to_disk_and_come_back_while_the_scanner_works() {
     race(&[Actor::Evict, Actor::WriteBack, Actor::Merge]);
+}
+
+#[test]
+fn pages_of_the_pool_are_packed_while_they_go_on_to_disk_and_come_back() {
+    race(&[Actor::Pack, Actor::WriteBack, Actor::Evict]);
 }
 
 #[test]

@@ -1,30 +1,47 @@
-//! The compressed pool: a slab allocator over one arena, for pieces of 64 B to 3 KiB.
+//! The compressed pool: a slab allocator over one arena, for pieces of up to four fifths of a page.
 //!
 //! ```text
 //!   arena   | slab 0 (16 KiB) | slab 1 | ...          a slab holds pieces of one size class, or is free and costs nothing
-//!   slab    | piece | piece | ... |                   classes: multiples of 128 B up to 3072
-//!   piece   | length: u16 | bytes ... |
+//!   slab    | piece | piece | ... |                   classes: 5, 6, 7, ... 128 pieces a slab, so that no slab has a rest
+//!   piece   | owner: u32 | codec, length: u16 | bytes ... |
 //!   slot    = slab number × 256 + piece number        what the page-state table remembers
 //! ```
 //!
-//! A slab whose last piece is freed goes back to the kernel at once. Internal waste is at most 128 B a piece.
+//! A slab whose last piece is freed goes back to the kernel at once. **Fragmentation** is bounded by compaction: while a class has room
+//! for all pieces of its emptiest slab elsewhere, that slab's pieces are moved ([`Pool::sparse_slab`]), which is what owners are kept for. So no
+//! class keeps more than one slab's worth of free pieces for long.
 
 use std::io;
 
-use crate::units::PAGE_BYTES;
+use zstd::bulk::Decompressor;
+
+use crate::units::{Gfn, PAGE_BYTES, PageBytes};
 
 /// Bytes of a slab: large enough for five of the largest pieces, small enough to empty out soon.
 pub const SLAB_BYTES: usize = 4 * PAGE_BYTES;
 /// Pages (and credits) of a slab.
 pub const SLAB_PAGES: i64 = (SLAB_BYTES / PAGE_BYTES) as i64;
-/// Largest compressed page worth storing, bytes; above it, less than a quarter would be saved.
-pub const COMPRESSED_BYTES_MAX: usize = CLASS_BYTES * CLASSES - LENGTH_BYTES;
+/// Largest compressed page worth storing, bytes; above it, less than a fifth would be saved.
+pub const COMPRESSED_BYTES_MAX: usize = piece_bytes(0) - HEADER_BYTES;
 
-const CLASS_BYTES: usize = 128;
-const CLASSES: usize = 24;
-const LENGTH_BYTES: usize = 2;
-/// Pieces of the smallest class in a slab, rounded to what a slot number's low byte and the bitmap hold.
-const PIECES_MAX: usize = SLAB_BYTES / CLASS_BYTES;
+/// Pieces of a slab by class, the largest pieces first: steps of a tenth or less from 9 on, up to the most a slot number's low byte and
+/// the bitmap hold.
+const PIECES: [usize; 23] =
+    [5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 18, 20, 22, 25, 28, 32, 36, 42, 50, 64, 85, PIECES_MAX];
+const PIECES_MAX: usize = 128;
+const CLASSES: usize = PIECES.len();
+const HEADER_BYTES: usize = 6;
+/// Where the codec is in the header's second part, above the length.
+const CODEC_SHIFT: u32 = 12;
+
+/// How a page is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    /// LZ4's block format: what a page is compressed with first, and comes back fastest from.
+    Lz4 = 0,
+    /// Zstandard, one frame: smaller by a third on real memory, for pages that stay.
+    Zstd = 1,
+}
 
 /// Memory the pool may spread over. Slabs that were released read as anything and cost nothing.
 pub trait Arena: Send {
@@ -54,39 +71,46 @@ pub struct Pool {
     slabs: Vec<Slab>,
     /// Slabs with a free piece, by class.
     partial: [Vec<u32>; CLASSES],
-    /// Slabs in use, by class.
+    /// Slabs in use, and pieces in use, by class.
     of_class: [usize; CLASSES],
+    used: [usize; CLASSES],
     free: Vec<u32>,
     in_use: usize,
+    /// Made once: whoever serves faults allocates nothing.
+    zstd: Decompressor<'static>,
 }
 
 /// The pool's arena is full, or the kernel has no memory for another slab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
+const fn piece_bytes(class: usize) -> usize {
+    SLAB_BYTES / PIECES[class] / 8 * 8
+}
+
+/// The smallest pieces that hold `length` bytes.
 fn class_of(length: usize) -> usize {
-    (length + LENGTH_BYTES).div_ceil(CLASS_BYTES) - 1
+    (0..CLASSES).rev().find(|&class| piece_bytes(class) >= length + HEADER_BYTES).unwrap_or(0)
 }
 
-fn piece_bytes(class: usize) -> usize {
-    (class + 1) * CLASS_BYTES
-}
-
-fn pieces(class: usize) -> usize {
-    SLAB_BYTES / piece_bytes(class)
+/// Whether `length` bytes take less room than `other` bytes.
+pub fn is_smaller(length: usize, other: usize) -> bool {
+    class_of(length) > class_of(other)
 }
 
 impl Pool {
     /// An empty pool over `arena`.
-    pub fn new(arena: Box<dyn Arena>) -> Pool {
-        Pool {
+    pub fn new(arena: Box<dyn Arena>) -> io::Result<Pool> {
+        Ok(Pool {
             arena,
             slabs: Vec::new(),
             partial: Default::default(),
             of_class: [0; CLASSES],
+            used: [0; CLASSES],
             free: Vec::new(),
             in_use: 0,
-        }
+            zstd: Decompressor::new()?,
+        })
     }
 
     /// Bytes of the slabs in use.
@@ -99,25 +123,37 @@ impl Pool {
         self.partial[class_of(length)].is_empty()
     }
 
-    /// Stores `bytes` (at most [`COMPRESSED_BYTES_MAX`]) and gives their slot.
-    pub fn store(&mut self, bytes: &[u8]) -> Result<u64, Full> {
+    /// Stores `bytes` (at most [`COMPRESSED_BYTES_MAX`]), which are `owner`'s page by `codec`, and gives their slot.
+    pub fn store(&mut self, owner: Gfn, codec: Codec, bytes: &[u8]) -> Result<u64, Full> {
         let class = class_of(bytes.len());
         let slab = match self.partial[class].last() {
             Some(&slab) => slab,
             None => self.new_slab(class)?,
         };
+        let slot = self.take_piece(slab);
+        let start = self.start(slot);
+        let target = self.arena.slice_mut(start, HEADER_BYTES + bytes.len());
+        target[..4].copy_from_slice(&owner.0.to_le_bytes());
+        let tail = (codec as u16) << CODEC_SHIFT | bytes.len() as u16;
+        target[4..HEADER_BYTES].copy_from_slice(&tail.to_le_bytes());
+        target[HEADER_BYTES..].copy_from_slice(bytes);
+        Ok(slot)
+    }
+
+    /// Takes a free piece of a slab that has one.
+    fn take_piece(&mut self, slab: u32) -> u64 {
         let meta = &mut self.slabs[slab as usize];
+        let class = usize::from(meta.class);
         let piece = free_piece(&meta.bitmap);
         meta.bitmap[piece / 64] |= 1 << (piece % 64);
         meta.used += 1;
-        if usize::from(meta.used) == pieces(class) {
-            self.partial[class].pop();
+        self.used[class] += 1;
+        if usize::from(meta.used) == PIECES[class] {
+            // Most often the last.
+            let at = self.partial[class].iter().rposition(|&other| other == slab);
+            at.map(|at| self.partial[class].swap_remove(at));
         }
-        let start = slab as usize * SLAB_BYTES + piece * piece_bytes(class);
-        let target = self.arena.slice_mut(start, LENGTH_BYTES + bytes.len());
-        target[..LENGTH_BYTES].copy_from_slice(&(bytes.len() as u16).to_le_bytes());
-        target[LENGTH_BYTES..].copy_from_slice(bytes);
-        Ok(u64::from(slab) << 8 | piece as u64)
+        u64::from(slab) << 8 | piece as u64
     }
 
     fn new_slab(&mut self, class: usize) -> Result<u32, Full> {
@@ -142,13 +178,34 @@ impl Pool {
         Ok(slab)
     }
 
-    /// The bytes in `slot`.
-    pub fn get(&self, slot: u64) -> &[u8] {
+    fn start(&self, slot: u64) -> usize {
         let (slab, piece) = ((slot >> 8) as usize, (slot & 0xff) as usize);
-        let start = slab * SLAB_BYTES + piece * piece_bytes(usize::from(self.slabs[slab].class));
-        let length = self.arena.slice(start, LENGTH_BYTES);
-        let length = usize::from(u16::from_le_bytes([length[0], length[1]]));
-        self.arena.slice(start + LENGTH_BYTES, length)
+        slab * SLAB_BYTES + piece * piece_bytes(usize::from(self.slabs[slab].class))
+    }
+
+    /// The header of a piece: owner, codec, length.
+    fn header(&self, slot: u64) -> (Gfn, u16, usize) {
+        let header = self.arena.slice(self.start(slot), HEADER_BYTES);
+        let tail = u16::from_le_bytes([header[4], header[5]]);
+        let owner = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
+        (Gfn(owner), tail >> CODEC_SHIFT, usize::from(tail & ((1 << CODEC_SHIFT) - 1)))
+    }
+
+    /// Bytes that the page in `slot` was compressed to.
+    pub fn length(&self, slot: u64) -> usize {
+        self.header(slot).2
+    }
+
+    /// Decompresses the page in `slot`; false if it is damaged.
+    pub fn decompress(&mut self, slot: u64, into: &mut PageBytes) -> bool {
+        let (_, codec, length) = self.header(slot);
+        let bytes = self.arena.slice(self.start(slot) + HEADER_BYTES, length.min(COMPRESSED_BYTES_MAX));
+        let done = match codec {
+            codec if codec == Codec::Lz4 as u16 => lz4_flex::block::decompress_into(bytes, into).ok(),
+            codec if codec == Codec::Zstd as u16 => self.zstd.decompress_to_buffer(bytes, into.as_mut_slice()).ok(),
+            _ => None,
+        };
+        done == Some(PAGE_BYTES)
     }
 
     /// Frees `slot`; gives back how many slabs that emptied (0 or 1).
@@ -159,7 +216,8 @@ impl Pool {
         debug_assert!(meta.bitmap[piece / 64] & 1 << (piece % 64) != 0, "slot {slot:#x} freed twice");
         meta.bitmap[piece / 64] &= !(1 << (piece % 64));
         meta.used -= 1;
-        if usize::from(meta.used) + 1 == pieces(class) {
+        self.used[class] -= 1;
+        if usize::from(meta.used) + 1 == PIECES[class] {
             self.partial[class].push(slab);
         }
         if meta.used > 0 {
@@ -171,6 +229,30 @@ impl Pool {
         self.in_use -= 1;
         self.arena.release(slab as usize * SLAB_BYTES, SLAB_BYTES);
         1
+    }
+
+    /// Owners of the pieces in a slab that could be emptied, because the other slabs of its class have room for all of them: the emptiest of the
+    /// first class there is one of. [`Pool::relocate`] moves them.
+    pub fn sparse_slab(&self) -> Option<(u32, Vec<Gfn>)> {
+        let roomy = |&class: &usize| self.of_class[class] * PIECES[class] - self.used[class] >= PIECES[class];
+        let class = (0..CLASSES).find(roomy)?;
+        let &slab = self.partial[class].iter().min_by_key(|&&slab| self.slabs[slab as usize].used)?;
+        let bitmap = &self.slabs[slab as usize].bitmap;
+        let taken = (0..PIECES[class]).filter(|piece| bitmap[piece / 64] & 1 << (piece % 64) != 0);
+        Some((slab, taken.map(|piece| self.header(u64::from(slab) << 8 | piece as u64).0).collect()))
+    }
+
+    /// Moves a piece, if it is in `slab`, to another slab of its class: its new slot, and how many slabs that emptied.
+    pub fn relocate(&mut self, slot: u64, slab: u32) -> Option<(u64, i64)> {
+        let class = usize::from(self.slabs[(slot >> 8) as usize].class);
+        let &target = self.partial[class].iter().find(|&&other| slot >> 8 == u64::from(slab) && other != slab)?;
+        let length = HEADER_BYTES + self.length(slot);
+        let mut piece = [0; piece_bytes(0)];
+        piece[..length].copy_from_slice(self.arena.slice(self.start(slot), length));
+        let new = self.take_piece(target);
+        let start = self.start(new);
+        self.arena.slice_mut(start, length).copy_from_slice(&piece[..length]);
+        Some((new, self.free(slot)))
     }
 }
 
@@ -219,25 +301,74 @@ pub(crate) mod tests {
         }
     }
 
+    pub(crate) fn pool(arena: HeapArena) -> Pool {
+        Pool::new(Box::new(arena)).unwrap()
+    }
+
+    /// A page whose first `noise` bytes do not compress.
+    fn page(noise: usize, seed: u8) -> PageBytes {
+        let mut state = u64::from(seed) + 1;
+        std::array::from_fn(|i| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            if i < noise { (state >> 56) as u8 } else { seed }
+        })
+    }
+
+    fn compress(page: &PageBytes, seed: u8) -> (Codec, Vec<u8>) {
+        match seed % 2 {
+            0 => {
+                let mut bytes = vec![0; 2 * PAGE_BYTES];
+                let length = lz4_flex::block::compress_into(page, &mut bytes).unwrap();
+                bytes.truncate(length);
+                (Codec::Lz4, bytes)
+            }
+            _ => (Codec::Zstd, zstd::bulk::compress(page, 1).unwrap()),
+        }
+    }
+
     proptest! {
         #[test]
-        fn every_slot_keeps_its_bytes_until_it_is_freed(steps in proptest::collection::vec((any::<u8>(), 1usize..=COMPRESSED_BYTES_MAX), 1..400)) {
-            let mut pool = Pool::new(Box::new(HeapArena::new(64)));
-            let mut kept: HashMap<u64, Vec<u8>> = HashMap::new();
-            for (seed, length) in steps {
+        fn every_slot_keeps_its_page_until_it_is_freed_and_compaction_bounds_what_is_wasted(
+            steps in proptest::collection::vec((any::<u8>(), 0usize..=PAGE_BYTES), 1..400),
+        ) {
+            let mut pool = pool(HeapArena::new(64));
+            let mut kept: HashMap<u64, PageBytes> = HashMap::new();
+            let mut stored = 0;
+            for (seed, noise) in steps {
                 if seed < 100 && let Some(&slot) = kept.keys().next() {
                     pool.free(slot);
                     kept.remove(&slot);
                     continue;
                 }
-                let bytes: Vec<u8> = (0..length).map(|i| seed.wrapping_mul(31).wrapping_add(i as u8)).collect();
-                match pool.store(&bytes) {
-                    Ok(slot) => prop_assert!(kept.insert(slot, bytes).is_none()),
+                let page = page(noise, seed);
+                let (codec, bytes) = compress(&page, seed);
+                if bytes.len() > COMPRESSED_BYTES_MAX {
+                    continue;
+                }
+                match pool.store(Gfn(stored), codec, &bytes) {
+                    Ok(slot) => prop_assert!(kept.insert(slot, page).is_none()),
                     Err(Full) => prop_assert!(pool.bytes() as usize == 64 * SLAB_BYTES),
                 }
+                stored += 1;
             }
-            for (&slot, bytes) in &kept {
-                prop_assert_eq!(pool.get(slot), bytes.as_slice());
+            while let Some((slab, owners)) = pool.sparse_slab() {
+                let before = pool.bytes();
+                let slots: Vec<u64> = kept.keys().copied().filter(|slot| slot >> 8 == u64::from(slab)).collect();
+                prop_assert_eq!(slots.len(), owners.len());
+                for slot in slots {
+                    let (new, _) = pool.relocate(slot, slab).unwrap();
+                    let page = kept.remove(&slot).unwrap();
+                    prop_assert!(kept.insert(new, page).is_none());
+                }
+                prop_assert_eq!(pool.bytes() as usize, before as usize - SLAB_BYTES);
+            }
+            for (class, pieces) in PIECES.into_iter().enumerate() {
+                prop_assert!(pool.of_class[class] * pieces < pool.used[class] + pieces);
+            }
+            let mut found = [0; PAGE_BYTES];
+            for (&slot, page) in &kept {
+                prop_assert!(pool.decompress(slot, &mut found));
+                prop_assert!(found == *page);
             }
             for slot in kept.into_keys() {
                 pool.free(slot);
@@ -246,24 +377,41 @@ pub(crate) mod tests {
         }
     }
 
+    fn bytes(pool: &Pool, slot: u64) -> &[u8] {
+        pool.arena.slice(pool.start(slot) + HEADER_BYTES, pool.length(slot))
+    }
+
+    #[test]
+    fn a_damaged_page_is_found_out() {
+        let mut pool = pool(HeapArena::new(1));
+        let page = page(1000, 3);
+        for seed in [0, 1] {
+            let (codec, bytes) = compress(&page, seed);
+            let slot = pool.store(Gfn(1), codec, &bytes[..bytes.len() / 2]).unwrap();
+            assert!(!pool.decompress(slot, &mut [0; PAGE_BYTES]));
+        }
+    }
+
     #[test]
     fn a_full_arena_refuses_and_loses_nothing() {
-        let mut pool = Pool::new(Box::new(HeapArena::new(1)));
-        let slots: Vec<_> = (0..5u8).map(|i| pool.store(&[i; COMPRESSED_BYTES_MAX]).unwrap()).collect();
-        assert_eq!(pool.store(&[9; COMPRESSED_BYTES_MAX]), Err(Full));
-        assert_eq!(pool.store(&[9; 10]), Err(Full));
-        assert!((0..5u8).all(|i| pool.get(slots[usize::from(i)]) == [i; COMPRESSED_BYTES_MAX]));
+        let mut pool = pool(HeapArena::new(1));
+        let slots: Vec<_> =
+            (0..5u8).map(|i| pool.store(Gfn(0), Codec::Lz4, &[i; COMPRESSED_BYTES_MAX]).unwrap()).collect();
+        assert_eq!(pool.store(Gfn(0), Codec::Lz4, &[9; COMPRESSED_BYTES_MAX]), Err(Full));
+        assert_eq!(pool.store(Gfn(0), Codec::Lz4, &[9; 10]), Err(Full));
+        assert!((0..5u8).all(|i| bytes(&pool, slots[usize::from(i)]) == [i; COMPRESSED_BYTES_MAX]));
     }
 
     #[test]
     fn without_memory_for_another_slab_the_pool_refuses_keeps_what_it_has_and_goes_on_when_slots_are_freed() {
-        let mut pool = Pool::new(Box::new(HeapArena::short_of_memory(64, 1)));
-        let slots: Vec<_> = (0..5u8).map(|i| pool.store(&[i; COMPRESSED_BYTES_MAX]).unwrap()).collect();
-        assert_eq!(pool.store(&[9; COMPRESSED_BYTES_MAX]), Err(Full));
-        assert_eq!(pool.store(&[9; 10]), Err(Full));
+        let mut pool = pool(HeapArena::short_of_memory(64, 1));
+        let slots: Vec<_> =
+            (0..5u8).map(|i| pool.store(Gfn(0), Codec::Lz4, &[i; COMPRESSED_BYTES_MAX]).unwrap()).collect();
+        assert_eq!(pool.store(Gfn(0), Codec::Lz4, &[9; COMPRESSED_BYTES_MAX]), Err(Full));
+        assert_eq!(pool.store(Gfn(0), Codec::Lz4, &[9; 10]), Err(Full));
         assert_eq!(pool.bytes() as usize, SLAB_BYTES, "a refused slab costs nothing");
-        assert!((0..5u8).all(|i| pool.get(slots[usize::from(i)]) == [i; COMPRESSED_BYTES_MAX]));
+        assert!((0..5u8).all(|i| bytes(&pool, slots[usize::from(i)]) == [i; COMPRESSED_BYTES_MAX]));
         slots.into_iter().for_each(|slot| _ = pool.free(slot));
-        assert!(pool.store(&[9; 10]).is_ok());
+        assert!(pool.store(Gfn(0), Codec::Lz4, &[9; 10]).is_ok());
     }
 }

@@ -76,7 +76,7 @@ impl<M: Mapping> Pages<M> {
             return Err(error);
         }
         self.mapping.read(gfn, buffer);
-        let Some(stored) = self.store(buffer) else {
+        let Some(stored) = self.store(gfn, buffer) else {
             self.unlock(gfn, entry, entry.into_probed());
             return Ok(Probe::Marked);
         };

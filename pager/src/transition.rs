@@ -34,6 +34,8 @@
 
 mod demote;
 mod promote;
+mod squeeze;
+mod tidy;
 
 use std::io;
 
@@ -57,6 +59,7 @@ use crate::{
 pub(crate) use demote::in_pool;
 pub use demote::{Evicted, Staging};
 pub use promote::SwapIn;
+pub use squeeze::{QUICK_BYTES, Squeeze, quickly};
 
 /// Pages that one protect, discard or map call covers at most: 2 MiB, a page table's worth.
 pub const RUN_MAX: u32 = 512;

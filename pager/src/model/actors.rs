@@ -30,6 +30,8 @@ pub(super) enum Actor {
     Sample,
     /// The evictor, moving pages from the pool to the swap file.
     WriteBack,
+    /// The evictor, packing the pool.
+    Pack,
     /// A disk that fails and works again.
     Disk,
     /// The evictor, short of credits.
@@ -74,6 +76,7 @@ impl Actor {
                 pages.touched_since(gfn, probe).expect("looking at a sample");
             }
             Actor::WriteBack => world.write_back(&run.gfns().collect::<Vec<_>>()),
+            Actor::Pack => world.pack(&run.gfns().collect::<Vec<_>>()),
             Actor::Disk => {
                 world.set_disk_failing(true);
                 world.evict(&[gfn]);

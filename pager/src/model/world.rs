@@ -106,7 +106,7 @@ impl World {
             table: PageTable::new(PAGES),
             credits: Credits::new((credits + EVICTOR_RESERVE) as u64 * PAGE_BYTES as u64, 0),
             references: References::new(FRAMES),
-            pool: crate::sync::Mutex::new(Pool::new(Box::new(arena))),
+            pool: crate::sync::Mutex::new(Pool::new(Box::new(arena)).expect("memory")),
             swap: disk.clone().map(|disk| Swap::new(Box::new(disk))),
             reach: Reach::default(),
             mapping: Kernel::new(credits as usize),
@@ -165,11 +165,16 @@ impl World {
     }
 
     pub fn evict(&self, gfns: &[Gfn]) {
-        self.pages.evict(gfns, &mut Staging::new(PAGES as usize)).expect("evicting");
+        self.pages.evict(gfns, &mut Staging::new(PAGES as usize).expect("memory")).expect("evicting");
     }
 
     pub fn write_back(&self, gfns: &[Gfn]) {
-        self.pages.write_back(gfns, &mut Staging::new(PAGES as usize)).expect("writing back");
+        self.pages.write_back(gfns, &mut Staging::new(PAGES as usize).expect("memory")).expect("writing back");
+    }
+
+    pub fn pack(&self, gfns: &[Gfn]) {
+        self.pages.recompress(gfns, &mut Staging::new(PAGES as usize).expect("memory")).expect("packing");
+        self.pages.compact();
     }
 
     /// The disk begins to fail, or ceases to.

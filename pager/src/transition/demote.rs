@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   Private --protect, read--+-- one pattern -----------------------> Zero, or Compressed: the pattern is in the entry
-//!                            +-- compresses, and the pool has room -> Compressed
+//!                            +-- compresses by lz4, or else by zstd,
+//!                            |   and the pool has room -------------> Compressed
 //!                            +-- staged --- written ----------------> Swapped
 //!                            +-- no file, file full, write failed --> Private, incompressible
 //!
@@ -12,14 +13,19 @@
 //! Pages on their way to the file stay locked and protected until it has them, and are discarded only then. Reads of them go on;
 //! a write waits, and calls the page's departure off.
 
-use super::{Error, FILLED, Pages, pieces};
+use std::io;
+
+use super::{
+    Error, FILLED, Pages, pieces,
+    squeeze::{QUICK_BYTES, Squeeze, quickly},
+};
 use crate::{
     entry::{Entry, State},
     mapping::Mapping,
-    pool::{COMPRESSED_BYTES_MAX, SLAB_PAGES},
+    pool::{Codec, SLAB_PAGES},
     swap::{PageBuffer, Swap},
     sync::lock,
-    units::{Gfn, PAGE_BYTES, PageBytes, Run, runs},
+    units::{Gfn, PageBytes, Run, runs},
     victims::LIVES_WRITTEN,
 };
 
@@ -36,6 +42,7 @@ pub struct Evicted {
 pub struct Staging {
     pages: Vec<(Gfn, Entry)>,
     buffer: PageBuffer,
+    pub(super) squeeze: Squeeze,
 }
 
 /// What became of a staged page.
@@ -50,13 +57,19 @@ enum Fate {
 
 impl Staging {
     /// Room for `pages` pages, at least one.
-    pub fn new(pages: usize) -> Staging {
-        Staging { pages: Vec::with_capacity(pages), buffer: PageBuffer::new(pages) }
+    pub fn new(pages: usize) -> io::Result<Staging> {
+        let squeeze = Squeeze::new()?;
+        Ok(Staging { pages: Vec::with_capacity(pages), buffer: PageBuffer::new(pages), squeeze })
     }
 
     /// Where the bytes of the next page go.
-    fn next(&mut self) -> &mut PageBytes {
+    pub(super) fn next(&mut self) -> &mut PageBytes {
         self.buffer.page_mut(self.pages.len())
+    }
+
+    /// The next page's bytes, and what compresses them.
+    pub(super) fn next_and_squeeze(&mut self) -> (&PageBytes, &mut Squeeze) {
+        (self.buffer.page(self.pages.len()), &mut self.squeeze)
     }
 
     fn is_full(&self) -> bool {
@@ -102,7 +115,8 @@ impl<M: Mapping> Pages<M> {
                 self.evict_staged(staging, outcome)?;
             }
             self.mapping.read(gfn, staging.next());
-            match self.store(staging.next()) {
+            let (page, squeeze) = staging.next_and_squeeze();
+            match self.store(gfn, page).or_else(|| self.store_densely(gfn, page, squeeze)) {
                 Some(entry) => stored.push((gfn, entry)),
                 None if self.swap_usable() => staging.pages.push((gfn, Entry::private())),
                 None => self.keep(gfn, Entry::private().into_incompressible(), outcome)?,
@@ -146,28 +160,36 @@ impl<M: Mapping> Pages<M> {
     }
 
     /// Puts a page's content into the cheapest tier that takes it and is no file.
-    pub(crate) fn store(&self, page: &PageBytes) -> Option<Entry> {
+    pub(crate) fn store(&self, gfn: Gfn, page: &PageBytes) -> Option<Entry> {
         let left = self.now();
         if let Some(pattern) = filled_with(page) {
             let entry =
                 if pattern == 0 { Entry::zero_touched() } else { Entry::compressed(FILLED | u64::from(pattern), left) };
             return Some(entry);
         }
-        let mut compressed = [0; lz4_flex::block::get_maximum_output_size(PAGE_BYTES)];
-        let length = lz4_flex::block::compress_into(page, &mut compressed).ok()?;
-        if length > COMPRESSED_BYTES_MAX {
-            return None;
-        }
+        let mut buffer = [0; QUICK_BYTES];
+        let slot = self.put(gfn, Codec::Lz4, quickly(page, &mut buffer)?)?;
+        Some(Entry::compressed(slot, left))
+    }
+
+    /// The same for content that [`Pages::store`] does not take.
+    fn store_densely(&self, gfn: Gfn, page: &PageBytes, squeeze: &mut Squeeze) -> Option<Entry> {
+        let slot = self.put(gfn, Codec::Zstd, squeeze.densely(page)?)?;
+        Some(Entry::compressed(slot, self.now()).into_dense())
+    }
+
+    /// Puts a compressed page into the pool, which pays for a slab if it takes one.
+    pub(super) fn put(&self, gfn: Gfn, codec: Codec, bytes: &[u8]) -> Option<u64> {
         let mut pool = lock(&self.pool);
-        if pool.needs_slab(length) {
+        if pool.needs_slab(bytes.len()) {
             self.credits.force(SLAB_PAGES);
         }
         let before = pool.bytes();
-        let slot = pool.store(&compressed[..length]).ok();
+        let slot = pool.store(gfn, codec, bytes).ok();
         if slot.is_none() && pool.bytes() == before {
             self.credits.give(SLAB_PAGES);
         }
-        slot.map(|slot| Entry::compressed(slot, left))
+        slot
     }
 
     /// Moves pages from the pool to the swap file, all of `gfns` that are in the pool and not in motion. How many went.

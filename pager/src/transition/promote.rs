@@ -14,7 +14,7 @@ use crate::{
     pool::SLAB_PAGES,
     swap::PageBuffer,
     sync::{Ordering, lock},
-    units::{Gfn, PAGE_BYTES, PageBytes},
+    units::{Gfn, PageBytes},
     victims::lives,
 };
 
@@ -53,10 +53,8 @@ impl<M: Mapping> Pages<M> {
             buffer.chunks_exact_mut(4).for_each(|word| word.copy_from_slice(&pattern));
             return Ok(());
         }
-        match lz4_flex::block::decompress_into(lock(&self.pool).get(slot), buffer) {
-            Ok(PAGE_BYTES) => Ok(()),
-            _ => Err(Error::Damaged { gfn, slot }),
-        }
+        let decompressed = lock(&self.pool).decompress(slot, buffer);
+        if decompressed { Ok(()) } else { Err(Error::Damaged { gfn, slot }) }
     }
 
     /// A touch of a swapped page, which is locked: pays for it.

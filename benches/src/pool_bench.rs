@@ -1,0 +1,212 @@
+//! `pool`: what the compressed pool makes of real memory, against zram.
+//!
+//! ```text
+//!   all pages     every page of the images that is not filled with one word
+//!                   zram, lz4 | the pool as eviction fills it | the pool after it was packed and compacted
+//!   unique pages  those that have no equal in any of the images: what is left to the pool where pages are shared
+//!                   the same, and with patches against the pages that have equals
+//! ```
+//!
+//! A page that does not fit the pool counts as a whole page on our side; zram counts its own.
+
+use std::{
+    collections::HashMap,
+    fs,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use pager::{
+    Gfn, PAGE_BYTES, PageBytes,
+    pool::{Codec, Pool, is_smaller},
+    sys::MmapArena,
+    transition::{QUICK_BYTES, Squeeze, quickly},
+};
+use serde::Serialize;
+
+use crate::{clocks, error::Error, patches, target::Target, zram_pages};
+
+/// What to do.
+pub struct Plan {
+    /// Raw memory images.
+    pub images: Vec<PathBuf>,
+    /// Where the figures go.
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    pages: &'static str,
+    side: &'static str,
+    /// Bytes kept for a byte of the pages.
+    kept: f64,
+    cpu_us_a_page: f64,
+}
+
+#[derive(Serialize)]
+struct Report {
+    rows: Vec<Row>,
+    targets: Vec<Target>,
+}
+
+/// Runs it; prints a table and targets.
+pub fn run(plan: &Plan) -> Result<(), Error> {
+    let images = plan.images.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+    let filled = |page: &PageBytes| page.chunks_exact(8).all(|word| *word == page[..8]);
+    let all: Vec<&PageBytes> = images.iter().flatten().filter(|page| !filled(page)).collect();
+    let mut times = HashMap::<&PageBytes, u32>::new();
+    all.iter().for_each(|&page| *times.entry(page).or_default() += 1);
+    // In the order of their addresses, for what a run repeats.
+    let unique: Vec<&PageBytes> = all.iter().copied().filter(|&page| times[page] == 1).collect();
+    let mut seen = HashMap::<&PageBytes, ()>::new();
+    let with_equals = all.iter().copied().filter(|&page| times[page] > 1);
+    let shared: Vec<&PageBytes> = with_equals.filter(|&page| seen.insert(page, ()).is_none()).collect();
+    println!("pool: {} pages, {} of them unique, {} contents with equals\n", all.len(), unique.len(), shared.len());
+    let mut rows = Vec::new();
+    for (name, pages) in [("all", &all), ("unique", &unique)] {
+        let zram = zram_pages::measure(pages)?;
+        rows.push(row(name, "zram, lz4", zram.bytes as f64, zram.cpu, pages.len()));
+        let mut filled = Filled::new(pages)?;
+        rows.push(row(name, "pool, as evicted", filled.bytes(), filled.cpu, pages.len()));
+        filled.pack()?;
+        rows.push(row(name, "pool, packed", filled.bytes(), filled.cpu, pages.len()));
+        if name == "unique" {
+            let alone: Vec<usize> = (0..pages.len()).map(|page| filled.length(page)).collect();
+            let patches = patches::measure(pages, &shared, &alone)?;
+            println!("pool: {} pages have a reference, {} gain by it", patches.candidates, patches.bytes.len());
+            let patched = filled.patched(&patches.bytes)?;
+            rows.push(row(name, "pool, packed, with patches", patched.bytes(), filled.cpu + patches.cpu, pages.len()));
+        }
+    }
+    let report = Report { targets: judge(&rows), rows };
+    report.print();
+    let Some(path) = &plan.json else { return Ok(()) };
+    let text = serde_json::to_vec_pretty(&report).expect("figures are JSON");
+    fs::write(path, text).map_err(|source| Error::File { path: path.clone(), source })
+}
+
+fn row(pages: &'static str, side: &'static str, bytes: f64, cpu: Duration, count: usize) -> Row {
+    let count = count.max(1) as f64;
+    Row { pages, side, kept: bytes / count / PAGE_BYTES as f64, cpu_us_a_page: cpu.as_secs_f64() * 1e6 / count }
+}
+
+fn judge(rows: &[Row]) -> Vec<Target> {
+    let saved = |pages: &str, side: &str| {
+        let row = rows.iter().find(|row| row.pages == pages && row.side == side);
+        row.map_or(f64::NAN, |row| 1.0 - row.kept)
+    };
+    let over_zram = |side: &str| saved("all", side) / saved("all", "zram, lz4");
+    vec![
+        Target::at_least("pool-evicted-saving-over-zram".into(), over_zram("pool, as evicted"), 1.0),
+        Target::at_least("pool-packed-saving-over-zram".into(), over_zram("pool, packed"), 1.0),
+    ]
+}
+
+impl Report {
+    fn print(&self) {
+        println!("\n| pages | side | bytes kept a byte | CPU a page |\n|---|---|---|---|");
+        for Row { pages, side, kept, cpu_us_a_page } in &self.rows {
+            println!("| {pages} | {side} | {kept:.3} | {cpu_us_a_page:.1} µs |");
+        }
+        println!();
+        self.targets.iter().for_each(|target| println!("{target}"));
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<PageBytes>, Error> {
+    let bytes = fs::read(path).map_err(|source| Error::File { path: path.into(), source })?;
+    let (pages, rest) = bytes.as_chunks::<PAGE_BYTES>();
+    if pages.is_empty() || !rest.is_empty() {
+        return Err(Error::ImageSize { path: path.into(), bytes: bytes.len() as u64 });
+    }
+    Ok(pages.to_vec())
+}
+
+/// A pool with pages in it, as the pager fills and packs it.
+struct Filled<'a> {
+    pages: &'a [&'a PageBytes],
+    pool: Pool,
+    squeeze: Squeeze,
+    /// By page: its slot, and whether it is as dense as it gets.
+    slots: Vec<Option<(u64, bool)>>,
+    cpu: Duration,
+}
+
+impl<'a> Filled<'a> {
+    fn empty(pages: &'a [&'a PageBytes]) -> Result<Filled<'a>, Error> {
+        let bytes = NonZeroUsize::new(pages.len().max(4) * 2 * PAGE_BYTES).unwrap_or(NonZeroUsize::MIN);
+        let arena = MmapArena::new(bytes).map_err(Error::system("mapping memory"))?;
+        let pool = Pool::new(Box::new(arena)).map_err(Error::system("making a pool"))?;
+        let squeeze = Squeeze::new().map_err(Error::system("making a compressor"))?;
+        Ok(Filled { pages, pool, squeeze, slots: Vec::with_capacity(pages.len()), cpu: Duration::ZERO })
+    }
+
+    /// Evicts the pages.
+    fn new(pages: &'a [&'a PageBytes]) -> Result<Filled<'a>, Error> {
+        let mut filled = Filled::empty(pages)?;
+        let mut buffer = [0; QUICK_BYTES];
+        let before = clocks::process()?;
+        for (number, page) in pages.iter().enumerate() {
+            let owner = Gfn(number as u32);
+            let slot = match quickly(page, &mut buffer) {
+                Some(bytes) => filled.pool.store(owner, Codec::Lz4, bytes).ok().map(|slot| (slot, false)),
+                None => {
+                    let bytes = filled.squeeze.densely(page);
+                    bytes.and_then(|bytes| filled.pool.store(owner, Codec::Zstd, bytes).ok()).map(|slot| (slot, true))
+                }
+            };
+            filled.slots.push(slot);
+        }
+        filled.cpu = clocks::process()?.saturating_sub(before);
+        Ok(filled)
+    }
+
+    /// What the pager does to pages that stay.
+    fn pack(&mut self) -> Result<(), Error> {
+        let before = clocks::process()?;
+        for number in 0..self.pages.len() {
+            let Some((slot, false)) = self.slots[number] else { continue };
+            let old = self.pool.length(slot);
+            let bytes = self.squeeze.densely(self.pages[number]).filter(|bytes| is_smaller(bytes.len(), old));
+            let packed = bytes.and_then(|bytes| self.pool.store(Gfn(number as u32), Codec::Zstd, bytes).ok());
+            if let Some(packed) = packed {
+                self.pool.free(slot);
+                self.slots[number] = Some((packed, true));
+            }
+        }
+        while let Some((slab, owners)) = self.pool.sparse_slab() {
+            for owner in owners {
+                let at = &mut self.slots[owner.index()];
+                let moved = at.and_then(|(slot, dense)| Some((self.pool.relocate(slot, slab)?.0, dense)));
+                *at = moved.or(*at);
+            }
+        }
+        self.cpu += clocks::process()?.saturating_sub(before);
+        Ok(())
+    }
+
+    /// The same pages, those with a patch as long as that.
+    fn patched(&self, patches: &HashMap<usize, usize>) -> Result<Filled<'a>, Error> {
+        let mut patched = Filled::empty(self.pages)?;
+        for number in 0..self.pages.len() {
+            let length = patches.get(&number).copied().unwrap_or_else(|| self.length(number));
+            // Only the room counts; a patch also names its reference, in four bytes.
+            let bytes = vec![0; length + if patches.contains_key(&number) { 4 } else { 0 }];
+            let fits = bytes.len() <= pager::pool::COMPRESSED_BYTES_MAX;
+            let slot = fits.then(|| patched.pool.store(Gfn(number as u32), Codec::Zstd, &bytes).ok()).flatten();
+            patched.slots.push(slot.map(|slot| (slot, true)));
+        }
+        Ok(patched)
+    }
+
+    fn length(&self, number: usize) -> usize {
+        self.slots[number].map_or(PAGE_BYTES, |(slot, _)| self.pool.length(slot))
+    }
+
+    /// Memory that all the pages take.
+    fn bytes(&self) -> f64 {
+        let whole = self.slots.iter().filter(|slot| slot.is_none()).count();
+        self.pool.bytes() as f64 + (whole * PAGE_BYTES) as f64
+    }
+}
