@@ -6,6 +6,11 @@
 
 mod area_cost;
 mod ballast;
+mod balloon_bench;
+mod balloon_fidelity;
+mod balloon_floor;
+mod balloon_guest;
+mod balloon_speed;
 mod books;
 mod clocks;
 mod contents;
@@ -78,6 +83,11 @@ Examples:
 Example:
   cargo build --release && cargo run --release -p ballast-bench -- wake-all --swap /var/tmp")]
     WakeAll(WakeAll),
+    /// Inflating and deflating a guest's balloon, against QEMU's device and one `madvise`, and what being ballooned costs. Needs KVM.
+    #[command(after_help = "\
+Example:
+  cargo run --release -p ballast-bench -- balloon --json balloon.json")]
+    Balloon(Balloon),
     /// What page faults cost by kind, against a handler that does nothing but copy. Needs the right to serve faults.
     #[command(after_help = "\
 Example:
@@ -99,6 +109,13 @@ Example:
         /// What to do, as JSON
         spec: String,
     },
+}
+
+#[derive(Args)]
+struct Balloon {
+    /// Where to write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -270,6 +287,7 @@ fn measure(bench: Bench) -> Result<(), Error> {
     }
     match bench {
         Bench::Dedup(arguments) => dedup_bench::run(arguments.plan()),
+        Bench::Balloon(Balloon { json }) => balloon_bench::run(json.as_deref()),
         Bench::Soak(arguments) => soak::run(&arguments.plan()?),
         Bench::WakeAll(arguments) => wake_all::run(&arguments.plan()?),
         Bench::Pool(PoolArguments { images, json }) => pool_bench::run(&pool_bench::Plan { images, json }),

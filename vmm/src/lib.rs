@@ -29,6 +29,6 @@ pub mod virtio_mmio;
 
 pub use error::Error;
 pub use failure::Failures;
-pub use machine::{BARE_GUEST, TABLE_BYTES_PER_PAGE};
+pub use machine::{BARE_GUEST, Machine, TABLE_BYTES_PER_PAGE};
 pub use memory::GuestPages;
 pub use process::run_process;

@@ -360,6 +360,11 @@ impl Machine {
         }
     }
 
+    /// The guest's RAM.
+    pub fn memory(&self) -> &Arc<GuestMemory> {
+        &self.memory
+    }
+
     /// Everything about the guest, now.
     pub fn status(&self) -> GuestStatus {
         if let Some(trouble) = self.memory.take_trouble() {
@@ -382,7 +387,8 @@ impl Machine {
         }
     }
 
-    fn balloon_status(&self) -> BalloonStatus {
+    /// The balloon, now; nothing of one if there is none.
+    pub fn balloon_status(&self) -> BalloonStatus {
         let Some((balloon, _)) = &self.balloon else { return BalloonStatus::default() };
         let status = balloon.device().balloon().status();
         BalloonStatus {
@@ -400,7 +406,8 @@ impl Machine {
         }
     }
 
-    fn workload_status(&self) -> WorkloadStatus {
+    /// What the guest counts.
+    pub fn workload_status(&self) -> WorkloadStatus {
         let mut status = WorkloadStatus {
             pages_verified_total: self.pages_compared.load(Ordering::Relaxed),
             ..WorkloadStatus::default()
