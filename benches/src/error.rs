@@ -70,6 +70,9 @@ pub enum Error {
     /// the store refused a scanner's message
     #[error(transparent)]
     Protocol(#[from] dedup::ProtocolError),
+    /// a guest's process is gone
+    #[error("the process of a guest ended early: {0}")]
+    GuestEnded(std::process::ExitStatus),
     /// guest memory failed while it was scanned
     #[error("guest memory: {0}")]
     Guest(String),

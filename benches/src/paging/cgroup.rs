@@ -15,24 +15,20 @@ const V1: &str = "/sys/fs/cgroup/memory";
 /// Where version 2 is mounted.
 const V2: &str = "/sys/fs/cgroup";
 
-/// How much is reclaimed for a process that found nothing to reclaim.
-const RELIEF_BYTES: u64 = 1 << 20;
+/// How far above what it should have a cgroup is stopped, bytes. The kernel may fail to reclaim anything from a guest whose pages have all been
+/// referenced lately, however often it tries, and a vCPU that gets no page is ended: so we reclaim from outside, and it is stopped late.
+const HEADROOM_BYTES: u64 = 2 << 20;
 
 /// A cgroup without processes; dropping it kills those it has got meanwhile, and removes it.
 pub struct Cgroup {
     directory: PathBuf,
     limit: &'static str,
     usage: &'static str,
-    /// Version 1's switch of the OOM killer.
-    oom_control: Option<PathBuf>,
     _undo: Undo,
 }
 
 impl Cgroup {
-    /// Makes one, in which nobody is killed for want of memory.
-    ///
-    /// The pages of a guest that has just begun to run look referenced, all of them, so that the kernel gives up reclaiming and kills: in
-    /// version 1 they wait instead (see [`Cgroup::relieve`]), in version 2 they are slowed down (`memory.high`, not `memory.max`).
+    /// Makes one.
     pub fn new() -> Result<Cgroup, Error> {
         let name = format!("ballast-bench-{}", std::process::id());
         let (parent, limit, usage) = if Path::new(V1).join("memory.limit_in_bytes").exists() {
@@ -46,11 +42,7 @@ impl Cgroup {
         let directory = Path::new(parent).join(name);
         let undo = Undo::register(vec![Step::RemoveCgroup(directory.clone())]);
         fs::create_dir(&directory).map_err(|source| Error::File { path: directory.clone(), source })?;
-        let oom_control = (parent == V1).then(|| directory.join("memory.oom_control"));
-        if let Some(path) = &oom_control {
-            fs::write(path, "1").map_err(|source| Error::File { path: path.clone(), source })?;
-        }
-        Ok(Cgroup { directory, limit, usage, oom_control, _undo: undo })
+        Ok(Cgroup { directory, limit, usage, _undo: undo })
     }
 
     /// A process writes its id in here to join.
@@ -65,18 +57,16 @@ impl Cgroup {
         Ok(text.trim().parse().unwrap_or(0))
     }
 
-    /// Has the kernel try harder, if a process waits because it found nothing to reclaim: each attempt ages what it looks at.
-    pub fn relieve(&self, limit_bytes: u64) -> Result<(), Error> {
-        let waits = |path: &PathBuf| fs::read_to_string(path).is_ok_and(|text| text.contains("under_oom 1"));
-        if self.oom_control.as_ref().is_some_and(waits) {
-            self.set_limit(limit_bytes.saturating_sub(RELIEF_BYTES))?;
-            self.set_limit(limit_bytes)?;
+    /// Has the kernel reclaim, on this thread, what they have above `bytes`, and stops them a little later.
+    pub fn hold(&self, bytes: u64) -> Result<(), Error> {
+        if self.usage_bytes()? > bytes {
+            // Version 1 changes the limit only once it has reclaimed enough.
+            self.set_limit(bytes)?;
         }
-        Ok(())
+        self.set_limit(bytes + HEADROOM_BYTES)
     }
 
-    /// How much they may have. Lowering it has the kernel reclaim at once, on this thread.
-    pub fn set_limit(&self, bytes: u64) -> Result<(), Error> {
+    fn set_limit(&self, bytes: u64) -> Result<(), Error> {
         let path = self.directory.join(self.limit);
         match fs::write(&path, bytes.to_string()) {
             // It could not be reclaimed as fast; the next attempt is the caller's.

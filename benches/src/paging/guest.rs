@@ -5,8 +5,11 @@
 //!   parent                                   this process
 //!     start with a Spec          ------>     builds the guest
 //!                                <------     "ready"
-//!     sets the cgroup's limit
-//!     "go"                       ------>     fills the working set, warms up, measures
+//!     notes what it has
+//!     "fill"                     ------>     fills the working set, pauses
+//!                                <------     "filled"
+//!     takes what is too much
+//!     "go"                       ------>     warms up, measures
 //!                                <------     Outcome
 //! ```
 
@@ -42,6 +45,9 @@ const LOOK: Duration = Duration::from_micros(500);
 const STATUS: Duration = Duration::from_millis(100);
 /// Filling may take so long.
 const FILL_LIMIT: Duration = Duration::from_secs(20);
+
+/// A vCPU in a page fault comes to a stop when that is served.
+const PAUSE_LIMIT: Duration = Duration::from_secs(10);
 
 /// What the guest's memory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -112,6 +118,8 @@ pub struct Outcome {
     pub cpu_seconds: f64,
     /// Pages whose content was wrong.
     pub corrupt_pages: u64,
+    /// Memory it had, bytes: at the end (Ballast), on average (the kernel's). What is compressed counts as what it takes.
+    pub held_bytes: f64,
     /// The pager's counters at the end, and their growth while measuring.
     pub ballast: Option<Pager>,
 }
@@ -158,12 +166,19 @@ pub fn run(spec: &Spec) -> Result<(), Error> {
         let joined = fs::write(members, std::process::id().to_string());
         joined.map_err(|source| Error::File { path: members.clone(), source })?;
     }
-    let guest = Guest::build(spec)?;
-    println!("ready");
-    io::stdin().lock().read_line(&mut String::new()).map_err(Error::system("waiting for the parent's word"))?;
-    let outcome = guest.measure(spec)?;
+    let mut guest = Guest::build(spec)?;
+    say_and_wait("ready")?;
+    let fill_seconds = guest.fill()?;
+    say_and_wait("filled")?;
+    let outcome = guest.measure(spec, fill_seconds)?;
     println!("{}", serde_json::to_string(&outcome).map_err(io::Error::from).map_err(Error::system("writing figures"))?);
     Ok(())
+}
+
+fn say_and_wait(word: &str) -> Result<(), Error> {
+    println!("{word}");
+    let read = io::stdin().lock().read_line(&mut String::new());
+    read.map(drop).map_err(Error::system("waiting for the parent's word"))
 }
 
 struct Guest {
@@ -214,11 +229,19 @@ impl Guest {
         Ok(Guest { board, vcpus: Some(vcpus), memory, _vm: vm })
     }
 
-    fn measure(&self, spec: &Spec) -> Result<Outcome, Error> {
+    /// Fills the working set; how long that took, seconds.
+    fn fill(&mut self) -> Result<f64, Error> {
         let begun = Instant::now();
         self.vcpus.iter().for_each(Vcpus::resume);
         self.until(1, FILL_LIMIT)?;
-        let fill_seconds = begun.elapsed().as_secs_f64();
+        let seconds = begun.elapsed().as_secs_f64();
+        let paused = self.vcpus.iter().try_for_each(|vcpus| vcpus.pause(PAUSE_LIMIT));
+        paused.map_err(|error| Error::Guest(error.to_string()))?;
+        Ok(seconds)
+    }
+
+    fn measure(&mut self, spec: &Spec, fill_seconds: f64) -> Result<Outcome, Error> {
+        self.vcpus.iter().for_each(Vcpus::resume);
         self.until(self.operations() + spec.warm_up.operations, Duration::from_millis(spec.warm_up.limit_ms))?;
         let (before, cpu_before, at) = (self.memory.status()?, clocks::process()?, Instant::now());
         let first = self.operations();
@@ -232,6 +255,7 @@ impl Guest {
             operations,
             seconds,
             cpu_seconds,
+            held_bytes: after.as_ref().map_or(0.0, |status| status.resident_bytes as f64),
             corrupt_pages: report.pages_corrupt.load(Ordering::Relaxed),
             ballast: before.zip(after).map(|(before, after)| pager(&before, &after)),
         })
@@ -242,7 +266,7 @@ impl Guest {
     }
 
     /// Waits until the guest has done so much, or for so long.
-    fn until(&self, operations: u64, limit: Duration) -> Result<(), Error> {
+    fn until(&mut self, operations: u64, limit: Duration) -> Result<(), Error> {
         let (begun, mut status_at) = (Instant::now(), Instant::now());
         while self.operations() < operations && begun.elapsed() < limit {
             thread::sleep(LOOK);
@@ -250,8 +274,9 @@ impl Guest {
                 status_at = Instant::now();
                 self.memory.status()?;
             }
-            if self.vcpus.as_ref().is_none_or(|vcpus| vcpus.wait(Duration::ZERO)) {
-                return Err(Error::Guest("its vCPU stopped".to_owned()));
+            if let Some(vcpus) = self.vcpus.take_if(|vcpus| vcpus.wait(Duration::ZERO)) {
+                let why = vcpus.join().map_or_else(|error| error.to_string(), |codes| format!("exit codes {codes:?}"));
+                return Err(Error::Guest(format!("the vCPU stopped: {why}")));
             }
         }
         Ok(())

@@ -52,6 +52,8 @@ pub const WORKLOADS: [(&str, Workload, f64, f64); 4] = [
     ("stream", Workload::Stream, 0.33, 0.66),
 ];
 
+/// Working set over memory where nothing is ever short.
+const AMPLE_RATIO: f64 = 0.25;
 const WARM_UP_LIMIT_MS: u64 = 700;
 const MEASURED_LIMIT_MS: u64 = 1000;
 
@@ -87,6 +89,12 @@ pub fn spec(
         warm_up: span(warm_up, WARM_UP_LIMIT_MS),
         measured: span(measured, MEASURED_LIMIT_MS),
     }
+}
+
+/// A guest with more memory than it can use, of which only the filling counts.
+pub fn ample(kind: Kind, cpu: Cpu) -> Spec {
+    let (side, scan) = (if kind == Kind::Plain { Side::Zram } else { Side::Ballast }, WORKLOADS[1]);
+    spec(side, cpu, (scan.0, scan.1, 0.0, 0.1), AMPLE_RATIO, None)
 }
 
 /// What the kernel has for it. zram before a swap file takes what compresses into half of the memory, as the pager's pool does.

@@ -21,12 +21,16 @@ use std::path::Path;
 use serde::Serialize;
 
 use self::{
-    guest::{Cpu, Outcome},
+    guest::{Cpu, Kind, Outcome},
     matrix::{COMPRESSED, ON_DISK, RATIOS, ROUNDS, Side, TARGET_RATIO, WORKLOADS},
 };
 use crate::{error::Error, target::Target};
 
+/// Tries of a run whose guest the kernel kills for want of memory: see `Cgroup`.
+const TRIES: u32 = 3;
+
 const OVER_ZRAM_MIN: f64 = 1.0;
+const SWEEP_OVER_PLAIN_MAX: f64 = 1.3;
 const GUPS_OVER_ZRAM_MIN: f64 = 0.8;
 const FLOOR_OVER_GUPS_MAX: f64 = 1.25;
 
@@ -35,10 +39,13 @@ const FLOOR_OVER_GUPS_MAX: f64 = 1.25;
 pub struct Run {
     workload: &'static str,
     cpu: Cpu,
+    /// Working set over memory.
     ratio: f64,
     side: Side,
     /// Operations a second of each round; none that could not be measured.
     rates: Vec<f64>,
+    /// Times that the kernel killed the guest, and it was run anew.
+    killed: u32,
     /// The last round's figures.
     outcome: Option<Outcome>,
     /// Why there are none.
@@ -47,19 +54,31 @@ pub struct Run {
 
 impl Run {
     fn rate(&self) -> f64 {
-        let mut rates = self.rates.clone();
-        rates.sort_by(f64::total_cmp);
-        rates.get(rates.len() / 2).copied().unwrap_or(f64::NAN)
+        median(&self.rates)
     }
 }
 
 /// All figures.
 #[derive(Debug, Default, Serialize)]
-pub struct Runs(Vec<Run>);
+pub struct Runs {
+    runs: Vec<Run>,
+    sweeps: Vec<Sweep>,
+}
+
+/// A guest that fills its memory, page after page, where there is enough of it.
+#[derive(Debug, Serialize)]
+struct Sweep {
+    cpu: Cpu,
+    ballast_seconds: Vec<f64>,
+    plain_seconds: Vec<f64>,
+}
 
 /// Runs what is wanted of it; sides that need a disk are left out without `swap`.
 pub fn run(swap: Option<&Path>, is_wanted: impl Fn(&str) -> bool) -> Runs {
     let mut runs = Runs::default();
+    if is_wanted("sweep") {
+        runs.sweeps = [Cpu::Hosted, Cpu::Kvm].map(Sweep::run).into_iter().filter_map(Sweep::said).collect();
+    }
     for workload in WORKLOADS.into_iter().filter(|(name, ..)| is_wanted(name)) {
         for cpu in [Cpu::Hosted, Cpu::Kvm] {
             for ratio in RATIOS.into_iter().filter(|&ratio| swap.is_some() || !matrix::needs_disk(ratio)) {
@@ -86,7 +105,16 @@ impl Runs {
         let rounds = if ratio == TARGET_RATIO && sides == COMPRESSED { ROUNDS } else { 1 };
         let mut new: Vec<_> = sides
             .iter()
-            .map(|&side| Run { workload: workload.0, cpu, ratio, side, rates: Vec::new(), outcome: None, error: None })
+            .map(|&side| Run {
+                workload: workload.0,
+                cpu,
+                ratio,
+                side,
+                rates: Vec::new(),
+                killed: 0,
+                outcome: None,
+                error: None,
+            })
             .collect();
         for _ in 0..rounds {
             // The floor holds as many pages as Ballast did just before.
@@ -94,10 +122,15 @@ impl Runs {
             for run in &mut new {
                 let mut spec = matrix::spec(run.side, cpu, workload, ratio, swap);
                 spec.resident_pages = resident;
-                let outcome = match run.side {
+                let one = || match run.side {
                     Side::Ballast | Side::BallastFile | Side::Floor => peer::alone(&spec),
                     Side::Zram | Side::File => peer::in_cgroup(&spec, &matrix::peer(run.side, ratio, swap)),
                 };
+                let mut outcome = one();
+                while matches!(outcome, Err(Error::GuestEnded(_))) && run.killed + 1 < TRIES {
+                    run.killed += 1;
+                    outcome = one();
+                }
                 match outcome {
                     Ok(outcome) => {
                         resident = outcome.ballast.as_ref().map_or(resident, |pager| pager.private_pages as u32);
@@ -109,12 +142,12 @@ impl Runs {
             }
         }
         new.iter().for_each(say);
-        self.0.extend(new);
+        self.runs.extend(new);
     }
 
     fn rate(&self, workload: &str, cpu: Cpu, ratio: f64, side: Side) -> f64 {
         let wanted = |run: &&Run| (run.workload, run.cpu, run.ratio, run.side) == (workload, cpu, ratio, side);
-        self.0.iter().find(wanted).map_or(f64::NAN, Run::rate)
+        self.runs.iter().find(wanted).map_or(f64::NAN, Run::rate)
     }
 
     /// What became of the targets.
@@ -124,8 +157,12 @@ impl Runs {
         };
         let gups = |side| self.rate("gups", Cpu::Kvm, TARGET_RATIO, side);
         let corrupt: u64 =
-            self.0.iter().filter_map(|run| run.outcome.as_ref()).map(|outcome| outcome.corrupt_pages).sum();
-        vec![
+            self.runs.iter().filter_map(|run| run.outcome.as_ref()).map(|outcome| outcome.corrupt_pages).sum();
+        let sweeps = self.sweeps.iter().map(|sweep| {
+            let name = format!("pager-sweep-{}-over-plain", if sweep.cpu == Cpu::Kvm { "kvm" } else { "hosted" });
+            Target::at_most(name, median(&sweep.ballast_seconds) / median(&sweep.plain_seconds), SWEEP_OVER_PLAIN_MAX)
+        });
+        let throughput = [
             Target::at_least("pager-2x-scan-kvm-over-zram".into(), over_zram("scan", Cpu::Kvm), OVER_ZRAM_MIN),
             Target::at_least("pager-2x-zipf-kvm-over-zram".into(), over_zram("zipf", Cpu::Kvm), OVER_ZRAM_MIN),
             Target::at_least(
@@ -139,8 +176,41 @@ impl Runs {
                 FLOOR_OVER_GUPS_MAX,
             ),
             Target::at_most("pager-corrupt-pages".into(), corrupt as f64, 0.0),
-        ]
+        ];
+        sweeps.chain(throughput).collect()
     }
+}
+
+impl Sweep {
+    fn run(cpu: Cpu) -> Result<Sweep, Error> {
+        let mut sweep = Sweep { cpu, ballast_seconds: Vec::new(), plain_seconds: Vec::new() };
+        for _ in 0..ROUNDS {
+            let fill = |kind| peer::alone(&matrix::ample(kind, cpu)).map(|outcome| outcome.fill_seconds);
+            sweep.plain_seconds.push(fill(Kind::Plain)?);
+            sweep.ballast_seconds.push(fill(Kind::Ballast)?);
+        }
+        Ok(sweep)
+    }
+
+    fn said(sweep: Result<Sweep, Error>) -> Option<Sweep> {
+        match &sweep {
+            Ok(sweep) => println!(
+                "pager: filling fresh memory {:?}: {:.3} s, on plain anonymous memory {:.3} s",
+                sweep.cpu,
+                median(&sweep.ballast_seconds),
+                median(&sweep.plain_seconds)
+            ),
+            Err(error) => println!("pager: filling fresh memory: not measured: {error}"),
+        }
+        sweep.ok()
+    }
+}
+
+/// Not a number, if there are none: what was not measured meets no target.
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn say(run: &Run) {
@@ -151,6 +221,12 @@ fn say(run: &Run) {
         return;
     };
     let mut text = format!("{:.0} op/s, {:.2} us of CPU each", run.rate(), outcome.cpu_us());
+    if outcome.held_bytes > 0.0 {
+        text += &format!("; {:.1} MiB held", outcome.held_bytes / f64::from(1 << 20));
+    }
+    if run.killed > 0 {
+        text += &format!("; killed {} times for want of memory", run.killed);
+    }
     if let Some(pager) = &outcome.ballast {
         text += &format!(
             "; {} faults, {} in at {:.1} us, {} out at {:.1} us, {} private, {} compressed in {} MiB, {} swapped",

@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -16,10 +16,16 @@ use super::{
 };
 use crate::error::Error;
 
-/// How often zram's memory is charged to the guest.
-const CHARGE: Duration = Duration::from_millis(5);
-/// Less is not worth a change of the limit.
-const CHARGE_BYTES: u64 = 128 << 10;
+/// How often its memory is looked at.
+const LOOK: Duration = Duration::from_millis(2);
+/// What a guest has too much of may take so long to be reclaimed while it is paused.
+const SHRINK_LIMIT: Duration = Duration::from_secs(10);
+/// Looks in which an excess is to be made up for.
+const EXCESS_LOOKS: u32 = 50;
+/// This little too much is no matter.
+const LESS_BYTES: u64 = 128 << 10;
+/// What it is to have less at most because of that, bytes.
+const EXCESS_BYTES_MAX: f64 = (2u64 << 20) as f64;
 
 /// What a guest on plain memory has instead of a pager.
 #[derive(Clone, Debug, Default)]
@@ -33,45 +39,78 @@ pub struct Peer {
 /// Runs a guest on Ballast's memory, or the floor's.
 pub fn alone(spec: &Spec) -> Result<Outcome, Error> {
     let mut guest = Process::start(spec)?;
-    guest.ready()?;
-    guest.go()
+    guest.line()?;
+    guest.say("fill")?;
+    guest.line()?;
+    guest.measure()
 }
 
-/// Runs a guest on plain memory, of which `spec.allocation_bytes` are in memory at most, zram's own memory included.
+/// Runs a guest on plain memory, of which `spec.allocation_bytes` are in memory on average, zram's own memory included.
 ///
-/// The limit is that much beyond what the process has before the guest starts, less what zram takes by then: it is lowered as zram grows.
-/// Page tables, which nobody else's allocation pays for either, are added.
+/// What the process has before the guest starts is not the guest's; nor are page tables, which nobody else's allocation pays for either.
+/// The guest fills its memory first, then it is cut down to what it is to have, and only then is it measured.
 pub fn in_cgroup(spec: &Spec, peer: &Peer) -> Result<Outcome, Error> {
     let zram = peer.zram_bytes.map(Swap::zram).transpose()?;
     let _file = peer.file.as_ref().map(|(directory, bytes)| Swap::file(directory, *bytes)).transpose()?;
     let cgroup = Cgroup::new()?;
     let mut guest = Process::start(&Spec { cgroup: Some(cgroup.members()), ..spec.clone() })?;
-    guest.ready()?;
+    guest.line()?;
     let page_table_bytes = u64::from(spec.working_set_pages) * 16;
-    let room = cgroup.usage_bytes()? + spec.allocation_bytes + page_table_bytes;
-    cgroup.set_limit(room)?;
+    let beside_bytes = cgroup.usage_bytes()? + page_table_bytes;
+    let holding = Holding { cgroup, zram, allocation_bytes: spec.allocation_bytes, beside_bytes };
+    guest.say("fill")?;
+    guest.line()?;
+    let begun = Instant::now();
+    while holding.held_bytes()? > spec.allocation_bytes + LESS_BYTES && begun.elapsed() < SHRINK_LIMIT {
+        holding.hold(0)?;
+    }
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        let charge = scope.spawn(|| charge(&cgroup, room, zram.as_ref(), &done));
-        let outcome = guest.go();
+        let hold = scope.spawn(|| holding.hold_until(&done));
+        let outcome = guest.measure();
         done.store(true, Ordering::Relaxed);
-        let charged = charge.join().map_err(|_| Error::Guest("charging zram's memory panicked".to_owned()))?;
-        outcome.and_then(|outcome| charged.map(|()| outcome))
+        let held_bytes = hold.join().map_err(|_| Error::Guest("holding a cgroup panicked".to_owned()))?;
+        Ok(Outcome { held_bytes: held_bytes?, ..outcome? })
     })
 }
 
-fn charge(cgroup: &Cgroup, room: u64, zram: Option<&Swap>, done: &AtomicBool) -> Result<(), Error> {
-    let mut charged = 0;
-    while !done.load(Ordering::Relaxed) {
-        let used = zram.map_or(0, Swap::memory_bytes);
-        if used.abs_diff(charged) > CHARGE_BYTES {
-            charged = used;
-            cgroup.set_limit(room.saturating_sub(used))?;
-        }
-        cgroup.relieve(room.saturating_sub(charged))?;
-        thread::sleep(CHARGE);
+/// A guest's memory where the kernel manages it.
+struct Holding {
+    cgroup: Cgroup,
+    zram: Option<Swap>,
+    allocation_bytes: u64,
+    /// What is in the cgroup but not the guest's.
+    beside_bytes: u64,
+}
+
+impl Holding {
+    fn zram_bytes(&self) -> u64 {
+        self.zram.as_ref().map_or(0, Swap::memory_bytes)
     }
-    Ok(())
+
+    /// What the guest has now.
+    fn held_bytes(&self) -> Result<u64, Error> {
+        Ok((self.cgroup.usage_bytes()? + self.zram_bytes()).saturating_sub(self.beside_bytes))
+    }
+
+    /// Takes what is above the allocation, less so much.
+    fn hold(&self, less_bytes: u64) -> Result<(), Error> {
+        let room_bytes = (self.allocation_bytes + self.beside_bytes).saturating_sub(self.zram_bytes());
+        self.cgroup.hold(room_bytes.saturating_sub(less_bytes))
+    }
+
+    /// Keeps the guest at its allocation on average; what it had on average.
+    fn hold_until(&self, done: &AtomicBool) -> Result<f64, Error> {
+        let (mut sum_bytes, mut looks) = (0.0, 0u32);
+        while !done.load(Ordering::Relaxed) {
+            (sum_bytes, looks) = (sum_bytes + self.held_bytes()? as f64, looks + 1);
+            // What it had too much of so far, it has too little of from now on.
+            let excess = sum_bytes - self.allocation_bytes as f64 * f64::from(looks);
+            self.hold((excess / f64::from(EXCESS_LOOKS)).clamp(0.0, EXCESS_BYTES_MAX) as u64)?;
+            thread::sleep(LOOK);
+        }
+        Ok(sum_bytes / f64::from(looks.max(1)))
+    }
 }
 
 /// The process of a guest; dropping it kills it.
@@ -93,23 +132,25 @@ impl Process {
         }
     }
 
-    fn ready(&mut self) -> Result<(), Error> {
-        self.line().map(drop)
+    fn say(&mut self, word: &str) -> Result<(), Error> {
+        let said = self.child.stdin.as_mut().map_or(Ok(()), |input| writeln!(input, "{word}"));
+        said.map_err(Error::system("talking to a guest's process"))
     }
 
-    fn go(&mut self) -> Result<Outcome, Error> {
-        let go = self.child.stdin.take().map_or(Ok(()), |mut input| input.write_all(b"go\n"));
-        go.map_err(Error::system("starting a guest"))?;
+    /// Lets the guest, which has filled its memory, go on.
+    fn measure(&mut self) -> Result<Outcome, Error> {
+        self.say("go")?;
         let line = self.line()?;
         serde_json::from_str(&line).map_err(io::Error::from).map_err(Error::system("reading a guest's figures"))
     }
 
+    /// The next word of the guest's process.
     fn line(&mut self) -> Result<String, Error> {
         let mut line = String::new();
         self.output.read_line(&mut line).map_err(Error::system("reading from a guest's process"))?;
         if line.is_empty() {
             let status = self.child.wait().map_err(Error::system("waiting for a guest's process"))?;
-            return Err(Error::Guest(format!("the process of a guest ended early: {status}")));
+            return Err(Error::GuestEnded(status));
         }
         Ok(line)
     }
