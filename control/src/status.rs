@@ -104,6 +104,8 @@ pub struct PagerStatus {
     pub pool_moved_total: u64,
     /// Pages brought back from a tier by a fault.
     pub promotions_total: u64,
+    /// Pages brought back along with others that a fault brought back.
+    pub read_ahead_total: u64,
     /// Pages brought back soon after their eviction.
     pub refaults_total: u64,
     /// Pages that would not compress.

@@ -45,7 +45,7 @@ use crate::{
     sync::{AtomicI64, AtomicU64, Ordering, lock},
     sys::{FaultEvent, FaultKind, MmapArena, Ram, StoreView, ThreadClock, Uffd},
     table::PageTable,
-    transition::{Error, Pages, Served},
+    transition::{AHEAD_MAX, Error, Pages, Served},
     units::{Gfn, PAGE_BYTES, PageBytes},
 };
 
@@ -188,7 +188,8 @@ impl GuestMemory {
                     MmapArena::new(arena_bytes).map_err(io::Error::from)?,
                 ))?),
                 swap: config.swap.map(Swap::new),
-                reach: Reach::default(),
+                reach: Reach::of_fresh_memory(),
+                ahead: crate::transition::ahead(),
                 mapping: Ram::new(config.pages, store)?,
                 counters: Counters::default(),
                 vma_budget: config.vma_budget,
@@ -360,7 +361,7 @@ impl GuestMemory {
 
     /// Brings pages back from the disk, one at a time.
     fn run_reader(&self) -> Result<(), Failure> {
-        let mut buffer = PageBuffer::new(1);
+        let mut buffer = PageBuffer::new(AHEAD_MAX);
         while let Some((page, waiting)) = self.reads.next(|| self.stopping.load(Ordering::Acquire)) {
             self.pages.swap_in(page, &mut buffer)?;
             self.served(waiting, Cause::Swapped);
@@ -562,6 +563,7 @@ impl GuestMemory {
             pool_packed_total: load(&counters.pool_packed),
             pool_moved_total: load(&counters.pool_moved),
             promotions_total: load(&counters.promotions),
+            read_ahead_total: load(&counters.read_ahead),
             refaults_total: load(&counters.refaults),
             incompressible_total: load(&counters.incompressible),
             breaks_total: load(&counters.breaks),

@@ -1,4 +1,4 @@
-//! How many pages of fresh memory one fault opens: more while first touches follow each other.
+//! How many pages one fault brings: more while faults follow each other. Of fresh memory, from 16 to 128:
 //!
 //! ```text
 //!   fault at 0      opens 0..16
@@ -17,23 +17,39 @@ pub const REACH_MIN: u32 = 16;
 pub const REACH_MAX: u32 = 128;
 
 /// Where the last neighbourhood ended, and how large it was. A hint: relaxed, and two faults at once may forget each other.
-#[derive(Default)]
 pub(crate) struct Reach {
     next: AtomicU32,
     pages: AtomicU32,
+    min: u32,
+    max: u32,
 }
 
 impl Reach {
-    /// Pages that a first touch of `gfn` is to open, itself included.
+    /// `min` pages for a fault that follows no other, up to `max` for those that do.
+    pub fn new(min: u32, max: u32) -> Reach {
+        Reach { next: AtomicU32::new(u32::MAX), pages: AtomicU32::new(0), min, max }
+    }
+
+    /// For first touches.
+    pub fn of_fresh_memory() -> Reach {
+        Reach::new(REACH_MIN, REACH_MAX)
+    }
+
+    /// Pages that a fault on `gfn` is to bring, itself included.
     pub fn pages(&self, gfn: Gfn) -> u32 {
         let follows = self.next.load(Ordering::Relaxed) == gfn.0;
         let doubled = self.pages.load(Ordering::Relaxed).saturating_mul(2);
-        if follows { doubled.clamp(REACH_MIN, REACH_MAX) } else { REACH_MIN }
+        if follows { doubled.clamp(self.min, self.max) } else { self.min }
     }
 
-    /// It opened `pages` pages from `gfn` on.
+    /// It brought `pages` pages from `gfn` on.
     pub fn opened(&self, gfn: Gfn, pages: u32) {
-        self.next.store(gfn.0 + pages, Ordering::Relaxed);
+        self.opened_up_to(gfn.plus(pages), pages);
+    }
+
+    /// It brought `pages` pages, and a fault on `next` would follow it.
+    pub fn opened_up_to(&self, next: Gfn, pages: u32) {
+        self.next.store(next.0, Ordering::Relaxed);
         self.pages.store(pages, Ordering::Relaxed);
     }
 }
@@ -46,7 +62,7 @@ mod tests {
     fn it_doubles_along_a_sweep_and_starts_again_elsewhere() {
         shuttle::check_random(
             || {
-                let reach = Reach::default();
+                let reach = Reach::of_fresh_memory();
                 let mut sizes = Vec::new();
                 let mut gfn = 1000;
                 for _ in 0..5 {

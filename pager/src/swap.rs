@@ -140,18 +140,27 @@ impl Swap {
         }
     }
 
-    /// Reads a slot back into the first page of `buffer`.
-    pub fn read(&self, slot: u64, gfn: Gfn, buffer: &mut PageBuffer) -> Result<(), ReadError> {
+    /// Reads back what was written for `gfn` and the pages behind it to `slot` and the slots behind it, `count` (at most `buffer`'s). How many are
+    /// right, from the first on, which must be.
+    pub fn read(&self, slot: u64, gfn: Gfn, count: u32, buffer: &mut PageBuffer) -> Result<u32, ReadError> {
         let slot = slot as u32;
         let expected = lock(&self.slots).checksum(slot);
         let mut tries = 1;
         loop {
             let start = Instant::now();
-            let result = read_whole(&*self.file, buffer.bytes_mut(0, 1), u64::from(slot) * PAGE_BYTES as u64);
+            // What cannot be read together may be read alone.
+            let together = if tries == 1 { count } else { 1 };
+            let offset = u64::from(slot) * PAGE_BYTES as u64;
+            let result = read_whole(&*self.file, buffer.bytes_mut(0, together as usize), offset);
             self.reads.add(start.elapsed());
+            let more = if result.is_ok() { together } else { 1 };
             let found = result.map(|()| checksum(buffer.page(0), slot, gfn));
             let error = match found {
-                Ok(found) if found == expected => break,
+                Ok(found) if found == expected => {
+                    let right = 1 + (1..more).take_while(|&page| self.is_right(slot, gfn, page, buffer)).count() as u32;
+                    self.pages_in.fetch_add(u64::from(right), Ordering::Relaxed);
+                    return Ok(right);
+                }
                 Ok(found) => ReadError::Checksum { expected, found },
                 Err(error) => ReadError::Io(error),
             };
@@ -161,8 +170,12 @@ impl Swap {
             }
             tries += 1;
         }
-        self.pages_in.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+    }
+
+    /// Whether page `number` of the buffer is what was written to that slot behind `slot`.
+    fn is_right(&self, slot: u32, gfn: Gfn, number: u32, buffer: &PageBuffer) -> bool {
+        let (slot, gfn) = (slot + number, gfn.plus(number));
+        checksum(buffer.page(number as usize), slot, gfn) == lock(&self.slots).checksum(slot)
     }
 
     /// Nobody needs the slot any more.

@@ -32,6 +32,7 @@
 //! **Invariant:** a credit is taken before step 4 of whatever makes a page private.
 //! **Invariant:** no transition waits for a lock while it holds one, a fault never waits at all.
 
+mod ahead;
 mod demote;
 mod promote;
 mod squeeze;
@@ -56,6 +57,8 @@ use crate::{
     victims::LIVES_WRITTEN,
 };
 
+pub use ahead::AHEAD_MAX;
+pub(crate) use ahead::reach as ahead;
 pub(crate) use demote::in_pool;
 pub use demote::{Evicted, Staging};
 pub use promote::SwapIn;
@@ -141,6 +144,8 @@ pub struct Pages<M> {
     pub(crate) pool: Mutex<Pool>,
     pub(crate) swap: Option<Swap>,
     pub(crate) reach: Reach,
+    /// How far to read ahead of pages that come back from a tier.
+    pub(crate) ahead: Reach,
     pub(crate) mapping: M,
     pub(crate) counters: Counters,
     pub(crate) vma_budget: u32,

@@ -27,7 +27,7 @@ use crate::{
     },
     sync::{lock, pause},
     table::PageTable,
-    transition::{Pages, Served, Staging, SwapIn},
+    transition::{AHEAD_MAX, Pages, Served, Staging, SwapIn},
     units::{Frame, Gfn, PAGE_BYTES, Run},
 };
 
@@ -108,7 +108,8 @@ impl World {
             references: References::new(FRAMES),
             pool: crate::sync::Mutex::new(Pool::new(Box::new(arena)).expect("memory")),
             swap: disk.clone().map(|disk| Swap::new(Box::new(disk))),
-            reach: Reach::default(),
+            reach: Reach::of_fresh_memory(),
+            ahead: crate::transition::ahead(),
             mapping: Kernel::new(credits as usize),
             counters: Counters::default(),
             // Now and then, no alias is allowed.
@@ -216,7 +217,7 @@ impl World {
 
     /// A swap thread of [`crate::memory`].
     fn read_swap(&self) {
-        let mut buffer = PageBuffer::new(1);
+        let mut buffer = PageBuffer::new(AHEAD_MAX);
         let mut reads = lock(&self.reads);
         loop {
             let Some(page) = reads.pages.pop() else {

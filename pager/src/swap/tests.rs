@@ -40,13 +40,13 @@ fn write(swap: &Swap, first: u32, count: u32, now_ms: u64) -> Vec<u64> {
 fn reads_back(swap: &Swap, slots: &[u64], first: u32) {
     let mut buffer = PageBuffer::new(1);
     for (&slot, page) in slots.iter().zip(first..) {
-        swap.read(slot, Gfn(page), &mut buffer).unwrap();
+        swap.read(slot, Gfn(page), 1, &mut buffer).unwrap();
         assert_eq!(buffer.page(0), pages(page, 1).1.page(0), "page {page}");
     }
 }
 
 fn read_error(swap: &Swap, slot: u64, gfn: u32) -> ReadError {
-    swap.read(slot, Gfn(gfn), &mut PageBuffer::new(1)).unwrap_err()
+    swap.read(slot, Gfn(gfn), 1, &mut PageBuffer::new(1)).unwrap_err()
 }
 
 #[test]
@@ -187,6 +187,30 @@ fn a_flipped_bit_anywhere_in_a_slot_is_found() {
                 file.damage(|content| content[slots[2] as usize * PAGE_BYTES + byte] ^= 0x10);
             }
             reads_back(&swap, &slots, 0);
+        },
+        1,
+    );
+}
+
+#[test]
+fn pages_side_by_side_are_one_read_and_what_is_wrong_with_one_that_comes_along_is_not_the_first_ones_trouble() {
+    shuttle::check_random(
+        || {
+            let (file, swap) = swap();
+            let slots = write(&swap, 40, 8, 0);
+            let mut buffer = PageBuffer::new(8);
+            let mut read = |file: &FaultyFile, faults| {
+                file.set(faults);
+                swap.read(slots[0], Gfn(40), 8, &mut buffer).unwrap()
+            };
+            assert_eq!(read(&file, Faults::default()), 8);
+            // The file ends in the fifth page: only the first can be had, alone.
+            let cut = (slots[0] + 4) * 4096 + 100;
+            assert_eq!(read(&file, Faults { truncated_to: Some(cut), ..Faults::default() }), 1);
+            file.damage(|bytes| bytes[slots[3] as usize * 4096 + 1] ^= 1);
+            assert_eq!(read(&file, Faults::default()), 3);
+            assert!(matches!(read_error(&swap, slots[3], 43), ReadError::Checksum { .. }));
+            reads_back(&swap, &slots[4..], 44);
         },
         1,
     );

@@ -3,7 +3,7 @@
 //! ```text
 //!   Compressed --- fault: credit, decompress, COPY ---> Private
 //!
-//!   Swapped --- fault: credit ---> SwapIn, locked --- swap_in: read, check, COPY ---> Private
+//!   Swapped --- fault: credit ---> SwapIn, locked --- swap_in: read, check, COPY ---> Private       and those that come along
 //!               on the fault thread                   on a thread that may wait for a disk
 //! ```
 
@@ -14,15 +14,17 @@ use crate::{
     pool::SLAB_PAGES,
     swap::PageBuffer,
     sync::{Ordering, lock},
-    units::{Gfn, PageBytes},
+    units::{Gfn, PageBytes, Run},
     victims::lives,
 };
 
-/// A swapped page that is to come back. It is locked and paid for: hand it to [`Pages::swap_in`].
+/// A swapped page that is to come back, and those that come along: pages and slots side by side, locked and paid for. Hand it to
+/// [`Pages::swap_in`].
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "the page is locked, and a thread waits for it"]
 pub struct SwapIn {
-    gfn: Gfn,
+    run: Run,
+    /// Of the page that was asked for, the first.
     entry: Entry,
 }
 
@@ -42,6 +44,8 @@ impl<M: Mapping> Pages<M> {
         });
         let woken = result.inspect_err(|_| self.credits.give(1))?;
         self.free_slot(entry);
+        let window = self.window(gfn);
+        self.promote_ahead(window, buffer)?;
         Ok(Some((self.returned(entry), woken)))
     }
 
@@ -60,17 +64,21 @@ impl<M: Mapping> Pages<M> {
     /// A touch of a swapped page, which is locked: pays for it.
     pub(super) fn begin_swap_in(&self, gfn: Gfn, entry: Entry) -> Served {
         if self.credits.take(1) {
-            return Served::Read(SwapIn { gfn, entry });
+            let run = self.lock_swapped_ahead(self.window(gfn), entry.slot());
+            return Served::Read(SwapIn { run, entry });
         }
         self.unlock(gfn, entry, entry);
         Served::NoCredit
     }
 
-    /// Reads a page back; waits for the disk. A page that cannot be read stays locked: nobody will ever see it.
-    pub fn swap_in(&self, SwapIn { gfn, entry }: SwapIn, buffer: &mut PageBuffer) -> Result<(), Error> {
-        let slot = entry.slot();
+    /// Reads pages back; waits for the disk. Of a page that was asked for and cannot be read, the lock is kept: nobody will ever see it. One
+    /// that was to come along stays where it is until it is asked for.
+    pub fn swap_in(&self, SwapIn { run, entry }: SwapIn, buffer: &mut PageBuffer) -> Result<(), Error> {
+        let (gfn, slot) = (run.first, entry.slot());
         let swap = self.swap.as_ref().ok_or(Error::NoSwap { gfn, slot })?;
-        swap.read(slot, gfn, buffer).map_err(|source| Error::Unreadable { gfn, slot, source })?;
+        let read = swap.read(slot, gfn, run.count, buffer);
+        let read = read.inspect_err(|_| run.skip(1).gfns().for_each(|gfn| self.give_back(gfn)));
+        let read = read.map_err(|source| Error::Unreadable { gfn, slot, source })?;
         let copied = self.mapping.copy(gfn, buffer.page(0));
         let woken = copied.map_err(|source| Error::Kernel { action: "bringing back", gfn, source })?;
         swap.free(slot);
@@ -78,11 +86,26 @@ impl<M: Mapping> Pages<M> {
         if self.table.unlock(gfn, entry, self.returned(entry)) || woken == Woken::Nobody {
             self.mapping.wake(gfn.run());
         }
+        run.skip(read).gfns().for_each(|gfn| self.give_back(gfn));
+        for number in 1..read {
+            let gfn = gfn.plus(number);
+            let copied = self.mapping.copy(gfn, buffer.page(number as usize));
+            let woken = copied.map_err(|source| Error::Kernel { action: "reading ahead", gfn, source })?;
+            let entry = self.table.peek(gfn).unlocked();
+            swap.free(entry.slot());
+            self.came_along(gfn, entry, woken);
+        }
         Ok(())
     }
 
-    /// Takes a [`Served::Read`] back: nobody can see to it now. Who waits for the page faults again.
-    pub fn put_back(&self, SwapIn { gfn, entry }: SwapIn) {
+    /// Takes a [`Served::Read`] back: nobody can see to it now. Who waits for the pages faults again.
+    pub fn put_back(&self, SwapIn { run, .. }: SwapIn) {
+        run.gfns().for_each(|gfn| self.give_back(gfn));
+    }
+
+    fn give_back(&self, gfn: Gfn) {
+        // Ours, and so as it was when it was locked.
+        let entry = self.table.peek(gfn).unlocked();
         self.credits.give(1);
         _ = self.table.unlock(gfn, entry, entry);
         self.mapping.wake(gfn.run());

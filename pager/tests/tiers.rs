@@ -1,0 +1,75 @@
+//! What goes to a tier, what comes back, and what comes along, on the real kernel. Needs the right to serve faults (root).
+
+#![allow(clippy::unwrap_used, reason = "a helper that cannot do its part fails the test, as it should")]
+
+mod support;
+
+use pager::{Gfn, GuestMemory, PAGE_BYTES, Run, State, SwapFile};
+use support::{PAGES, content, fail, guest, guest_with, noise, read, wait_for, write};
+
+/// What the evictor keeps for itself, and some for tables.
+const RESERVE: u64 = 256;
+/// All pages and some.
+const AMPLE: u64 = PAGES as u64 * 2;
+
+/// Has all but a few of the pages evicted, then gives the guest as much memory as it could want.
+fn evict_all(memory: &GuestMemory) {
+    memory.set_allocation(RESERVE * PAGE_BYTES as u64);
+    wait_for(memory, |pages| pages.private < 64);
+    memory.set_allocation(AMPLE * PAGE_BYTES as u64);
+}
+
+#[test]
+fn a_sweep_over_compressed_pages_takes_few_faults_and_jumping_about_brings_nothing_along() {
+    let Some((_store, memory, _threads)) = guest(AMPLE) else { return };
+    (0..PAGES).for_each(|page| write(&memory, page, &content(page, 1)));
+    evict_all(&memory);
+    (0..PAGES).for_each(|page| assert!(read(&memory, page) == content(page, 1), "page {page}"));
+    let swept = memory.status(0).unwrap();
+    assert!(swept.read_ahead_total > u64::from(PAGES) * 3 / 4, "{swept:?}");
+    assert!(swept.promotions_total < u64::from(PAGES) / 4, "{swept:?}");
+    evict_all(&memory);
+    let jumps = (0..PAGES).map(|page| page * 97 % PAGES);
+    jumps.for_each(|page| assert!(read(&memory, page) == content(page, 1), "page {page}"));
+    let jumped = memory.status(0).unwrap();
+    assert!(jumped.read_ahead_total - swept.read_ahead_total < u64::from(PAGES) / 16, "{jumped:?}");
+}
+
+#[test]
+fn a_sweep_over_swapped_pages_reads_many_at_a_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = SwapFile::create(directory.path(), u64::from(PAGES) * PAGE_BYTES as u64).unwrap();
+    let Some((_store, memory, _threads)) = guest_with(AMPLE, Some(Box::new(file)), Box::new(fail)) else { return };
+    (0..PAGES).for_each(|page| write(&memory, page, &noise(page, 1)));
+    evict_all(&memory);
+    (0..PAGES).for_each(|page| assert!(read(&memory, page) == noise(page, 1), "page {page}"));
+    let status = memory.status(0).unwrap();
+    let reads: u64 = status.swap.read_latency.buckets.iter().sum();
+    assert!(status.swap.pages_in_total > u64::from(PAGES) * 3 / 4 && reads < u64::from(PAGES) / 4, "{status:?}");
+    assert_eq!(
+        status.swap.used_bytes,
+        status.pages.swapped * PAGE_BYTES as u64,
+        "slots of pages that came along are free"
+    );
+}
+
+#[test]
+fn what_the_guest_gave_up_never_reaches_a_tier() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = SwapFile::create(directory.path(), u64::from(PAGES) * PAGE_BYTES as u64).unwrap();
+    let Some((_store, memory, _threads)) = guest_with(AMPLE, Some(Box::new(file)), Box::new(fail)) else { return };
+    (0..PAGES).for_each(|page| write(&memory, page, &noise(page, 1)));
+    let quarter = PAGES / 4;
+    let ballooned = Run { first: Gfn(0), count: quarter };
+    let reported = Run { first: Gfn(quarter), count: quarter };
+    memory.pages().inflate(ballooned).unwrap();
+    memory.pages().report_free(reported, 0).unwrap();
+    evict_all(&memory);
+    let status = memory.status(0).unwrap();
+    assert!(status.evictions_total > 0 && status.evictions_total <= u64::from(PAGES - 2 * quarter), "{status:?}");
+    assert!(status.swap.pages_out_total <= u64::from(PAGES - 2 * quarter), "{status:?}");
+    assert!(ballooned.gfns().all(|gfn| memory.pages().state(gfn) == State::Ballooned));
+    assert!(reported.gfns().all(|gfn| memory.pages().state(gfn) == State::Zero));
+    (2 * quarter..PAGES).for_each(|page| assert!(read(&memory, page) == noise(page, 1), "page {page}"));
+    assert!((quarter..2 * quarter).all(|page| read(&memory, page) == [0; PAGE_BYTES]));
+}
