@@ -365,7 +365,7 @@ impl Domain {
             self.index.put(hash, Entry::Frame(frame));
             ledger.totals.published_total += 1;
             ledger.queue_if_idle(frame);
-            let waiters = ledger.waiters.remove(&frame).unwrap_or_default();
+            let waiters = ledger.take_waiters(frame);
             waiting.extend(waiters.into_iter().map(|(vmm, gfn)| (vmm, gfn, frame)));
         }
         waiting
@@ -378,7 +378,7 @@ impl Domain {
         ledger.frames.release(frame);
         ledger.totals.declined_total += 1;
         self.index.remove(hash, Entry::Awaited(frame));
-        for (waiter, gfn) in ledger.waiters.remove(&frame).unwrap_or_default() {
+        for (waiter, gfn) in ledger.take_waiters(frame) {
             if waiter != vmm
                 && ledger.sessions.contains_key(&waiter)
                 && let Some(answer) = self.offer(ledger, waiter, gfn, hash, None)

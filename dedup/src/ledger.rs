@@ -97,7 +97,19 @@ impl Ledger {
     /// Whether `vmm` was asked for this `(gfn, frame)`; it is not any more.
     pub(crate) fn take_asked(&mut self, vmm: VmmId, (gfn, frame): (u32, u32)) -> bool {
         let Some(session) = self.sessions.get_mut(&vmm) else { return false };
-        session.asked.get(&frame).is_some_and(|asked| asked.gfn == gfn) && session.asked.remove(&frame).is_some()
+        if session.asked.get(&frame).is_none_or(|asked| asked.gfn != gfn) {
+            return false;
+        }
+        session.asked.remove(&frame);
+        give_back_if_empty(&mut session.asked);
+        true
+    }
+
+    /// Who waits for a frame, from here on for nothing.
+    pub(crate) fn take_waiters(&mut self, frame: u32) -> Vec<(VmmId, u32)> {
+        let waiters = self.waiters.remove(&frame).unwrap_or_default();
+        give_back_if_empty(&mut self.waiters);
+        waiters
     }
 
     /// The frame is one of the store.
@@ -156,5 +168,12 @@ impl Ledger {
         let mut outbox = std::mem::take(&mut self.outbox);
         outbox.retain(|(vmm, _)| self.sessions.contains_key(vmm));
         outbox
+    }
+}
+
+/// Between two bursts of publishing nothing is kept for the next.
+fn give_back_if_empty<K, V>(map: &mut HashMap<K, V>) {
+    if map.is_empty() {
+        *map = HashMap::new();
     }
 }

@@ -245,24 +245,19 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
         (suspects, stable)
     }
 
-    /// Reads pages: drops those that are zero, queues hashes of stable ones.
+    /// Drops pages that are zero, queues hashes of stable ones.
     fn look_at(&mut self, suspects: &[u32], stable: &[u32]) {
-        let mut zero = Vec::new();
-        for (gfn, content) in self.hasher.read_all(&*self.memory, suspects) {
-            if content == Content::Zero {
-                zero.push(gfn);
-            }
-        }
+        let mut zero = suspects.to_vec();
         for (gfn, content) in self.hasher.read_all(&*self.memory, stable) {
             match content {
                 Content::Zero => zero.push(gfn),
                 Content::Hash(hash) => {
+                    self.status.hashed_total += 1;
                     self.notes.set(gfn, TOLD);
                     self.stable.push((gfn, hash));
                 }
             }
         }
-        self.status.hashed_total += (suspects.len() + stable.len() - zero.len()) as u64;
         zero.sort_unstable();
         for run in zero.chunk_by(|a, b| a + 1 == *b) {
             self.drop_zero(run[0]..run[0] + run.len() as u32);
@@ -273,8 +268,8 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
         let dropped = self.memory.drop_zero(range.clone());
         self.status.merged_zero_total += u64::from(dropped);
         for gfn in range {
-            self.notes.forget(gfn);
             if self.memory.backing(gfn) != Backing::Private {
+                self.notes.forget(gfn);
                 self.found.gain(self.notes.was_broken(gfn));
                 self.notes.set(gfn, TAKEN);
             }

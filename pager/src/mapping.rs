@@ -76,6 +76,8 @@ pub trait Mapping: Send + Sync {
     fn prefetch(&self, _gfn: Gfn) {}
     /// Whether a mapped page's sample is a frame's, which is published and counted: false means that they are not equal.
     fn alike(&self, gfn: Gfn, frame: Frame) -> bool;
+    /// Whether every byte of a mapped page is zero.
+    fn is_zero(&self, gfn: Gfn) -> bool;
     /// Copies out a page that is mapped.
     fn read(&self, gfn: Gfn, into: &mut PageBytes);
     /// Whether a mapped page's content equals a published frame's.

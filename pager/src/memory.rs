@@ -515,17 +515,24 @@ impl GuestMemory {
         }
     }
 
-    /// Brings the account up to date with the kernel's, and reports. `process_anonymous_bytes` is all anonymous memory of this
-    /// process as the kernel counts it: what the table does not know of is overhead.
-    pub fn status(&self, process_anonymous_bytes: u64) -> Result<PagerStatus, Failure> {
-        let (table, counters) = (&self.pages.table, &self.pages.counters);
-        let accounted = || table.counts().private * PAGE_BYTES as u64 + lock(&self.pages.pool).bytes();
-        let unknown_bytes = process_anonymous_bytes.saturating_sub(accounted() + self.pages.credits.overhead_bytes());
+    /// Looks which open pages the guest has written to, if it is time to: seldom while it writes to none.
+    /// `process_anonymous_bytes`: as for [`GuestMemory::status`].
+    pub fn note_written(&self, process_anonymous_bytes: u64) -> Result<(), Failure> {
+        let table = &self.pages.table;
+        let accounted = table.counts().private * PAGE_BYTES as u64 + lock(&self.pages.pool).bytes();
+        let unknown_bytes = process_anonymous_bytes.saturating_sub(accounted + self.pages.credits.overhead_bytes());
         let mut notice = self.notice.lock().unwrap_or_else(PoisonError::into_inner);
         if notice.is_due(table.open(), unknown_bytes, Instant::now()) {
             notice.noted(self.pages.note_written()?, Instant::now());
         }
-        drop(notice);
+        Ok(())
+    }
+
+    /// Brings the account up to date with the kernel's, and reports. `process_anonymous_bytes` is all anonymous memory of this
+    /// process as the kernel counts it: what the table does not know of is overhead.
+    pub fn status(&self, process_anonymous_bytes: u64) -> Result<PagerStatus, Failure> {
+        self.note_written(process_anonymous_bytes)?;
+        let (table, counters) = (&self.pages.table, &self.pages.counters);
         let pages = table.counts();
         let pool_bytes = lock(&self.pages.pool).bytes();
         let accounted = pages.private * PAGE_BYTES as u64 + pool_bytes;

@@ -296,13 +296,14 @@ impl<M: Mapping> Pages<M> {
     /// Drops private pages that are all zero. How many were.
     pub fn drop_zero(&self, run: Run) -> Result<u32, Error> {
         let mut dropped = 0;
-        let mut buffer = [0; PAGE_BYTES];
-        for run in runs(self.lock_private(run).into_iter().map(|(gfn, _)| gfn)).flat_map(pieces) {
+        // Most that are not zero are spared the protection.
+        let (zero, other): (Vec<_>, Vec<_>) =
+            self.lock_private(run).into_iter().partition(|&(gfn, _)| self.mapping.is_zero(gfn));
+        other.into_iter().for_each(|(gfn, entry)| self.unlock(gfn, Entry::private(), entry));
+        for run in runs(zero.into_iter().map(|(gfn, _)| gfn)).flat_map(pieces) {
             let mut error = self.mapping.protect(run).err();
-            let (zero, other): (Vec<_>, Vec<_>) = run.gfns().partition(|&gfn| {
-                self.mapping.read(gfn, &mut buffer);
-                error.is_none() && is_zero(&buffer)
-            });
+            let is_zero = |&gfn: &Gfn| error.is_none() && self.mapping.is_zero(gfn);
+            let (zero, other): (Vec<_>, Vec<_>) = run.gfns().partition(is_zero);
             for run in runs(other) {
                 error = self.mapping.unprotect(run).err().or(error);
                 run.gfns().for_each(|gfn| self.unlock(gfn, Entry::private(), Entry::private()));
@@ -498,8 +499,4 @@ pub(crate) fn pieces(run: Run) -> impl Iterator<Item = Run> {
         let rest = run.skip(skip);
         Run { count: rest.count.min(RUN_MAX), ..rest }
     })
-}
-
-fn is_zero(page: &PageBytes) -> bool {
-    page.chunks_exact(64).all(|line| line.iter().fold(0, |sum, byte| sum | byte) == 0)
 }

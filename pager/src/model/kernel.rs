@@ -381,6 +381,12 @@ impl Mapping for Kernel {
         into.copy_from_slice(content.bytes());
     }
 
+    fn is_zero(&self, gfn: Gfn) -> bool {
+        let mut page = *Content::ZERO.bytes();
+        self.read(gfn, &mut page);
+        &page == Content::ZERO.bytes()
+    }
+
     fn alike(&self, gfn: Gfn, frame: Frame) -> bool {
         let bytes = *self.space().frame(frame).bytes();
         self.sample(gfn) == sample(|at| u64::from(bytes[at]))

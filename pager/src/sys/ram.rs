@@ -286,6 +286,12 @@ impl Mapping for Ram {
         }
     }
 
+    fn is_zero(&self, gfn: Gfn) -> bool {
+        static ZEROS: PageBytes = [0; PAGE_BYTES];
+        // SAFETY: both sides are mapped and `PAGE_BYTES` long. As for `read`, the guest may be writing unless the page is protected.
+        unsafe { libc::memcmp(self.page(gfn).cast(), ZEROS.as_ptr().cast(), PAGE_BYTES) == 0 }
+    }
+
     fn alike(&self, gfn: Gfn, frame: Frame) -> bool {
         let frame = self.store.frame(frame).cast::<u64>();
         self.sample(gfn)
