@@ -123,7 +123,7 @@ struct Pager {
     /// Directory on a disk, for swap files; without it nothing is swapped
     #[arg(long, value_name = "DIR")]
     swap: Option<PathBuf>,
-    /// Measure a part; repeatable: faults, sweep, zipf, scan, gups, stream [default: all]
+    /// Measure a part; repeatable: faults, sweep, touch, zipf, scan, gups, stream [default: all]
     #[arg(long = "only", value_name = "PART")]
     only: Vec<String>,
     /// Where to write the figures as JSON

@@ -174,6 +174,16 @@ impl<'a, M: Machine> Cpu<'a, M> {
         self.with(|all| all.free(gfn));
     }
 
+    /// The processor's clock.
+    pub fn ticks(&self) -> u64 {
+        crate::machine::ticks()
+    }
+
+    /// Writes a device register.
+    pub fn mmio_write(&self, gpa: u64, value: u32) {
+        self.guest.machine().mmio_write(gpa, value);
+    }
+
     /// Counts operations of the workload.
     pub fn operated(&self, operations: u64) {
         bump(&self.report().operations, operations);

@@ -46,6 +46,16 @@ pub trait Machine: Sync {
     }
 }
 
+/// The processor's clock, read once all loads before are done and before any after begin.
+pub fn ticks() -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: reads a counter, which ring 3 may do. No `nomem`: the compiler moves no access across it.
+    unsafe {
+        core::arch::asm!("lfence", "rdtsc", "lfence", out("eax") low, out("edx") high, options(nostack));
+    }
+    u64::from(high) << 32 | u64::from(low)
+}
+
 /// The console as a formatter's target.
 #[derive(Debug)]
 pub struct Console<'a, M>(pub &'a M);

@@ -5,6 +5,7 @@
 //!   0x40_0000_0000         BALLOON     virtio-mmio register window      } any access exits to the VMM
 //!   0x40_0000_1000         CONSOLE     16550, byte registers            }
 //!   0x40_0000_2000         DOORBELL    park, exit                       }
+//!   0x40_0000_3000         METER       what a workload has timed        }
 //!   0x40_0100_0000         FIRMWARE    unmanaged memory, no exits:
 //!                            +0          BootInfo, written by the VMM before the start
 //!                            +0x1000     Control, written by the VMM while the guest runs
@@ -26,8 +27,14 @@ pub const BALLOON_BASE: u64 = 0x40_0000_0000;
 pub const CONSOLE_BASE: u64 = 0x40_0000_1000;
 /// The doorbell's registers.
 pub const DOORBELL_BASE: u64 = 0x40_0000_2000;
-/// End of the windows whose accesses exit.
+/// End of the windows that every machine has, whose accesses exit.
 pub const MMIO_END: u64 = 0x40_0000_3000;
+/// Where the workload `probe` writes what it has timed, in ticks of the processor's clock. Machines need not have it.
+pub const METER_BASE: u64 = MMIO_END;
+/// Offset of the register for the touch of a fresh page.
+pub const METER_FRESH: u64 = 0;
+/// Offset of the register for the touch of a page that had been filled.
+pub const METER_RETURN: u64 = 4;
 /// Unmanaged memory for boot information, control, reports and the guest image.
 pub const FIRMWARE_BASE: u64 = 0x40_0100_0000;
 /// Bytes of [`FIRMWARE_BASE`]'s memory; only what is touched costs anything.
@@ -88,11 +95,13 @@ pub enum Workload {
     Scan = 10,
     /// Fill memory, then use a known part of it, and another one later.
     Tide = 11,
+    /// Time single touches.
+    Probe = 12,
 }
 
 impl Workload {
     /// Every workload with its name at the command line. `image` is chosen by `--image`, not by name.
-    pub const NAMES: [(&'static str, Workload); 11] = [
+    pub const NAMES: [(&'static str, Workload); 12] = [
         ("idle", Workload::Idle),
         ("identical", Workload::Identical),
         ("zipf", Workload::Zipf),
@@ -104,6 +113,7 @@ impl Workload {
         ("wake", Workload::Wake),
         ("scan", Workload::Scan),
         ("tide", Workload::Tide),
+        ("probe", Workload::Probe),
     ];
 
     /// The workload with this number, if there is one.

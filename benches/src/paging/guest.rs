@@ -34,9 +34,15 @@ use vmm::{
     sys::{self, ram::Ram},
     vcpus::Vcpus,
 };
-use wire::machine::{BOOT_MAGIC, BootInfo};
+use wire::{
+    machine::{BOOT_MAGIC, BootInfo, METER_BASE},
+    mmio,
+};
 
-use super::memory::Memory;
+use super::{
+    memory::Memory,
+    meter::{Meter, Touches},
+};
 use crate::{clocks, error::Error};
 
 /// How often counters are looked at.
@@ -84,6 +90,8 @@ pub struct Spec {
     pub working_set_pages: u32,
     /// Memory for all of it (Ballast).
     pub allocation_bytes: u64,
+    /// What is to be evicted to, if anything, while the guest is paused after filling its memory (Ballast).
+    pub evict_to_bytes: Option<u64>,
     /// Where a swap file goes, if there is to be one (Ballast).
     pub swap: Option<PathBuf>,
     /// File to join a cgroup by.
@@ -120,6 +128,8 @@ pub struct Outcome {
     pub corrupt_pages: u64,
     /// Memory it had, bytes: at the end (Ballast), on average (the kernel's). What is compressed counts as what it takes.
     pub held_bytes: f64,
+    /// What `probe` timed.
+    pub touches: Touches,
     /// The pager's counters at the end, and their growth while measuring.
     pub ballast: Option<Pager>,
 }
@@ -168,7 +178,7 @@ pub fn run(spec: &Spec) -> Result<(), Error> {
     }
     let mut guest = Guest::build(spec)?;
     say_and_wait("ready")?;
-    let fill_seconds = guest.fill()?;
+    let fill_seconds = guest.fill(spec)?;
     say_and_wait("filled")?;
     let outcome = guest.measure(spec, fill_seconds)?;
     println!("{}", serde_json::to_string(&outcome).map_err(io::Error::from).map_err(Error::system("writing figures"))?);
@@ -183,6 +193,7 @@ fn say_and_wait(word: &str) -> Result<(), Error> {
 
 struct Guest {
     board: Arc<Board>,
+    meter: Arc<Meter>,
     vcpus: Option<Vcpus>,
     // After the vCPUs that use it.
     memory: Memory,
@@ -214,8 +225,9 @@ impl Guest {
         let mut firmware = Firmware::new(boot).map_err(failed)?;
         let start = firmware.load(BARE_GUEST).map_err(failed)?;
         let firmware = Arc::new(firmware);
-        let board =
-            Arc::new(Board { firmware: firmware.clone(), bus: Bus::default(), gate: Arc::new(Gate::default()) });
+        let (mut bus, meter) = (Bus::default(), Arc::new(Meter::default()));
+        bus.attach(METER_BASE, mmio::WINDOW_BYTES, meter.clone()).map_err(failed)?;
+        let board = Arc::new(Board { firmware: firmware.clone(), bus, gate: Arc::new(Gate::default()) });
         let vm = match spec.cpu {
             Cpu::Kvm => Some(Vm::new(ram, firmware, start).map_err(failed)?),
             Cpu::Hosted => None,
@@ -226,17 +238,21 @@ impl Guest {
         };
         let vcpus = vcpus.map_err(failed)?;
         memory.set_vcpu_tids(vcpus.thread_ids());
-        Ok(Guest { board, vcpus: Some(vcpus), memory, _vm: vm })
+        Ok(Guest { board, meter, vcpus: Some(vcpus), memory, _vm: vm })
     }
 
     /// Fills the working set; how long that took, seconds.
-    fn fill(&mut self) -> Result<f64, Error> {
+    fn fill(&mut self, spec: &Spec) -> Result<f64, Error> {
         let begun = Instant::now();
         self.vcpus.iter().for_each(Vcpus::resume);
         self.until(1, FILL_LIMIT)?;
         let seconds = begun.elapsed().as_secs_f64();
         let paused = self.vcpus.iter().try_for_each(|vcpus| vcpus.pause(PAUSE_LIMIT));
         paused.map_err(|error| Error::Guest(error.to_string()))?;
+        if let Some(bytes) = spec.evict_to_bytes {
+            self.memory.evict(bytes, spec.allocation_bytes);
+        }
+        self.meter.arm();
         Ok(seconds)
     }
 
@@ -257,6 +273,7 @@ impl Guest {
             cpu_seconds,
             held_bytes: after.as_ref().map_or(0.0, |status| status.resident_bytes as f64),
             corrupt_pages: report.pages_corrupt.load(Ordering::Relaxed),
+            touches: self.meter.touches(),
             ballast: before.zip(after).map(|(before, after)| pager(&before, &after)),
         })
     }

@@ -54,8 +54,13 @@ pub const WORKLOADS: [(&str, Workload, f64, f64); 4] = [
 
 /// Working set over memory where nothing is ever short.
 const AMPLE_RATIO: f64 = 0.25;
-const WARM_UP_LIMIT_MS: u64 = 700;
-const MEASURED_LIMIT_MS: u64 = 1000;
+/// Touches of evicted pages in one run, and how long they may take.
+pub const PROBES: u32 = 2048;
+const PROBES_LIMIT_MS: u64 = 3000;
+/// Pages that the floor keeps meanwhile: next to none.
+const FLOOR_PROBED_PAGES: u32 = 128;
+const WARM_UP_LIMIT_MS: u64 = 500;
+const MEASURED_LIMIT_MS: u64 = 800;
 
 /// Whether the working set does not fit even when it is compressed.
 pub fn needs_disk(ratio: f64) -> bool {
@@ -83,6 +88,7 @@ pub fn spec(
         contents: if on_disk { CONTENTS_RANDOM } else { CONTENTS_THIRD },
         working_set_pages: WORKING_SET_PAGES,
         allocation_bytes: allocation_bytes(ratio),
+        evict_to_bytes: None,
         swap: swap.filter(|_| on_disk || needs_disk(ratio)).map(Path::to_owned),
         cgroup: None,
         resident_pages: 0,
@@ -95,6 +101,20 @@ pub fn spec(
 pub fn ample(kind: Kind, cpu: Cpu) -> Spec {
     let (side, scan) = (if kind == Kind::Plain { Side::Zram } else { Side::Ballast }, WORKLOADS[1]);
     spec(side, cpu, (scan.0, scan.1, 0.0, 0.1), AMPLE_RATIO, None)
+}
+
+/// A guest that times touches of fresh pages and of pages that were evicted meanwhile.
+pub fn probe(side: Side, cpu: Cpu, swap: Option<&Path>) -> Spec {
+    let one_each = ("probe", Workload::Probe, 0.0, f64::from(PROBES) / f64::from(WORKING_SET_PAGES));
+    let spec = spec(side, cpu, one_each, AMPLE_RATIO, swap);
+    let evict_to_bytes = match side {
+        // The pool has to fit.
+        Side::Ballast => Some(spec.allocation_bytes / 8),
+        Side::BallastFile => Some(spec.allocation_bytes / 32),
+        _ => None,
+    };
+    let measured = Span { limit_ms: PROBES_LIMIT_MS, ..spec.measured };
+    Spec { evict_to_bytes, resident_pages: FLOOR_PROBED_PAGES, measured, ..spec }
 }
 
 /// What the kernel has for it. zram before a swap file takes what compresses into half of the memory, as the pager's pool does.

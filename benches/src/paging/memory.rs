@@ -1,6 +1,11 @@
 //! The memory of a guest that is measured, whoever manages it.
 
-use std::{ptr::NonNull, sync::Arc};
+use std::{
+    ptr::NonNull,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use control::status::PagerStatus;
 use dedup::Domain;
@@ -12,6 +17,11 @@ use super::{
     guest::{Kind, Spec},
 };
 use crate::{error::Error, ram::PlainMemory};
+
+/// Eviction may take so long.
+const EVICTION_LIMIT: Duration = Duration::from_secs(10);
+/// It is over once nothing more has gone for so long.
+const BARREN: Duration = Duration::from_millis(200);
 
 /// See the module's description.
 pub enum Memory {
@@ -56,6 +66,21 @@ impl Memory {
         if let Memory::Ballast(ballast) = self {
             ballast.memory.set_vcpu_tids(tids);
         }
+    }
+
+    /// Has the pager evict what it can of all that is above `bytes`, then gives it its allocation back.
+    pub fn evict(&self, bytes: u64, allocation_bytes: u64) {
+        let Memory::Ballast(ballast) = self else { return };
+        let private = || ballast.memory.pages().counts().private;
+        ballast.memory.set_allocation(bytes);
+        let (begun, mut least, mut since) = (Instant::now(), private(), Instant::now());
+        while begun.elapsed() < EVICTION_LIMIT && since.elapsed() < BARREN {
+            thread::sleep(Duration::from_millis(5));
+            if private() < least {
+                (least, since) = (private(), Instant::now());
+            }
+        }
+        ballast.memory.set_allocation(allocation_bytes);
     }
 
     /// Brings the account up to date; the pager's counters.

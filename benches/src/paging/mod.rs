@@ -13,7 +13,9 @@ mod floor;
 pub mod guest;
 mod matrix;
 mod memory;
+mod meter;
 mod peer;
+mod probe;
 pub mod swap;
 
 use std::path::Path;
@@ -23,6 +25,7 @@ use serde::Serialize;
 use self::{
     guest::{Cpu, Kind, Outcome},
     matrix::{COMPRESSED, ON_DISK, RATIOS, ROUNDS, Side, TARGET_RATIO, WORKLOADS},
+    probe::Probed,
 };
 use crate::{error::Error, target::Target};
 
@@ -63,6 +66,7 @@ impl Run {
 pub struct Runs {
     runs: Vec<Run>,
     sweeps: Vec<Sweep>,
+    touches: Vec<Probed>,
 }
 
 /// A guest that fills its memory, page after page, where there is enough of it.
@@ -78,6 +82,12 @@ pub fn run(swap: Option<&Path>, is_wanted: impl Fn(&str) -> bool) -> Runs {
     let mut runs = Runs::default();
     if is_wanted("sweep") {
         runs.sweeps = [Cpu::Hosted, Cpu::Kvm].map(Sweep::run).into_iter().filter_map(Sweep::said).collect();
+    }
+    for cpu in [Cpu::Hosted, Cpu::Kvm].into_iter().filter(|_| is_wanted("touch")) {
+        match probe::run(cpu, swap) {
+            Ok(probed) => runs.touches.extend(probed),
+            Err(error) => println!("pager: touch {cpu:?}: not measured: {error}"),
+        }
     }
     for workload in WORKLOADS.into_iter().filter(|(name, ..)| is_wanted(name)) {
         for cpu in [Cpu::Hosted, Cpu::Kvm] {
@@ -177,7 +187,7 @@ impl Runs {
             ),
             Target::at_most("pager-corrupt-pages".into(), corrupt as f64, 0.0),
         ];
-        sweeps.chain(throughput).collect()
+        probe::targets(&self.touches).into_iter().chain(sweeps).chain(throughput).collect()
     }
 }
 

@@ -8,6 +8,7 @@ pub mod hog;
 pub mod idle;
 pub mod image;
 pub mod mixed;
+pub mod probe;
 pub mod scan;
 pub mod stream;
 pub mod tide;
@@ -26,6 +27,7 @@ use gups::Gups;
 use hog::Hog;
 use idle::Idle;
 use mixed::Mixed;
+use probe::Probe;
 use scan::Scan;
 use stream::Stream;
 use tide::Tide;
@@ -51,6 +53,7 @@ pub mod space {
     pub const WAKE: u16 = 11;
     pub const SCAN: u16 = 12;
     pub const TIDE: u16 = 13;
+    pub const PROBE: u16 = 14;
 }
 
 /// A workload under way.
@@ -85,6 +88,7 @@ pub fn run<'a, M: Machine>(cpu: &mut Cpu<'a, M>, workload: Workload, built: impl
         Workload::Wake => drive!(Wake::new(cpu)),
         Workload::Tide => drive!(Tide::new(cpu)),
         Workload::Scan => drive!(Scan::new(cpu, 500)),
+        Workload::Probe => drive!(Probe::new(cpu, 500)),
     }
 }
 
