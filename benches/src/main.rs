@@ -29,6 +29,8 @@ mod paced;
 mod pager_bench;
 mod paging;
 mod patches;
+mod policy_bench;
+mod policy_run;
 mod pool_bench;
 mod progress;
 mod ram;
@@ -88,6 +90,12 @@ Example:
 Example:
   cargo run --release -p ballast-bench -- balloon --json balloon.json")]
     Balloon(Balloon),
+    /// Who gets memory when it is short: shares, idle tax, demand that moves, sampling. Drives `ballast run`, built beside this program.
+    #[command(after_help = "\
+Examples:
+  cargo build --release && cargo run --release -p ballast-bench -- policy --json policy.json
+  ballast-bench policy --scenario P2-idle-tax")]
+    Policy(Policy),
     /// What page faults cost by kind, against a handler that does nothing but copy. Needs the right to serve faults.
     #[command(after_help = "\
 Example:
@@ -149,6 +157,34 @@ struct Victims {
     /// Where to write the figures as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Policy {
+    /// What to measure; repeatable [default: everything]
+    #[arg(long = "scenario", value_name = "NAME", value_enum)]
+    scenarios: Vec<policy_bench::Scenario>,
+    /// Directory on a disk, for swap files
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    swap: PathBuf,
+    /// The `ballast` program [default: the one beside this program]
+    #[arg(long, value_name = "FILE")]
+    ballast: Option<PathBuf>,
+    /// Where to write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+impl Policy {
+    fn plan(self) -> Result<policy_bench::Plan, Error> {
+        let this = std::env::current_exe().map_err(Error::system("finding this program"))?;
+        Ok(policy_bench::Plan {
+            program: self.ballast.unwrap_or_else(|| this.with_file_name("ballast")),
+            scenarios: self.scenarios,
+            swap: self.swap,
+            json: self.json,
+        })
+    }
 }
 
 #[derive(Args)]
@@ -289,6 +325,7 @@ fn measure(bench: Bench) -> Result<(), Error> {
         Bench::Dedup(arguments) => dedup_bench::run(arguments.plan()),
         Bench::Balloon(Balloon { json }) => balloon_bench::run(json.as_deref()),
         Bench::Soak(arguments) => soak::run(&arguments.plan()?),
+        Bench::Policy(arguments) => policy_bench::run(&arguments.plan()?),
         Bench::WakeAll(arguments) => wake_all::run(&arguments.plan()?),
         Bench::Pool(PoolArguments { images, json }) => pool_bench::run(&pool_bench::Plan { images, json }),
         Bench::Victims(Victims { accesses, json }) => victims_bench::run(&victims_bench::Plan { accesses, json }),

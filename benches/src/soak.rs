@@ -180,7 +180,8 @@ fn growth(plan: &Plan, samples: &[Sample], figure: fn(&Sample) -> f64) -> Option
     Some((early, late))
 }
 
-fn free_address() -> Result<SocketAddr, Error> {
+/// An address that nobody listens on.
+pub fn free_address() -> Result<SocketAddr, Error> {
     let bound = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
     bound.map_err(Error::system("finding a free port"))
 }

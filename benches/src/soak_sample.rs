@@ -79,7 +79,7 @@ impl Sample {
 }
 
 /// The body of `/metrics`, if somebody answers.
-fn get(address: SocketAddr) -> std::io::Result<String> {
+pub fn get(address: SocketAddr) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     write!(stream, "GET /metrics HTTP/1.1\r\nHost: soak\r\nConnection: close\r\n\r\n")?;
@@ -89,13 +89,14 @@ fn get(address: SocketAddr) -> std::io::Result<String> {
 }
 
 /// Sum of a family's series, in Prometheus' text, that have `label` among their labels.
-fn sum_of(metrics: &str, family: &str, label: &str) -> f64 {
+pub fn sum_of(metrics: &str, family: &str, label: &str) -> f64 {
     let series = metrics.lines().filter_map(|line| line.strip_prefix(family)?.rsplit_once(' '));
     let of_family = series.filter(|(labels, _)| labels.is_empty() || labels.starts_with('{'));
     of_family.filter(|(labels, _)| labels.contains(label)).filter_map(|(_, value)| value.parse::<f64>().ok()).sum()
 }
 
-fn children(process: &Path) -> BTreeSet<u32> {
+/// Processes that this one started, oldest first.
+pub fn children(process: &Path) -> BTreeSet<u32> {
     let tasks = fs::read_dir(process.join("task")).into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
     lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()

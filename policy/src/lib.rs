@@ -33,6 +33,7 @@ mod guest;
 pub mod levers;
 pub mod record;
 pub mod reporting;
+pub mod simulate;
 pub mod state;
 
 pub use admit::{Refusal, admit, store_bytes_max};

@@ -1,0 +1,280 @@
+//! `policy`: who gets memory when it is short, on real guests. Each scenario is named after the figure it is to reproduce; what is measured and how:
+//! `docs/benchmarks.md`.
+//!
+//! Guests are `tide` and `zipf`, whose active memory is known, without dedup, so that memory moves by policy alone. Scenarios run one
+//! after the other; runs that are compared run one after the other, too, as they fill both CPUs.
+
+use std::{fs, path::PathBuf};
+
+use clap::ValueEnum;
+use policy::active::{Estimator, Sample};
+use serde::Serialize;
+
+use crate::{
+    error::Error,
+    policy_run::{Course, Figures, Run},
+    target::Target,
+};
+
+const MIB: f64 = 1024.0 * 1024.0;
+/// When the tide turns, seconds after the guests' start: `tide` in the guest's own words.
+const TURN: f64 = 30.0;
+
+/// A scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+pub enum Scenario {
+    /// Three busy guests with shares 1:2:3.
+    #[value(name = "P1-shares")]
+    Shares,
+    /// One guest idle, one that could use its memory.
+    #[value(name = "P2-idle-tax")]
+    IdleTax,
+    /// Five guests of mixed work in 1/1.6 of their memory.
+    #[value(name = "P3-mixed")]
+    Mixed,
+    /// Two guests with reservations beside two that take all they can get.
+    #[value(name = "P4-neighbours")]
+    Neighbours,
+    /// One guest's demand grows while another's shrinks.
+    #[value(name = "P5-demand-moves")]
+    DemandMoves,
+    /// Estimated against true active memory.
+    #[value(name = "P6-sampling")]
+    Sampling,
+    /// What everything in the background costs a guest that has all it needs.
+    #[value(name = "P8-noise")]
+    Noise,
+}
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The `ballast` program.
+    pub program: PathBuf,
+    /// Scenarios; all without any.
+    pub scenarios: Vec<Scenario>,
+    /// Directory on a disk, for P3's swap files.
+    pub swap: PathBuf,
+    /// Where the figures go.
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Found {
+    scenario: Scenario,
+    targets: Vec<Target>,
+}
+
+/// Runs scenarios; prints targets.
+pub fn run(plan: &Plan) -> Result<(), Error> {
+    let all = Scenario::value_variants();
+    let scenarios = if plan.scenarios.is_empty() { all } else { &plan.scenarios };
+    let mut found = Vec::new();
+    for &scenario in scenarios {
+        let targets = match scenario {
+            Scenario::Shares => shares(plan),
+            Scenario::IdleTax => idle_tax(plan),
+            Scenario::Mixed => mixed(plan),
+            Scenario::Neighbours => neighbours(plan),
+            Scenario::DemandMoves => demand_moves(plan),
+            Scenario::Sampling => sampling(plan),
+            Scenario::Noise => noise(plan),
+        }?;
+        targets.iter().for_each(|target| println!("{target}"));
+        found.push(Found { scenario, targets });
+    }
+    let targets = || found.iter().flat_map(|found| &found.targets);
+    println!("summary: {} of {} targets met", targets().filter(|target| target.is_met()).count(), targets().count());
+    let Some(path) = &plan.json else { return Ok(()) };
+    let text = serde_json::to_vec_pretty(&found).map_err(std::io::Error::from);
+    text.and_then(|text| fs::write(path, text)).map_err(|source| Error::File { path: path.clone(), source })
+}
+
+fn allocation(figures: &Figures) -> f64 {
+    figures.allocation_bytes
+}
+
+/// P1: allocations at the end within 5 % of 1:2:3.
+fn shares(plan: &Plan) -> Result<Vec<Target>, Error> {
+    let run = Run {
+        program: &plan.program,
+        memory_mib: 256,
+        budget_mib: 360,
+        seconds: 60,
+        guests: vec![
+            "shares=1000,workload=tide,active=90%",
+            "shares=2000,workload=tide,active=90%",
+            "shares=3000,workload=tide,active=90%",
+        ],
+        arguments: vec!["--sample-period", "15s"],
+    };
+    let course = run.watch()?;
+    let mean: Vec<f64> = (0..3).map(|guest| course.mean(guest, 45.0, 59.0, allocation)).collect();
+    let sum: f64 = mean.iter().sum();
+    println!("policy: P1 allocations {:.1}, {:.1}, {:.1} MiB", mean[0] / MIB, mean[1] / MIB, mean[2] / MIB);
+    let off = |(guest, mean): (usize, &f64)| (mean / (sum * (guest + 1) as f64 / 6.0) - 1.0).abs();
+    let worst = mean.iter().enumerate().map(off).fold(0.0, f64::max);
+    Ok(vec![Target::at_most("P1-allocations-off-their-shares".into(), if sum > 0.0 { worst } else { f64::NAN }, 0.05)])
+}
+
+/// P2: with the tax, the busy guest does 30 % more; and when the idle one wakes, it is served.
+fn idle_tax(plan: &Plan) -> Result<Vec<Target>, Error> {
+    let with = |tax: &'static str| -> Result<Course, Error> {
+        let run = Run {
+            program: &plan.program,
+            memory_mib: 256,
+            budget_mib: 360,
+            seconds: 50,
+            guests: vec!["workload=tide,active=0%-90%", "workload=zipf,active=94%"],
+            arguments: vec!["--sample-period", "15s", "--idle-tax", tax],
+        };
+        run.watch()
+    };
+    let (untaxed, taxed) = (with("0%")?, with("75%")?);
+    let pace = |course: &Course| course.pace(1, TURN - 12.0, TURN - 0.5);
+    let busy = |course: &Course| course.mean(1, TURN - 10.0, TURN - 0.5, allocation);
+    let final_bytes = busy(&taxed);
+    let equilibrium = taxed.settles(1, 0.0, TURN - 0.5, final_bytes * 0.95, allocation);
+    // The guest that wakes has what it is going to have.
+    let woken = taxed.settles(0, TURN, 49.0, 0.95 * taxed.mean(0, 45.0, 49.0, allocation), allocation);
+    println!(
+        "policy: P2 busy guest: {:.0} operations per second of CPU or waiting, in {:.0} MiB untaxed, {:.0} in {:.0} MiB taxed; equilibrium after {equilibrium:.1} s; the \
+         idle guest has its memory back {woken:.1} s after waking",
+        pace(&untaxed),
+        busy(&untaxed) / MIB,
+        pace(&taxed),
+        busy(&taxed) / MIB,
+    );
+    Ok(vec![Target::at_least("P2-busy-throughput-taxed-over-untaxed".into(), pace(&taxed) / pace(&untaxed), 1.3)])
+}
+
+/// P3: nearly nothing is swapped once the start is over.
+fn mixed(plan: &Plan) -> Result<Vec<Target>, Error> {
+    let swap = plan.swap.to_string_lossy();
+    let run = Run {
+        program: &plan.program,
+        memory_mib: 256,
+        budget_mib: 800,
+        seconds: 60,
+        guests: vec!["workload=mixed"; 5],
+        arguments: vec!["--swap", &swap],
+    };
+    let course = run.watch()?;
+    let swapped = |guest| course.rate(guest, 20.0, 59.0, |figures| figures.swapped_out_pages) * 39.0 * 4096.0 / MIB;
+    let mib: f64 = (0..5).map(swapped).sum();
+    Ok(vec![Target::at_most("P3-mib-swapped-after-start-up".into(), mib, 20.0)])
+}
+
+/// P4: what guests get done in the time that they have a CPU or wait for memory, beside neighbours that want everything and alone.
+fn neighbours(plan: &Plan) -> Result<Vec<Target>, Error> {
+    let with = |others: [&'static str; 2]| -> Result<Course, Error> {
+        let benchmark = "workload=zipf,reservation=160MiB";
+        let run = Run {
+            program: &plan.program,
+            memory_mib: 256,
+            budget_mib: 640,
+            seconds: 40,
+            guests: vec![benchmark, benchmark, others[0], others[1]],
+            arguments: vec!["--sample-period", "15s"],
+        };
+        run.watch()
+    };
+    // The same load on the CPUs, from guests that use little memory.
+    let quiet = with(["workload=tide,active=1%,limit=48MiB"; 2])?;
+    let loud = with(["workload=hog", "workload=churn"])?;
+    let pace = |course: &Course| (course.pace(0, 15.0, 39.0) + course.pace(1, 15.0, 39.0)) / 2.0;
+    println!(
+        "policy: P4 {:.0} operations per second of CPU or waiting beside loud neighbours, {:.0} beside quiet ones",
+        pace(&loud),
+        pace(&quiet)
+    );
+    Ok(vec![Target::at_most("P4-throughput-lost-to-neighbours".into(), 1.0 - pace(&loud) / pace(&quiet), 0.04)])
+}
+
+/// P5: how soon memory follows demand, against what published step rules take for the same bytes.
+fn demand_moves(plan: &Plan) -> Result<Vec<Target>, Error> {
+    let run = Run {
+        program: &plan.program,
+        memory_mib: 256,
+        budget_mib: 360,
+        seconds: 58,
+        guests: vec!["workload=tide,active=10%-90%", "workload=tide,active=90%-10%"],
+        arguments: vec!["--sample-period", "15s"],
+    };
+    let course = run.watch()?;
+    let before = course.mean(0, TURN - 5.0, TURN - 0.5, allocation);
+    let after = course.mean(0, 50.0, 57.0, allocation);
+    // Within a twentieth of all that moves.
+    let seconds = course.settles(0, TURN, 57.0, after - 0.05 * (after - before), allocation);
+    let stall = course.rate(0, TURN, TURN + 20.0, |figures| figures.stall_seconds) * 20.0;
+    let moved_mib = (after - before) / MIB;
+    // Steps of 100 MiB (Proxmox's autoballooning) or 5 % of RAM (MOM's example policy) every 10 s.
+    let by_rule = |step_mib: f64| (moved_mib / step_mib).ceil() * 10.0;
+    println!(
+        "policy: P5 {moved_mib:.0} MiB moved in {seconds:.1} s, the growing guest stalled {stall:.2} s; by their rules Proxmox would take \
+         {:.0} s, MOM {:.0} s",
+        by_rule(100.0),
+        by_rule(256.0 * 0.05)
+    );
+    Ok(vec![
+        Target::at_most("P5-seconds-over-proxmox-rule".into(), seconds / by_rule(100.0), 1.0),
+        Target::at_most("P5-seconds-over-mom-rule".into(), seconds / by_rule(256.0 * 0.05), 1.0),
+    ])
+}
+
+/// P6: the estimate that policy goes by, against what the guests are known to use.
+fn sampling(plan: &Plan) -> Result<Vec<Target>, Error> {
+    const TRUTHS: [f64; 5] = [0.1, 0.3, 0.5, 0.7, 0.9];
+    let run = Run {
+        program: &plan.program,
+        memory_mib: 96,
+        budget_mib: 640,
+        seconds: 60,
+        guests: vec![
+            "workload=tide,active=10%",
+            "workload=tide,active=30%",
+            "workload=tide,active=50%",
+            "workload=tide,active=70%",
+            "workload=tide,active=90%",
+        ],
+        arguments: vec!["--sample-period", "3s"],
+    };
+    let course = run.watch()?;
+    let mut errors = Vec::new();
+    for (guest, truth) in TRUTHS.iter().enumerate() {
+        let (mut estimator, mut periods) = (Estimator::default(), f64::NAN);
+        // Filling touches everything; what counts begins afterwards.
+        for look in course.between(10.0, 59.0) {
+            let figures = look.guests[guest];
+            if figures.periods != periods && !periods.is_nan() {
+                let touched = (figures.active_ratio * 100.0).round() as u32;
+                estimator.end_period(Sample { sampled: 100, touched });
+                errors.extend(estimator.ratio().map(|ratio| (ratio - truth).abs() * 100.0));
+            }
+            periods = figures.periods;
+        }
+    }
+    errors.sort_by(f64::total_cmp);
+    let p90 = errors.get(errors.len() * 9 / 10).copied().unwrap_or(f64::NAN);
+    let mean = errors.iter().sum::<f64>() / errors.len() as f64;
+    println!("policy: P6 {} estimates, {mean:.1} points off on average", errors.len());
+    Ok(vec![Target::at_most("P6-sampling-error-points-p90".into(), p90, 10.0)])
+}
+
+/// P8: the share of its time that a guest with memory to spare waits because of what is done in the background.
+fn noise(plan: &Plan) -> Result<Vec<Target>, Error> {
+    let with = |arguments: Vec<&'static str>| -> Result<Course, Error> {
+        let run = Run {
+            program: &plan.program,
+            memory_mib: 128,
+            budget_mib: 512,
+            seconds: 40,
+            guests: vec!["workload=tide,active=90%"],
+            arguments,
+        };
+        run.watch()
+    };
+    let course = with(vec!["--sample-period", "30s"])?;
+    let stalled = course.rate(0, 8.0, 39.0, |figures| figures.stall_seconds);
+    Ok(vec![Target::at_most("P8-share-of-time-stalled".into(), stalled, 0.005)])
+}
