@@ -8,6 +8,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::accounting::Meter;
 use crate::allocation::Ledger;
+use crate::balloon_orders::{BalloonOrders, Running};
 use crate::config::RunConfig;
 use crate::decisions::Decisions;
 use crate::fleet::Fleet;
@@ -54,6 +55,7 @@ pub async fn control(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut settled = Instant::now();
     let (mut hurried, mut told) = (settled, settled);
+    let mut balloons = BalloonOrders::default();
     let mut heard = None;
     // The sampling period each VMM was told last.
     let mut periods = vec![(None, 0); fleet.guests.len()];
@@ -79,9 +81,18 @@ pub async fn control(
             heard = Some(now);
             ledger.hear(outside());
         }
-        let settlement = ledger.settle(&fleet.views(), fleet.frames_bytes(), now - settled);
+        let views = fleet.views();
+        let settlement = ledger.settle(&views, fleet.frames_bytes(), now - settled);
         settled = now;
         decisions.note(settlement.situation, &settlement.records);
+        let running = fleet.guests.iter().zip(&views).map(|(guest, view)| {
+            let evictions_total = view.status.pager.evictions_total;
+            guest.is_running().then(|| Running { vmm: guest.vmm(), evictions_total })
+        });
+        let running: Vec<_> = running.collect();
+        for (guest, order) in balloons.due(settlement.situation.state, now, &running) {
+            fleet.guests[guest].send(order);
+        }
         // What is taken is taken before anything is given.
         fleet.domains.set_store_budget_bytes(settlement.store_bytes_max);
         for (guest, bytes) in fleet.guests.iter().zip(settlement.cow_expected_bytes) {

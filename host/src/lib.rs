@@ -20,6 +20,7 @@
 
 mod accounting;
 mod allocation;
+mod balloon_orders;
 mod bytes;
 mod config;
 mod control_loop;

@@ -8,6 +8,7 @@
 mod bad_input;
 mod books;
 mod domains;
+mod hinting;
 mod images;
 mod levers;
 mod linux_driver;
