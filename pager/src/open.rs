@@ -66,13 +66,13 @@ impl<M: Mapping> Pages<M> {
     /// Notes which open pages the guest has written to since: they are private. How many.
     pub fn note_written(&self) -> Result<u64, Error> {
         let mut noted = 0;
-        for run in self.open_runs() {
-            // Without locks first: few open pages are written to between two looks.
+        let is_open = |gfn: &Gfn| self.table.peek(*gfn).open();
+        for piece in pieces(self.maybe_open()).filter(|piece| piece.gfns().any(|gfn| is_open(&gfn))) {
+            // Without locks first: few open pages are written to between two looks. All of the piece at once: open pages may lie scattered.
             let mut suspects = Vec::new();
-            let look = self.mapping.anonymous(run, &mut |run| suspects.push(run));
-            look.map_err(|source| closing(run, source))?;
-            let suspects = suspects.into_iter().flat_map(pieces);
-            for run in suspects.flat_map(|run| runs(run.gfns().filter(|&gfn| self.is_locked_open(gfn)))) {
+            let look = self.mapping.anonymous(piece, &mut |run| suspects.extend(run.gfns().filter(is_open)));
+            look.map_err(|source| closing(piece, source))?;
+            for run in runs(suspects.into_iter().filter(|&gfn| self.is_locked_open(gfn))) {
                 let mut copied = BTreeSet::new();
                 let looked = self.mapping.anonymous(run, &mut |run| copied.extend(run.gfns()));
                 for gfn in run.gfns() {
@@ -102,8 +102,12 @@ impl<M: Mapping> Pages<M> {
 
     /// Runs of pages that are open at this moment, or were just now.
     fn open_runs(&self) -> impl Iterator<Item = Run> {
-        let pages = if self.table.open() == 0 { 0 } else { self.table.pages() };
-        runs((0..pages).map(Gfn).filter(|&gfn| self.table.peek(gfn).open()))
+        runs(self.maybe_open().gfns().filter(|&gfn| self.table.peek(gfn).open()))
+    }
+
+    /// All pages, or none if none is open.
+    fn maybe_open(&self) -> Run {
+        Run { first: Gfn(0), count: if self.table.open() == 0 { 0 } else { self.table.pages() } }
     }
 }
 
