@@ -21,7 +21,7 @@ use pager::{
     Gfn, PAGE_BYTES, PageBytes,
     pool::{Codec, Pool, is_smaller},
     sys::MmapArena,
-    transition::{QUICK_BYTES, Squeeze, quickly},
+    transition::{QUICK_BYTES, Squeeze, is_noise, quickly},
 };
 use serde::Serialize;
 
@@ -151,6 +151,7 @@ impl<'a> Filled<'a> {
             let owner = Gfn(number as u32);
             let slot = match quickly(page, &mut buffer) {
                 Some(bytes) => filled.pool.store(owner, Codec::Lz4, bytes).ok().map(|slot| (slot, false)),
+                None if is_noise(page) => None,
                 None => {
                     let bytes = filled.squeeze.densely(page);
                     bytes.and_then(|bytes| filled.pool.store(owner, Codec::Zstd, bytes).ok()).map(|slot| (slot, true))

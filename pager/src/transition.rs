@@ -62,7 +62,7 @@ pub(crate) use ahead::reach as ahead;
 pub(crate) use demote::in_pool;
 pub use demote::{Evicted, Staging};
 pub use promote::SwapIn;
-pub use squeeze::{QUICK_BYTES, Squeeze, quickly};
+pub use squeeze::{QUICK_BYTES, Squeeze, is_noise, quickly};
 
 /// Pages that one protect, discard or map call covers at most: 2 MiB, a page table's worth.
 pub const RUN_MAX: u32 = 512;

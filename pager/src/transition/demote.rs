@@ -17,7 +17,7 @@ use std::io;
 
 use super::{
     Error, FILLED, Pages, pieces,
-    squeeze::{QUICK_BYTES, Squeeze, quickly},
+    squeeze::{QUICK_BYTES, Squeeze, is_noise, quickly},
 };
 use crate::{
     entry::{Entry, State},
@@ -174,6 +174,9 @@ impl<M: Mapping> Pages<M> {
 
     /// The same for content that [`Pages::store`] does not take.
     fn store_densely(&self, gfn: Gfn, page: &PageBytes, squeeze: &mut Squeeze) -> Option<Entry> {
+        if is_noise(page) {
+            return None;
+        }
         let slot = self.put(gfn, Codec::Zstd, squeeze.densely(page)?)?;
         Some(Entry::compressed(slot, self.now()).into_dense())
     }

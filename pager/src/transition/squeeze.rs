@@ -20,6 +20,16 @@ pub fn quickly<'a>(page: &PageBytes, buffer: &'a mut [u8; QUICK_BYTES]) -> Optio
     length.filter(|&length| length <= COMPRESSED_BYTES_MAX).map(|length| &buffer[..length])
 }
 
+/// Whether a page is most likely noise, compressed or encrypted already: a look that costs a tenth of a try. Of 586 bytes of noise, 230 of 256
+/// values occur, give or take 4; of programs and text, hardly ever 180.
+pub fn is_noise(page: &PageBytes) -> bool {
+    const VALUES_MIN: usize = 210;
+    let mut seen = [false; 256];
+    // Seven is no divisor of a word: every byte of words is looked at.
+    page.iter().step_by(7).for_each(|&byte| seen[usize::from(byte)] = true);
+    seen.iter().filter(|&&seen| seen).count() >= VALUES_MIN
+}
+
 /// The compressor for pages that stay, and where it writes to.
 pub struct Squeeze {
     zstd: Compressor<'static>,
@@ -40,5 +50,33 @@ impl Squeeze {
     pub fn densely(&mut self, page: &PageBytes) -> Option<&[u8]> {
         let length = self.zstd.compress_to_buffer(page, self.buffer.as_mut_slice()).ok()?;
         Some(&self.buffer[..length])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noise_is_told_from_what_only_zstd_compresses_and_that_from_what_lz4_does() {
+        let mut state = 1u64;
+        let noise: PageBytes = std::array::from_fn(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        });
+        let skewed = noise.map(|byte| byte & 0x3f);
+        let mut half = noise;
+        half[PAGE_BYTES / 2..].fill(0);
+        let mut squeeze = Squeeze::new().unwrap();
+        assert_eq!([noise, skewed, half].map(|page| is_noise(&page)), [true, false, false]);
+        assert_eq!(
+            [noise, skewed, half].map(|page| quickly(&page, &mut [0; QUICK_BYTES]).is_some()),
+            [false, false, true]
+        );
+        assert_eq!([noise, skewed, half].map(|page| squeeze.densely(&page).is_some()), [false, true, true]);
+        let bytes = squeeze.densely(&skewed).unwrap().to_vec();
+        let mut back = [0; PAGE_BYTES];
+        assert_eq!(zstd::bulk::decompress_to_buffer(&bytes, &mut back[..]).unwrap(), PAGE_BYTES);
+        assert!(back == skewed);
     }
 }
