@@ -105,9 +105,9 @@ impl Fleet {
     /// Brings answers of a domain to the VMMs they are for.
     pub fn deliver(&self, answers: Vec<(VmmId, MergeAnswer)>) {
         for (id, answer) in answers {
-            // What was meant for an earlier life of a guest is nothing for this one.
-            if let Some(guest) = self.guest_of(id) {
-                guest.send(ToVmm::Merge(answer));
+            // Numbers go up by the number of guests with each life.
+            if let Some(guest) = self.guests.get(id.0 as usize % self.guests.len().max(1)) {
+                guest.send_to(id, ToVmm::Merge(answer));
             }
         }
     }
@@ -164,6 +164,8 @@ impl Fleet {
         let id = VmmId(guest.vmm().0 + self.guests.len() as u32);
         let members = self.guests.iter().filter(|other| other.plan.domain == plan.domain);
         let home_frames = members.map(|other| other.plan.pages()).max().unwrap_or_default();
+        // From its joining on, the domain asks it as it asks all others, and waits for its answers.
+        guest.expect(id);
         let membership = self.domains.join(&plan.domain, plan.dedup, home_frames, id, plan.pages())?;
         let (vmm, life) = start(&self.config, plan, membership, id)?;
         let domain = life.membership.domain();

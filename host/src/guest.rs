@@ -111,6 +111,8 @@ pub struct Guest {
 struct State {
     view: View,
     vmm: Vmm,
+    /// The VMM that is being started for the guest's next life, and what it is to hear after its first message.
+    expected: Option<(VmmId, Vec<ToVmm>)>,
     afterwards: Afterwards,
     heard: Instant,
     /// When it last verified a page, or was told to verify all.
@@ -131,6 +133,7 @@ impl Guest {
         let state = State {
             view,
             vmm,
+            expected: None,
             afterwards: Afterwards::End,
             heard: now,
             verified: now,
@@ -141,12 +144,35 @@ impl Guest {
         Guest { plan, killed: Notify::new(), state: Mutex::new(state) }
     }
 
+    /// A VMM with this number is about to be started for the guest: what is meant for it is kept until it is there. To be called before others can
+    /// learn of the number.
+    pub(crate) fn expect(&self, vmm: VmmId) {
+        self.state().expected = Some((vmm, Vec::new()));
+    }
+
+    /// A message for the VMM with this number; what was meant for an earlier life is nothing for this one.
+    pub(crate) fn send_to(&self, vmm: VmmId, message: ToVmm) {
+        let mut state = self.state();
+        if let Some((expected, held)) = &mut state.expected
+            && *expected == vmm
+        {
+            held.push(message);
+        } else if state.vmm.id == vmm {
+            let sent = state.vmm.outbox.try_send(message);
+            drop(state);
+            self.check_sent(sent);
+        }
+    }
+
     /// A new VMM was started for a guest that is to be started anew. What `start` makes of the guest's grant is the first message it
     /// gets: nobody else can say anything to it before, and no grant can change in between.
     pub(crate) fn start_anew(&self, vmm: Vmm, start: impl FnOnce(Grant) -> ToVmm) {
         let mut state = self.state();
         // A new outbox has room; if its VMM is gone already, the guest's task finds out.
         let _ = vmm.outbox.try_send(start(state.view.grant));
+        for message in state.expected.take().filter(|(id, _)| *id == vmm.id).into_iter().flat_map(|(_, held)| held) {
+            let _ = vmm.outbox.try_send(message);
+        }
         state.view.pid = vmm.pid;
         state.vmm = vmm;
         state.heard = Instant::now();
@@ -192,6 +218,10 @@ impl Guest {
     /// Sends a message; a VMM that has stopped reading is killed.
     pub fn send(&self, message: ToVmm) {
         let sent = self.state().vmm.outbox.try_send(message);
+        self.check_sent(sent);
+    }
+
+    fn check_sent(&self, sent: Result<(), mpsc::error::TrySendError<ToVmm>>) {
         if let Err(mpsc::error::TrySendError::Full(_)) = sent {
             self.kill("no longer reads its control socket");
         }

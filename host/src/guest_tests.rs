@@ -102,6 +102,22 @@ fn a_guest_that_ends_well_is_started_anew_and_keeps_its_past() {
 }
 
 #[test]
+fn what_a_vmm_is_asked_while_it_is_being_started_reaches_it_after_its_first_message() {
+    let (guest, mut inbox) = guest();
+    guest.expect(VmmId(8));
+    guest.send_to(VmmId(8), ToVmm::Hurry);
+    guest.send_to(VmmId(7), ToVmm::Pause);
+    guest.send_to(VmmId(0), ToVmm::Resume);
+    assert_eq!(inbox.try_recv(), Ok(ToVmm::Resume), "the VMM that is there");
+    let (outbox, mut inbox) = mpsc::channel(4);
+    guest.start_anew(Vmm { id: VmmId(8), pid: 2, outbox }, |_| ToVmm::Run);
+    guest.send_to(VmmId(8), ToVmm::Stop);
+    guest.send_to(VmmId(0), ToVmm::Pause);
+    let heard: Vec<_> = std::iter::from_fn(|| inbox.try_recv().ok()).collect();
+    assert_eq!(heard, [ToVmm::Run, ToVmm::Hurry, ToVmm::Stop]);
+}
+
+#[test]
 fn a_guest_that_does_not_end_well_is_not_started_anew() {
     let (guest, _inbox) = guest();
     guest.on_ready();
