@@ -11,6 +11,11 @@ pub fn process() -> Result<Duration, Error> {
     clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map(Duration::from).map_err(Error::system("asking for CPU time"))
 }
 
+/// CPU time of the calling thread so far.
+pub fn this_thread() -> Result<Duration, Error> {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).map_err(Error::system("asking for CPU time"))
+}
+
 /// CPU time so far of this process's living threads, by their names.
 pub fn threads() -> Result<BTreeMap<String, Duration>, Error> {
     let tasks = Path::new("/proc/self/task");

@@ -122,7 +122,7 @@ pub struct Outcome {
     pub operations: u64,
     /// How long they took.
     pub seconds: f64,
-    /// CPU of the process in that time.
+    /// CPU in that time: of the process, and of whoever reclaimed its memory.
     pub cpu_seconds: f64,
     /// Pages whose content was wrong.
     pub corrupt_pages: u64,

@@ -14,7 +14,7 @@ use super::{
     guest::{Outcome, Spec},
     swap::Swap,
 };
-use crate::error::Error;
+use crate::{clocks, error::Error};
 
 /// How often its memory is looked at.
 const LOOK: Duration = Duration::from_millis(2);
@@ -69,9 +69,20 @@ pub fn in_cgroup(spec: &Spec, peer: &Peer) -> Result<Outcome, Error> {
         let hold = scope.spawn(|| holding.hold_until(&done));
         let outcome = guest.measure();
         done.store(true, Ordering::Relaxed);
-        let held_bytes = hold.join().map_err(|_| Error::Guest("holding a cgroup panicked".to_owned()))?;
-        Ok(Outcome { held_bytes: held_bytes?, ..outcome? })
+        let held = hold.join().map_err(|_| Error::Guest("holding a cgroup panicked".to_owned()))??;
+        let outcome = outcome?;
+        // What the kernel reclaimed on that thread is the guest's cost, too.
+        let cpu_seconds = outcome.cpu_seconds + held.cpus * outcome.seconds;
+        Ok(Outcome { held_bytes: held.bytes, cpu_seconds, ..outcome })
     })
+}
+
+/// How a guest was kept at its allocation.
+struct Held {
+    /// What it had on average.
+    bytes: f64,
+    /// CPUs that took, on average.
+    cpus: f64,
 }
 
 /// A guest's memory where the kernel manages it.
@@ -99,8 +110,9 @@ impl Holding {
         self.cgroup.hold(room_bytes.saturating_sub(less_bytes))
     }
 
-    /// Keeps the guest at its allocation on average; what it had on average.
-    fn hold_until(&self, done: &AtomicBool) -> Result<f64, Error> {
+    /// Keeps the guest at its allocation on average.
+    fn hold_until(&self, done: &AtomicBool) -> Result<Held, Error> {
+        let begun = Instant::now();
         let (mut sum_bytes, mut looks) = (0.0, 0u32);
         while !done.load(Ordering::Relaxed) {
             (sum_bytes, looks) = (sum_bytes + self.held_bytes()? as f64, looks + 1);
@@ -109,7 +121,8 @@ impl Holding {
             self.hold((excess / f64::from(EXCESS_LOOKS)).clamp(0.0, EXCESS_BYTES_MAX) as u64)?;
             thread::sleep(LOOK);
         }
-        Ok(sum_bytes / f64::from(looks.max(1)))
+        let cpu = clocks::this_thread()?;
+        Ok(Held { bytes: sum_bytes / f64::from(looks.max(1)), cpus: cpu.as_secs_f64() / begun.elapsed().as_secs_f64() })
     }
 }
 
