@@ -495,6 +495,38 @@ mod tests {
     }
 
     #[test]
+    fn a_budget_that_the_world_outside_shrinks_holds_back_who_is_above_it() {
+        let config = config(768 * MIB, ALL);
+        let views = views(&initial(&config, &eight()));
+        let mut ledger = Ledger::new(&config, &eight());
+        let settled = ledger.settle(&views, 0, TICK);
+        assert!(settled.situation.state < HostState::Low && settled.held.iter().all(|held| !held), "{settled:?}");
+        ledger.hear(Outside { limit_bytes: Some(512 * MIB), ..Outside::default() });
+        let squeezed = ledger.settle(&views, 0, TICK);
+        assert_eq!((squeezed.situation.state, squeezed.situation.usable_bytes), (HostState::Low, 496 * MIB));
+        assert!(granted(&squeezed.grants) < granted(&settled.grants) && squeezed.held.iter().all(|&held| held));
+        let record = squeezed.records[0].unwrap();
+        assert!(record.to_string().contains("the budget has become tighter"), "{record}");
+    }
+
+    #[test]
+    fn a_guest_that_uses_little_is_found_out_by_its_samples_and_forgotten_when_it_starts_anew() {
+        let mut rates = Rates::default();
+        let mut status = GuestStatus::default();
+        let sample = |touched, touched_shared| SampleStatus { pages: 100, touched, touched_shared };
+        for period in 1..20 {
+            status.pager.sampling =
+                SamplingStatus { periods_total: period, last: sample(60, 40), current: sample(0, 0) };
+            rates.update(&status, TICK, 1, 0.25);
+        }
+        let ratio = rates.estimator.ratio().unwrap();
+        assert!((ratio - 0.3).abs() < 0.01, "20 of its own, and 40 that cost a quarter each: {ratio}");
+        status.pager.sampling = SamplingStatus::default();
+        rates.update(&status, TICK, 1, 0.25);
+        assert_eq!(rates.estimator.ratio(), None);
+    }
+
+    #[test]
     fn averages_follow_a_change_within_a_second() {
         let mut rates = Rates::default();
         let mut status = GuestStatus::default();
