@@ -28,13 +28,15 @@
 use core::ops::Range;
 
 use wire::PAGE_BYTES;
+use wire::balloon::stat;
 
+use crate::balloon::REPORT_RUN_MIN;
+use crate::lock::Spinlock;
 use crate::memory::{Ram, Span};
+use crate::supply::PageSupply;
 
 /// Most clean pages dropped for one allocation: enough that the next ones need not search.
 const DROP_BATCH: u32 = 64;
-/// Shortest run of free pages worth reporting: each range costs the host a system call or two.
-pub const REPORT_RUN_MIN: u32 = 16;
 /// Longest range in a report: 2 MiB, what Linux reports at most (`pageblock_order`).
 pub const REPORT_RUN_MAX: u32 = 512;
 /// Most pages one search for report ranges looks at: it runs under the lock.
@@ -294,6 +296,21 @@ impl Allocator {
         taken
     }
 
+    /// What the guest says of itself, by tag.
+    pub fn statistics(&self) -> [(u16, u64); 6] {
+        let bytes = |pages: u32| u64::from(pages) * PAGE_BYTES as u64;
+        let free = self.count(Kind::Free) + self.count(Kind::Reporting) + self.count(Kind::Hinted);
+        let clean = self.count(Kind::Clean);
+        [
+            (stat::MEMFREE, bytes(free)),
+            (stat::MEMTOT, bytes(self.pages())),
+            (stat::AVAIL, bytes(free + clean)),
+            (stat::CACHES, bytes(clean)),
+            (stat::ALLOC_STALL, self.failures),
+            (stat::DIRECT_RECLAIM, self.clean_drops),
+        ]
+    }
+
     /// Whether there may be more to hint at.
     pub fn has_hints(&self) -> bool {
         self.hint_hand < self.pages
@@ -428,6 +445,60 @@ impl Allocator {
             set_bit(&self.reported, gfn, false);
         }
     }
+}
+
+/// The guest's allocator, once there is one: locked for each call alone.
+impl PageSupply for &Spinlock<Option<Allocator>> {
+    fn take_for_balloon(&mut self, floor_pages: u32, gfns: &mut [u32]) -> usize {
+        with(self, |all| all.take_for_balloon(floor_pages, gfns))
+    }
+
+    fn pick_ballooned(&mut self, gfns: &mut [u32]) -> usize {
+        with(self, |all| all.pick_ballooned(gfns))
+    }
+
+    fn return_ballooned(&mut self, gfns: impl Iterator<Item = u32>) {
+        with(self, |all| gfns.for_each(|gfn| all.return_ballooned(gfn)));
+    }
+
+    fn statistics(&mut self, into: &mut [(u16, u64)]) -> usize {
+        let statistics = with(self, |all| all.statistics());
+        into[..statistics.len()].copy_from_slice(&statistics);
+        statistics.len()
+    }
+
+    fn free_pages(&mut self) -> u32 {
+        with(self, |all| all.count(Kind::Free))
+    }
+
+    fn take_for_report(&mut self, pages_max: u32, ranges: &mut [Range<u32>]) -> usize {
+        with(self, |all| all.take_for_report(pages_max, ranges))
+    }
+
+    fn report_done(&mut self, ranges: &[Range<u32>]) {
+        with(self, |all| ranges.iter().for_each(|range| all.report_done(range.clone())));
+    }
+
+    fn begin_hints(&mut self) {
+        with(self, Allocator::begin_hints);
+    }
+
+    fn has_hints(&mut self) -> bool {
+        with(self, |all| all.has_hints())
+    }
+
+    fn take_for_hint(&mut self, ranges: &mut [Range<u32>]) -> usize {
+        with(self, |all| all.take_for_hint(ranges))
+    }
+
+    fn release_hinted(&mut self) {
+        with(self, |all| all.release_hinted(u32::MAX));
+    }
+}
+
+/// Runs `body` under the lock; the allocator is there before any balloon is.
+fn with<R>(allocator: &Spinlock<Option<Allocator>>, body: impl FnOnce(&mut Allocator) -> R) -> R {
+    body(allocator.lock().as_mut().expect("the allocator precedes the balloon"))
 }
 
 fn set_bit(bitmap: &Span, bit: u32, on: bool) {

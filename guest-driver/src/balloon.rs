@@ -8,18 +8,76 @@
 //!   a round of hinting:  all free pages are named, and kept apart until the host is done    (hint)
 //! ```
 //!
-//! [`Balloon::poll`] does one bounded piece of each and never waits. The lock on the allocator is taken to move pages and released
-//! before a register is touched.
+//! [`Balloon::poll`] does one bounded piece of each and never waits. Whose pages they are it does not know: that is a [`PageSupply`], which is
+//! asked to move pages, and never while a register is touched, so it may take a lock in each call.
+//!
+//! ```no_run
+//! use guest_driver::balloon::Balloon;
+//! use guest_driver::memory::Span;
+//! use guest_driver::supply::PageSupply;
+//! use guest_driver::transport::Transport;
+//!
+//! /// All a small kernel needs: a stack of free pages, and one of pages in the balloon.
+//! struct Stacks {
+//!     free: [u32; 4096],
+//!     free_count: usize,
+//!     ballooned: [u32; 4096],
+//!     ballooned_count: usize,
+//! }
+//!
+//! impl PageSupply for Stacks {
+//!     fn take_for_balloon(&mut self, floor_pages: u32, gfns: &mut [u32]) -> usize {
+//!         let count = gfns.len().min(self.free_count.saturating_sub(floor_pages as usize));
+//!         for gfn in &mut gfns[..count] {
+//!             self.free_count -= 1;
+//!             *gfn = self.free[self.free_count];
+//!             self.ballooned[self.ballooned_count] = *gfn;
+//!             self.ballooned_count += 1;
+//!         }
+//!         count
+//!     }
+//!
+//!     fn pick_ballooned(&mut self, gfns: &mut [u32]) -> usize {
+//!         let count = gfns.len().min(self.ballooned_count);
+//!         gfns[..count].copy_from_slice(&self.ballooned[self.ballooned_count - count..self.ballooned_count]);
+//!         count
+//!     }
+//!
+//!     fn return_ballooned(&mut self, gfns: impl Iterator<Item = u32>) {
+//!         // The ones picked last, and only those.
+//!         for gfn in gfns {
+//!             self.ballooned_count -= 1;
+//!             self.free[self.free_count] = gfn;
+//!             self.free_count += 1;
+//!         }
+//!     }
+//!
+//!     fn statistics(&mut self, into: &mut [(u16, u64)]) -> usize {
+//!         into[0] = (wire::balloon::stat::MEMFREE, self.free_count as u64 * 4096);
+//!         1
+//!     }
+//! }
+//!
+//! /// `registers`: the device; `seven_pages`: the driver's own memory; `now_ms`: any clock; `interrupted`: a hint, or never.
+//! fn run<T: Transport>(registers: T, seven_pages: Span, mut pages: Stacks, now_ms: fn() -> u64, interrupted: fn() -> bool) {
+//!     let mut balloon = Balloon::start(registers, seven_pages, &mut pages, 64).expect("a balloon device");
+//!     loop {
+//!         if interrupted() {
+//!             balloon.interrupt(now_ms());
+//!         }
+//!         balloon.poll(&mut pages, now_ms());
+//!         // ... whatever else there is to do
+//!     }
+//! }
+//! ```
 
 use core::ops::Range;
 
-use wire::PAGE_BYTES;
-use wire::balloon::{F_DEFLATE_ON_OOM, HINT_CMD_ID_DONE, HINT_CMD_ID_FIRST, HINT_CMD_ID_STOP, stat};
+use wire::balloon::{F_DEFLATE_ON_OOM, HINT_CMD_ID_DONE, HINT_CMD_ID_FIRST, HINT_CMD_ID_STOP};
 
-use crate::allocator::{Allocator, Kind, REPORT_RUN_MIN};
-use crate::driver::{DRIVER_PAGES, Driver, Error, Options, Purpose, REPORT_RANGES_MAX, REQUEST_PAGES_MAX};
-use crate::lock::Spinlock;
-use crate::memory::Ram;
+use crate::driver::{Driver, Error, Options, Purpose, REPORT_RANGES_MAX, REQUEST_PAGES_MAX, STATISTICS_MAX};
+use crate::memory::Span;
+use crate::supply::PageSupply;
 use crate::transport::Transport;
 
 /// Pages taken back each time memory runs out: as many as Linux takes (`VIRTIO_BALLOON_OOM_NR_PAGES`).
@@ -28,6 +86,8 @@ const RELIEF_PAGES: usize = 256;
 const RELIEF_HOLD_MS: u64 = 1000;
 /// Time between reports. Linux waits 2 s; the sooner, the more is given back, and the more of it is faulted in again.
 const REPORT_INTERVAL_MS: u64 = 250;
+/// Shortest run of free pages worth reporting: each range costs the host a system call or two.
+pub const REPORT_RUN_MIN: u32 = 16;
 /// Most pages out of reach in one report, 16 MiB.
 const REPORT_PAGES_MAX: u32 = 4096;
 /// How often the request is read although no interrupt said so: interrupts may get lost, this is the net below.
@@ -74,11 +134,10 @@ enum Hinting {
 }
 
 impl<T: Transport> Balloon<T> {
-    /// Starts the device, with queues in pages of the allocator's; a machine too small for those has no balloon.
-    pub fn start(transport: T, ram: Ram, allocator: &mut Allocator, floor_pages: u32) -> Result<Self, Error> {
-        let first = allocator.allocate_run(DRIVER_PAGES, Kind::Reserved).ok_or(Error::NoBalloon)?;
-        let mut driver = Driver::start(transport, ram.span(first, DRIVER_PAGES), Options::default())?;
-        driver.send_statistics(&statistics(allocator));
+    /// Starts the device, with [`crate::driver::DRIVER_PAGES`] of `memory` for its queues. The balloon leaves `floor_pages` to the guest.
+    pub fn start(transport: T, memory: Span, supply: &mut impl PageSupply, floor_pages: u32) -> Result<Self, Error> {
+        let mut driver = Driver::start(transport, memory, Options::default())?;
+        send_statistics(&mut driver, supply);
         let (requested_pages, hint_command) = (driver.requested_pages(), driver.hint_command());
         Ok(Balloon {
             driver,
@@ -109,15 +168,15 @@ impl<T: Transport> Balloon<T> {
     }
 
     /// Does what can be done now without waiting.
-    pub fn poll(&mut self, allocator: &Spinlock<Option<Allocator>>, now_ms: u64) -> Progress {
+    pub fn poll(&mut self, supply: &mut impl PageSupply, now_ms: u64) -> Progress {
         if now_ms >= self.request_read_ms + REQUEST_INTERVAL_MS {
             self.read_request(now_ms);
         }
-        self.complete(allocator);
-        self.answer_statistics(allocator);
-        self.hint(allocator);
+        self.complete(supply);
+        self.answer_statistics(supply);
+        self.hint(supply);
         if now_ms >= self.next_report_ms {
-            self.report(allocator, now_ms);
+            self.report(supply, now_ms);
         }
         if self.inflating || self.deflating {
             return Progress::Moving;
@@ -126,16 +185,16 @@ impl<T: Transport> Balloon<T> {
         match gap {
             0 => Progress::Settled,
             1.. if now_ms < self.no_growth_before_ms => Progress::Refused,
-            1.. => self.inflate(allocator, gap as usize),
-            _ => self.deflate(allocator, gap.unsigned_abs() as usize),
+            1.. => self.inflate(supply, gap as usize),
+            _ => self.deflate(supply, gap.unsigned_abs() as usize),
         }
     }
 
     /// Starts to take a few pages back for a guest that has run out, if host and guest agreed that it may.
-    pub fn relieve(&mut self, allocator: &Spinlock<Option<Allocator>>, now_ms: u64) {
+    pub fn relieve(&mut self, supply: &mut impl PageSupply, now_ms: u64) {
         if self.driver.has(F_DEFLATE_ON_OOM) && !self.inflating && !self.deflating {
             self.no_growth_before_ms = now_ms + RELIEF_HOLD_MS;
-            self.deflate(allocator, RELIEF_PAGES);
+            self.deflate(supply, RELIEF_PAGES);
         }
     }
 
@@ -145,10 +204,10 @@ impl<T: Transport> Balloon<T> {
         self.hint_command = self.driver.hint_command();
     }
 
-    fn inflate(&mut self, allocator: &Spinlock<Option<Allocator>>, gap: usize) -> Progress {
+    fn inflate(&mut self, supply: &mut impl PageSupply, gap: usize) -> Progress {
         let mut gfns = [0; REQUEST_PAGES_MAX];
         let wanted = gap.min(REQUEST_PAGES_MAX);
-        let taken = with(allocator, |all| all.take_for_balloon(self.floor_pages, &mut gfns[..wanted]));
+        let taken = supply.take_for_balloon(self.floor_pages, &mut gfns[..wanted]);
         if taken == 0 {
             return Progress::Refused;
         }
@@ -158,10 +217,10 @@ impl<T: Transport> Balloon<T> {
         Progress::Moving
     }
 
-    fn deflate(&mut self, allocator: &Spinlock<Option<Allocator>>, gap: usize) -> Progress {
+    fn deflate(&mut self, supply: &mut impl PageSupply, gap: usize) -> Progress {
         let mut gfns = [0; REQUEST_PAGES_MAX];
         let wanted = gap.min(REQUEST_PAGES_MAX);
-        let picked = with(allocator, |all| all.pick_ballooned(&mut gfns[..wanted]));
+        let picked = supply.pick_ballooned(&mut gfns[..wanted]);
         if picked == 0 {
             return Progress::Settled;
         }
@@ -172,11 +231,11 @@ impl<T: Transport> Balloon<T> {
     }
 
     /// Ends the requests that the device is done with.
-    fn complete(&mut self, allocator: &Spinlock<Option<Allocator>>) {
+    fn complete(&mut self, supply: &mut impl PageSupply) {
         let inflated = self.inflating && self.driver.is_idle(Purpose::Inflate);
         let deflated = self.deflating && self.driver.is_idle(Purpose::Deflate);
         if deflated {
-            with(allocator, |all| self.driver.deflated().for_each(|gfn| all.return_ballooned(gfn)));
+            supply.return_ballooned(self.driver.deflated());
             self.deflating = false;
         }
         if inflated {
@@ -186,22 +245,18 @@ impl<T: Transport> Balloon<T> {
             self.driver.set_actual_pages(self.actual_pages);
         }
         if self.report_ranges > 0 && self.driver.is_idle(Purpose::Reporting) {
-            let done = &self.report[..self.report_ranges];
-            with(allocator, |all| done.iter().for_each(|range| all.report_done(range.clone())));
+            supply.report_done(&self.report[..self.report_ranges]);
             self.report_ranges = 0;
         }
     }
 
-    fn report(&mut self, allocator: &Spinlock<Option<Allocator>>, now_ms: u64) {
+    fn report(&mut self, supply: &mut impl PageSupply, now_ms: u64) {
         if self.report_ranges > 0 || !self.driver.is_idle(Purpose::Reporting) {
             return;
         }
-        let ranges = &mut self.report;
-        self.report_ranges = with(allocator, |all| {
-            // Half of what is free stays within reach of allocations.
-            let pages_max = (all.count(Kind::Free) / 2).clamp(REPORT_RUN_MIN, REPORT_PAGES_MAX);
-            all.take_for_report(pages_max, ranges)
-        });
+        // Half of what is free stays within reach of allocations.
+        let pages_max = (supply.free_pages() / 2).clamp(REPORT_RUN_MIN, REPORT_PAGES_MAX);
+        self.report_ranges = supply.take_for_report(pages_max, &mut self.report);
         if self.report_ranges > 0 {
             self.driver.report(&self.report[..self.report_ranges]);
         }
@@ -212,18 +267,18 @@ impl<T: Transport> Balloon<T> {
     }
 
     /// The next step of a round of hinting.
-    fn hint(&mut self, allocator: &Spinlock<Option<Allocator>>) {
+    fn hint(&mut self, supply: &mut impl PageSupply) {
         let command = self.hint_command;
         match self.hinting {
             // 5.5.6.5.1: "The driver SHOULD release all previously hinted pages once free_page_hint_cmd_id specifies a value of
             // VIRTIO_BALLOON_CMD_ID_DONE."
             Hinting::Named(_) if command == HINT_CMD_ID_DONE => {
-                with(allocator, |all| all.release_hinted(u32::MAX));
+                supply.release_hinted();
                 self.hinting = Hinting::Idle;
             }
             _ if !self.driver.is_idle(Purpose::Hinting) => {}
-            Hinting::Naming(round) if round == command && with(allocator, |all| all.has_hints()) => {
-                self.name_pages(allocator, None);
+            Hinting::Naming(round) if round == command && supply.has_hints() => {
+                self.name_pages(supply, None);
             }
             // No more pages, or no more wish for them: "it MUST complete hinting by adding an output buffer containing the command
             // ID VIRTIO_BALLOON_CMD_ID_STOP".
@@ -234,45 +289,30 @@ impl<T: Transport> Balloon<T> {
             Hinting::Idle | Hinting::Named(_) if command < HINT_CMD_ID_FIRST => {}
             Hinting::Named(round) if round == command => {}
             Hinting::Idle | Hinting::Named(_) => {
-                with(allocator, |all| all.begin_hints());
-                self.name_pages(allocator, Some(command));
+                supply.begin_hints();
+                self.name_pages(supply, Some(command));
                 self.hinting = Hinting::Naming(command);
             }
         }
     }
 
-    fn name_pages(&mut self, allocator: &Spinlock<Option<Allocator>>, command: Option<u32>) {
+    fn name_pages(&mut self, supply: &mut impl PageSupply, command: Option<u32>) {
         let mut ranges = [const { 0..0 }; REPORT_RANGES_MAX];
-        let taken = with(allocator, |all| all.take_for_hint(&mut ranges));
+        let taken = supply.take_for_hint(&mut ranges);
         if taken > 0 || command.is_some() {
             self.driver.hint(command, &ranges[..taken]);
         }
     }
 
-    fn answer_statistics(&mut self, allocator: &Spinlock<Option<Allocator>>) {
-        if !self.driver.is_idle(Purpose::Statistics) {
-            return;
+    fn answer_statistics(&mut self, supply: &mut impl PageSupply) {
+        if self.driver.is_idle(Purpose::Statistics) {
+            send_statistics(&mut self.driver, supply);
         }
-        let statistics = with(allocator, |all| statistics(all));
-        self.driver.send_statistics(&statistics);
     }
 }
 
-fn statistics(all: &Allocator) -> [(u16, u64); 6] {
-    let bytes = |pages: u32| u64::from(pages) * PAGE_BYTES as u64;
-    let free = all.count(Kind::Free) + all.count(Kind::Reporting) + all.count(Kind::Hinted);
-    let clean = all.count(Kind::Clean);
-    [
-        (stat::MEMFREE, bytes(free)),
-        (stat::MEMTOT, bytes(all.pages())),
-        (stat::AVAIL, bytes(free + clean)),
-        (stat::CACHES, bytes(clean)),
-        (stat::ALLOC_STALL, all.failures),
-        (stat::DIRECT_RECLAIM, all.clean_drops),
-    ]
-}
-
-/// Runs `body` under the lock; the allocator is there before any balloon is.
-fn with<R>(allocator: &Spinlock<Option<Allocator>>, body: impl FnOnce(&mut Allocator) -> R) -> R {
-    body(allocator.lock().as_mut().expect("the allocator precedes the balloon"))
+fn send_statistics<T: Transport>(driver: &mut Driver<T>, supply: &mut impl PageSupply) {
+    let mut statistics = [(0, 0); STATISTICS_MAX];
+    let count = supply.statistics(&mut statistics);
+    driver.send_statistics(&statistics[..count]);
 }

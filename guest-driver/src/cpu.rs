@@ -112,9 +112,9 @@ impl<'a, M: Machine> Cpu<'a, M> {
             balloon.interrupt(now_ms);
         }
         if self.guest.take_relief_wish() {
-            balloon.relieve(self.guest.allocator(), now_ms);
+            balloon.relieve(&mut self.guest.allocator(), now_ms);
         }
-        balloon.poll(self.guest.allocator(), now_ms)
+        balloon.poll(&mut self.guest.allocator(), now_ms)
     }
 
     /// Serves the balloon until it has nothing under way, then waits for an interrupt, the stop, or `ms` milliseconds.

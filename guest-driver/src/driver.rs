@@ -39,7 +39,7 @@ pub const REQUEST_PAGES_MAX: usize = PAGE_BYTES / 4;
 /// Ranges in one report: what Linux sends (`PAGE_REPORTING_CAPACITY`).
 pub const REPORT_RANGES_MAX: usize = 32;
 /// Statistics in one answer: what fits in the spare part of the queue's page, and more than there are tags.
-const STATISTICS_MAX: usize = 64;
+pub const STATISTICS_MAX: usize = 64;
 
 /// Why there is no balloon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

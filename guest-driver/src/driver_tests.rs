@@ -21,13 +21,16 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     fn new(memory: &TestRam, device: &'a FakeBalloon, floor_pages: u32) -> Self {
         let mut allocator = Allocator::new(memory.ram(), 0).unwrap();
-        let balloon = Balloon::start(device, memory.ram(), &mut allocator, floor_pages).unwrap();
-        Bench { balloon, allocator: Spinlock::new(Some(allocator)), device }
+        let first = allocator.allocate_run(DRIVER_PAGES, Kind::Reserved).unwrap();
+        let allocator = Spinlock::new(Some(allocator));
+        let own = memory.ram().span(first, DRIVER_PAGES);
+        let balloon = Balloon::start(device, own, &mut &allocator, floor_pages).unwrap();
+        Bench { balloon, allocator, device }
     }
 
     fn settle(&mut self, now_ms: u64) -> Progress {
         self.balloon.interrupt(now_ms);
-        (0..1000).map(|_| self.balloon.poll(&self.allocator, now_ms)).find(|&p| p != Progress::Moving).unwrap()
+        (0..1000).map(|_| self.balloon.poll(&mut &self.allocator, now_ms)).find(|&p| p != Progress::Moving).unwrap()
     }
 
     fn count(&self, kind: Kind) -> u32 {
@@ -82,7 +85,7 @@ fn deflated_pages_stay_out_of_use_until_the_host_has_answered() {
     device.state().hold = true;
     device.request(0);
     bench.balloon.interrupt(1);
-    (0..10).for_each(|_| assert_eq!(bench.balloon.poll(&bench.allocator, 1), Progress::Moving));
+    (0..10).for_each(|_| assert_eq!(bench.balloon.poll(&mut &bench.allocator, 1), Progress::Moving));
     assert_eq!(bench.count(Kind::Ballooned), 500);
     device.release();
     assert_eq!(bench.settle(1), Progress::Settled);
@@ -111,11 +114,11 @@ fn free_pages_are_reported_once_and_are_out_of_use_meanwhile() {
     let mut bench = Bench::new(&memory, &device, 0);
     let free = bench.count(Kind::Free);
     device.state().hold = true;
-    bench.balloon.poll(&bench.allocator, 1000);
+    bench.balloon.poll(&mut &bench.allocator, 1000);
     assert_eq!(bench.count(Kind::Reporting), free / 2);
     device.release();
     for now_ms in (2000..20_000).step_by(100) {
-        bench.balloon.poll(&bench.allocator, now_ms);
+        bench.balloon.poll(&mut &bench.allocator, now_ms);
     }
     let mut gfns: Vec<u32> = bench.device.state().reported.iter().cloned().flatten().collect();
     let reports = gfns.len();
@@ -134,7 +137,7 @@ fn relief_is_bounded_and_only_with_the_feature() {
         let mut bench = Bench::new(&memory, &device, 0);
         device.request(2000);
         bench.settle(1);
-        bench.balloon.relieve(&bench.allocator, 1);
+        bench.balloon.relieve(&mut &bench.allocator, 1);
         bench.settle(1);
         assert_eq!(device.state().actual, 2000 - relieved);
     }
@@ -161,7 +164,7 @@ fn a_round_of_hinting_names_all_that_is_free_and_gives_it_back_at_the_end() {
     for round in 2..5 {
         device.command_hints(round);
         bench.balloon.interrupt(0);
-        (0..1000).for_each(|_| _ = bench.balloon.poll(&bench.allocator, 0));
+        (0..1000).for_each(|_| _ = bench.balloon.poll(&mut &bench.allocator, 0));
         let hints = std::mem::take(&mut device.state().hints);
         assert_eq!(hints, [(round, bench.count(Kind::Hinted)), (0, 0)]);
         assert!(bench.count(Kind::Hinted) + 16 > free, "{} of {free} pages named", bench.count(Kind::Hinted));
@@ -179,7 +182,7 @@ fn hinted_pages_are_there_when_nothing_else_is() {
     let free = bench.count(Kind::Free);
     device.command_hints(2);
     bench.balloon.interrupt(0);
-    (0..1000).for_each(|_| _ = bench.balloon.poll(&bench.allocator, 0));
+    (0..1000).for_each(|_| _ = bench.balloon.poll(&mut &bench.allocator, 0));
     let allocated = (0..free).map_while(|_| bench.allocator.lock().as_mut().unwrap().allocate()).count() as u32;
     assert_eq!((allocated, bench.count(Kind::Hinted)), (free, 0));
     device.command_hints(1);
@@ -194,17 +197,17 @@ fn a_round_that_the_host_stops_is_ended_and_its_pages_are_kept_for_the_next() {
     let mut bench = Bench::new(&memory, &device, 0);
     device.command_hints(2);
     bench.balloon.interrupt(0);
-    bench.balloon.poll(&bench.allocator, 0);
+    bench.balloon.poll(&mut &bench.allocator, 0);
     let named = bench.count(Kind::Hinted);
     assert!(named > 0);
     device.command_hints(0);
     bench.balloon.interrupt(0);
-    (0..100).for_each(|_| _ = bench.balloon.poll(&bench.allocator, 0));
+    (0..100).for_each(|_| _ = bench.balloon.poll(&mut &bench.allocator, 0));
     assert_eq!(device.state().hints, [(2, named), (0, 0)]);
     assert_eq!(bench.count(Kind::Hinted), named);
     device.command_hints(3);
     bench.balloon.interrupt(0);
-    (0..100).for_each(|_| _ = bench.balloon.poll(&bench.allocator, 0));
+    (0..100).for_each(|_| _ = bench.balloon.poll(&mut &bench.allocator, 0));
     device.command_hints(1);
     bench.settle(0);
     assert_eq!(bench.count(Kind::Hinted), 0);

@@ -16,9 +16,10 @@ use core::sync::atomic::{
 use wire::PAGE_BYTES;
 use wire::machine::{BOOT_MAGIC, RAM_BYTES_MAX, VCPUS_MAX, Workload};
 
-use crate::allocator::Allocator;
+use crate::allocator::{Allocator, Kind};
 use crate::balloon::Balloon;
 use crate::cpu::Cpu;
+use crate::driver::{DRIVER_PAGES, Error};
 use crate::lock::Spinlock;
 use crate::machine::{Console, Machine};
 use crate::memory::Ram;
@@ -122,14 +123,18 @@ impl<M: Machine> Guest<M> {
         let Some(mut allocator) = Allocator::new(self.ram(), reserved) else {
             return Err(self.refuse(format_args!("{} bytes of RAM are too few", boot.ram_bytes)));
         };
-        let balloon = (boot.balloon != 0).then(|| {
+        let wanted = boot.balloon != 0;
+        let own_pages = wanted.then(|| allocator.allocate_run(DRIVER_PAGES, Kind::Reserved)).flatten();
+        *self.allocator.lock() = Some(allocator);
+        let balloon = own_pages.ok_or(Error::NoBalloon).and_then(|first| {
             let transport = Mmio { machine: &self.machine, base: self.machine.balloon() };
             let floor_pages = (boot.floor_bytes / PAGE_BYTES as u64).min(u64::from(u32::MAX)) as u32;
-            Balloon::start(transport, self.ram(), &mut allocator, floor_pages)
+            Balloon::start(transport, self.ram().span(first, DRIVER_PAGES), &mut &self.allocator, floor_pages)
         });
-        let balloon = balloon
-            .and_then(|started| started.inspect_err(|error| self.say(format_args!("no balloon: {error:?}"))).ok());
-        *self.allocator.lock() = Some(allocator);
+        if let (true, Err(error)) = (wanted, &balloon) {
+            self.say(format_args!("no balloon: {error:?}"));
+        }
+        let balloon = balloon.ok();
         let mut cpu = Cpu::new(self, 0, balloon);
         cpu.settle_balloon();
         cpu.publish();

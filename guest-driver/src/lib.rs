@@ -7,13 +7,17 @@
 //!      |
 //!    cpu          one vCPU at work
 //!      |
-//!   allocator     whose is which page       balloon   what to give to the host
+//!   allocator  --- supply: what there is to give --->  balloon   what to give to the host
 //!      |                                       |
 //!   memory        the bytes                 driver, queue, transport
 //! ```
 //!
 //! The same code runs freestanding in a KVM guest (`src/bin/bare-guest/main.rs`) and, *hosted*, in threads of the VMM; a
 //! [`Machine`] is all that differs.
+//!
+//! The driver can be taken without all that: [`balloon`] needs a [`transport::Transport`], seven pages of memory, a
+//! [`supply::PageSupply`], which is what a kernel writes, and a clock; its page has an example. Nothing in it allocates or waits. Who wants to decide
+//! alone what to give and when takes [`driver`].
 //!
 //! **Invariants:** free and ballooned pages are never touched. Every page that is read is checked, against an identity kept
 //! elsewhere; a wrong page is counted and said, never ignored. No allocation but from the guest's own RAM; no lock over a
@@ -37,6 +41,7 @@ pub mod page;
 pub mod queue;
 pub mod rng;
 pub mod set;
+pub mod supply;
 pub mod table;
 #[cfg(test)]
 mod testing;

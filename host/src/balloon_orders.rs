@@ -99,8 +99,10 @@ mod tests {
         Some(Running { vmm: VmmId(vmm), evictions_total })
     }
 
+    type ByGuest<T> = Vec<(usize, T)>;
+
     /// Intervals of statistics by guest, and rounds by guest.
-    fn told(orders: Vec<(usize, ToVmm)>) -> (Vec<(usize, u64)>, Vec<(usize, Round)>) {
+    fn told(orders: ByGuest<ToVmm>) -> (ByGuest<u64>, ByGuest<Round>) {
         let (mut intervals, mut rounds) = (Vec::new(), Vec::new());
         for (guest, order) in orders {
             match order {
