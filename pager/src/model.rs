@@ -34,6 +34,11 @@
 //! | `swap_in` takes no credit                                             | credits were lost or made                     |
 //! | `swap_in` does not wake who came while the page was locked            | deadlock                                      |
 //! | `give_up` keeps the slot of a swapped page                            | slots of the swap file are lost               |
+//! | `write_back` frees the pool's slot of a page that was not written     | a damaged page                                |
+//! | `write_back` keeps the pool's slot of a page that was written         | the pool keeps pages for nobody               |
+//! | `put_back` keeps the credit                                           | credits were lost or made                     |
+//! | `recompress` keeps the old slot                                       | the pool keeps pages for nobody               |
+//! | `recompress` leaves the old slot in the entry                         | a damaged page                                |
 
 mod actors;
 mod content;
