@@ -158,8 +158,12 @@ impl Guest {
         self.usage.resident_bytes.saturating_add(self.usage.resident_bytes / 7)
     }
 
-    /// What it bids for memory with: shares × need. At least 1, so that no division of memory is undefined.
+    /// What it bids for memory with: its shares, times its need where nothing better is known of what it uses. At least 1, so that no division of
+    /// memory is undefined. Need wavers with what it gets: among guests that have entitlements it would move memory back and forth.
     pub(crate) fn weight(&self) -> u64 {
+        if self.usage.active_bytes.is_some() {
+            return u64::from(self.shares.max(1)) * NEED_UNIT;
+        }
         let need = (self.pressure() / PRESSURE_DEAD_BAND).min(NEED_MAX) * NEED_UNIT as f64;
         u64::from(self.shares.max(1)) * (NEED_UNIT + need as u64)
     }
