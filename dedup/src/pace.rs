@@ -18,8 +18,8 @@ use std::time::Duration;
 const FLOOR_SHARE: f64 = 0.00003;
 /// Pauses shorter than this are saved up: a wake-up has its price too.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
-/// The same while nothing is gained: a wake-up with cold caches costs as much as the batch it is for.
-const IDLE_PAUSE_MIN: Duration = Duration::from_secs(2);
+/// The same in a pass that gains nothing: a wake-up with cold caches costs as much as the batch it is for.
+const IDLE_PAUSE_MIN: Duration = Duration::from_secs(1);
 /// No pause is longer than this, so that speeding up does not have to wait for long.
 const PAUSE_MAX: Duration = Duration::from_secs(4);
 /// Pages that make progress before a slow pass becomes a fast one.
@@ -78,6 +78,8 @@ pub(crate) struct Pace {
     idle_passes: u32,
     /// Private and shared pages at the end of the last pass.
     populated: u64,
+    /// A pass has ended since the last batch was accounted for.
+    between_passes: bool,
     debt: Duration,
 }
 
@@ -90,6 +92,7 @@ impl Pace {
             idle_share: idle_share.clamp(FLOOR_SHARE, cap_share),
             idle_passes: 0,
             populated: 0,
+            between_passes: false,
             debt: Duration::ZERO,
         }
     }
@@ -123,7 +126,8 @@ impl Pace {
         }
         self.debt += cpu.mul_f64(1.0 / self.share() - 1.0);
         let pause = self.debt.min(PAUSE_MAX);
-        let worth_it = if self.idle_passes > 1 { IDLE_PAUSE_MIN } else { PAUSE_MIN };
+        let between_passes = std::mem::take(&mut self.between_passes);
+        let worth_it = if self.idle_passes > 1 && !between_passes { IDLE_PAUSE_MIN } else { PAUSE_MIN };
         (pause >= worth_it).then(|| {
             self.debt -= pause;
             pause
@@ -139,6 +143,7 @@ impl Pace {
         };
         self.debt += REST_MIN.saturating_mul(1 << self.idle_passes).min(PAUSE_MAX);
         self.populated = populated;
+        self.between_passes = true;
     }
 }
 
@@ -223,6 +228,19 @@ mod tests {
             let share = pass(&mut pace, again);
             assert!((0.04..=0.0501).contains(&share), "{share}");
         }
+    }
+
+    #[test]
+    fn a_guest_that_is_empty_at_first_is_looked_at_again_soon() {
+        let (mut pace, empty) = (Pace::new(0.2, 0.05), PassFindings::default());
+        let mut slept = Duration::ZERO;
+        for _ in 0..5 {
+            pace.pass_ended(empty, 0);
+            let pause = pace.used(Duration::from_micros(1), &empty, 0).expect("a rest after each pass");
+            assert!(pause <= slept * 2 + REST_MIN * 3, "{pause:?} after {slept:?}");
+            slept += pause;
+        }
+        assert!(slept < Duration::from_secs(1), "{slept:?}");
     }
 
     #[test]

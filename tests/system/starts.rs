@@ -21,7 +21,7 @@ fn round(seed: u64) {
         memory_bytes: Some(32 << 20),
         budget_bytes: 512 << 20,
         workload: Workload::Identical,
-        duration: Duration::from_secs(1),
+        duration: Duration::from_secs(2),
         vcpus: 1,
         vcpu: VcpuKind::Kvm,
         images: Vec::new(),
