@@ -4,7 +4,7 @@
 //! |-----------------------------------------------------------------|-----------------------------------------------------------|
 //! | *progress*: pages seen, merged or sent for the first time       | the cap                                                   |
 //! | pages merged again that their guest had broken, little progress | the idle share                                            |
-//! | neither                                                         | the idle share, then a 32nd of it, and so on to the floor |
+//! | neither                                                         | the idle share, then a 128th of it, and so on to the floor |
 //!
 //! What breaks and is merged again gains memory for a while only, so it may cost no more than idling does. A guest in which there is
 //! progress in mid-pass, or whose memory in use grows, is scanned at full speed again at once.
@@ -32,7 +32,7 @@ const PROGRESS_ONE_IN: u64 = 64;
 /// One in so many that is gained at all, to go on at the idle share.
 const GAIN_ONE_IN: u64 = 1024;
 /// How much slower each pass without progress is than the one before.
-const SLOWER: u8 = 32;
+const SLOWER: u8 = 128;
 /// Most of them that are counted.
 const IDLE_MAX: u32 = 16;
 

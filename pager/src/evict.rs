@@ -122,6 +122,9 @@ impl Evictor {
 
     /// Packs up to [`BATCH`] pages of the pool denser, of those that have been there for a while, and empties a slab that is nearly so.
     pub fn tidy<M: Mapping>(&mut self, pages: &Pages<M>) -> Result<(), Error> {
+        if pages.table.counts().compressed == 0 {
+            return Ok(());
+        }
         let mut stayed = Vec::with_capacity(BATCH);
         let era = pages.counters.era();
         for _ in 0..STRIDE.min(pages.table.pages()) {
