@@ -26,7 +26,7 @@ use nix::{
 };
 use pager::PAGE_BYTES;
 use userfaultfd::{Event, FeatureFlags, RegisterMode, Uffd, UffdBuilder};
-use wire::machine::{BOOT_MAGIC, BootInfo, CONTENTS_OWN, Control, DOORBELL_BASE, DOORBELL_PARK, VcpuReport, Workload};
+use wire::machine::{BootInfo, Control, DOORBELL_BASE, DOORBELL_PARK, VcpuReport, Workload};
 
 use crate::error::Error;
 
@@ -88,19 +88,7 @@ impl Recorder {
             .create()
             .map_err(failed)?;
         uffd.register_with_mode(base.as_ptr(), bytes.get(), RegisterMode::MINOR).map_err(failed)?;
-        let boot = BootInfo {
-            magic: BOOT_MAGIC,
-            ram_bytes: bytes.get() as u64,
-            seed: 1,
-            guest: 0,
-            vcpus: 1,
-            workload: workload as u32,
-            balloon: 0,
-            floor_bytes: 0,
-            contents: CONTENTS_OWN,
-            active: 0,
-            reserved_bytes: 0,
-        };
+        let boot = BootInfo::new(bytes.get() as u64, workload as u32);
         Ok(Recorder {
             base,
             bytes,

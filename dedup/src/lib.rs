@@ -12,8 +12,8 @@
 //! ```
 //!
 //! The [`Scanner`] walks its guest's private pages. A page whose own offset in the store is published is compared with that
-//! frame right away: no hash, no message. The others are hashed; stable hashes go to the [`Domain`], which answers once it has
-//! seen the same hash twice. What is shared in the end was compared byte by byte by the VMM that shares it.
+//! frame right away: no hash, no message. The others are sampled; what was sampled alike twice is hashed, and hashes go to the
+//! [`Domain`], which answers once it has seen the same one twice. What is shared in the end was compared byte by byte by the VMM that shares it.
 //!
 //! Invariants:
 //! * A frame's bytes never change between publication and release, and only the host process writes them.

@@ -1,9 +1,9 @@
 //! How fast to scan: effort follows profit.
 //!
-//! | the last pass found                                             | speed, as a share of one CPU                              |
-//! |-----------------------------------------------------------------|-----------------------------------------------------------|
-//! | *progress*: pages seen, merged or sent for the first time       | the cap                                                   |
-//! | pages merged again that their guest had broken, little progress | the idle share                                            |
+//! | the last pass found                                             | speed, as a share of one CPU                               |
+//! |-----------------------------------------------------------------|------------------------------------------------------------|
+//! | *progress*: pages seen, merged or sent for the first time       | the cap                                                    |
+//! | pages merged again that their guest had broken, little progress | the idle share                                             |
 //! | neither                                                         | the idle share, then a 128th of it, and so on to the floor |
 //!
 //! What breaks and is merged again gains memory for a while only, so it may cost no more than idling does. A guest in which there is

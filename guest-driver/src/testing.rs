@@ -8,7 +8,7 @@ use std::vec;
 use std::vec::Vec;
 
 use wire::machine::{
-    BALLOON_BASE, BOOT_MAGIC, BootInfo, CONSOLE_BASE, Control, DOORBELL_BASE, DOORBELL_PARK, VcpuReport, Workload,
+    BALLOON_BASE, BootInfo, CONSOLE_BASE, Control, DOORBELL_BASE, DOORBELL_PARK, VcpuReport, Workload,
 };
 use wire::mmio;
 
@@ -70,19 +70,7 @@ pub struct TestMachine {
 
 impl TestMachine {
     pub fn new(pages: u32, workload: Workload) -> Self {
-        let boot = BootInfo {
-            magic: BOOT_MAGIC,
-            ram_bytes: u64::from(pages) * 4096,
-            seed: 42,
-            guest: 0,
-            vcpus: 1,
-            workload: workload as u32,
-            balloon: 0,
-            floor_bytes: 0,
-            contents: 0,
-            active: 0,
-            reserved_bytes: 0,
-        };
+        let boot = BootInfo { seed: 42, ..BootInfo::new(u64::from(pages) * 4096, workload as u32) };
         TestMachine {
             ram: TestRam::new(pages),
             boot,

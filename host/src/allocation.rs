@@ -382,19 +382,7 @@ mod tests {
     }
 
     fn eight() -> Vec<PlannedGuest> {
-        let guest = |number| PlannedGuest {
-            name: format!("guest{number}"),
-            memory_bytes: 256 * MIB,
-            image: None,
-            workload: Workload::Idle,
-            vma_budget: 1,
-            domain: "default".into(),
-            dedup: control::Dedup::On,
-            swap_bytes: 0,
-            promises: Promises::default(),
-            active_permille: None,
-        };
-        (0..8).map(guest).collect()
+        (0..8).map(|number| PlannedGuest::idle(format!("guest{number}"), 256 * MIB)).collect()
     }
 
     /// Guests that use all they were given.

@@ -3,23 +3,10 @@
 use std::os::unix::process::ExitStatusExt;
 
 use super::*;
-use crate::preflight::Promises;
-use wire::machine::Workload;
 
 fn guest() -> (Guest, mpsc::Receiver<ToVmm>) {
     let (outbox, inbox) = mpsc::channel(2);
-    let plan = PlannedGuest {
-        name: "guest0".into(),
-        memory_bytes: 16 << 20,
-        image: None,
-        workload: Workload::Idle,
-        vma_budget: 1,
-        domain: "default".into(),
-        dedup: control::Dedup::On,
-        swap_bytes: 0,
-        promises: Promises::default(),
-        active_permille: None,
-    };
+    let plan = PlannedGuest::idle("guest0".into(), 16 << 20);
     (Guest::new(plan, Vmm { id: VmmId(0), pid: 1, outbox }, Grant::default()), inbox)
 }
 

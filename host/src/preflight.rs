@@ -91,6 +91,23 @@ impl Default for Promises {
 }
 
 impl PlannedGuest {
+    /// One that nobody asked anything special of.
+    #[cfg(test)]
+    pub(crate) fn idle(name: String, memory_bytes: u64) -> PlannedGuest {
+        PlannedGuest {
+            name,
+            memory_bytes,
+            image: None,
+            workload: Workload::Idle,
+            vma_budget: 1,
+            domain: "default".into(),
+            dedup: Dedup::On,
+            swap_bytes: 0,
+            promises: Promises::default(),
+            active_permille: None,
+        }
+    }
+
     /// Pages of RAM.
     pub fn pages(&self) -> u32 {
         // `RAM_BYTES_MAX` is far below 2^32 pages.

@@ -132,20 +132,7 @@ pub(crate) mod tests {
 
     /// What a guest of this size is told to begin with.
     pub(crate) fn boot(ram_bytes: u64, vcpus: u32, workload: Workload) -> BootInfo {
-        let workload = workload as u32;
-        BootInfo {
-            magic: BOOT_MAGIC,
-            ram_bytes,
-            seed: 1,
-            guest: 0,
-            vcpus,
-            workload,
-            balloon: 0,
-            floor_bytes: 0,
-            contents: 0,
-            active: 0,
-            reserved_bytes: 0,
-        }
+        BootInfo { vcpus, ..BootInfo::new(ram_bytes, workload as u32) }
     }
 
     #[test]

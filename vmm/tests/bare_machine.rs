@@ -19,7 +19,7 @@ use vmm::{
     vcpus::Vcpus,
 };
 use vmm_sys_util::eventfd::EventFd;
-use wire::machine::{BALLOON_BASE, BOOT_MAGIC, BootInfo, IMAGE_BASE, Workload};
+use wire::machine::{BALLOON_BASE, BootInfo, IMAGE_BASE, Workload};
 
 const RAM_BYTES: usize = 64 << 20;
 /// For things that take milliseconds.
@@ -166,21 +166,7 @@ impl Bench {
 }
 
 fn boot(vcpus: u32) -> BootInfo {
-    let workload = Workload::Idle as u32;
-    let ram_bytes = RAM_BYTES as u64;
-    BootInfo {
-        magic: BOOT_MAGIC,
-        ram_bytes,
-        seed: 1,
-        guest: 0,
-        vcpus,
-        workload,
-        balloon: 0,
-        floor_bytes: 0,
-        contents: 0,
-        active: 0,
-        reserved_bytes: 0,
-    }
+    BootInfo { vcpus, ..BootInfo::new(RAM_BYTES as u64, Workload::Idle as u32) }
 }
 
 /// The smallest ELF file that holds `code`.

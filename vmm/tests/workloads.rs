@@ -19,7 +19,7 @@ use vmm::{
     sys::{mapping::Mapping, ram::Ram},
     vcpus::Vcpus,
 };
-use wire::machine::{BOOT_MAGIC, BootInfo, CONSOLE_BASE, VcpuReport, Workload};
+use wire::machine::{BootInfo, CONSOLE_BASE, VcpuReport, Workload};
 
 const RAM_BYTES: u64 = 64 << 20;
 const IMAGE: &[u8] = include_bytes!(env!("BALLAST_BARE_GUEST"));
@@ -57,20 +57,8 @@ fn machine(kind: Kind, workload: Workload, vcpus: u32) -> Option<Machine> {
     let memory = Mapping::anonymous(RAM_BYTES as usize).unwrap();
     // SAFETY: each test joins the vCPUs before `memory` goes, and nobody refers to what is in it.
     let ram = unsafe { Ram::new(memory.address(), RAM_BYTES) };
-    let mut firmware = Firmware::new(BootInfo {
-        magic: BOOT_MAGIC,
-        ram_bytes: RAM_BYTES,
-        seed: 42,
-        guest: 3,
-        vcpus,
-        workload: workload as u32,
-        balloon: 0,
-        floor_bytes: 0,
-        contents: 0,
-        active: 0,
-        reserved_bytes: 0,
-    })
-    .unwrap();
+    let boot = BootInfo { seed: 42, guest: 3, vcpus, ..BootInfo::new(RAM_BYTES, workload as u32) };
+    let mut firmware = Firmware::new(boot).unwrap();
     let start = firmware.load(IMAGE).unwrap();
     let firmware = Arc::new(firmware);
     let mut bus = Bus::default();

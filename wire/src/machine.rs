@@ -161,6 +161,23 @@ pub const fn active([before, after]: [u16; 2]) -> u64 {
 }
 
 impl BootInfo {
+    /// Of a machine with `ram_bytes` of RAM, one vCPU and no balloon, the first of its run, with seed 1 and a [`Workload`]'s own ways.
+    pub const fn new(ram_bytes: u64, workload: u32) -> BootInfo {
+        BootInfo {
+            magic: BOOT_MAGIC,
+            ram_bytes,
+            seed: 1,
+            guest: 0,
+            vcpus: 1,
+            workload,
+            balloon: 0,
+            floor_bytes: 0,
+            contents: CONTENTS_OWN,
+            active: ACTIVE_OWN,
+            reserved_bytes: 0,
+        }
+    }
+
     /// Thousandths of RAM that the workload is to use before and after it changes; none where it is to know by itself.
     pub fn active_permille(&self) -> Option<[u32; 2]> {
         let [before, after] = [self.active & 0xffff, self.active >> 16 & 0xffff].map(|permille| permille as u32);

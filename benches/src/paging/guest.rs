@@ -35,7 +35,7 @@ use vmm::{
     vcpus::Vcpus,
 };
 use wire::{
-    machine::{BOOT_MAGIC, BootInfo, METER_BASE},
+    machine::{BootInfo, METER_BASE},
     mmio,
 };
 
@@ -209,19 +209,7 @@ impl Guest {
         let ram_bytes = u64::from(pages) * pager::PAGE_BYTES as u64;
         // SAFETY: `memory` outlives the vCPUs: `Guest::drop` joins them.
         let ram = unsafe { Ram::new(memory.base(), ram_bytes) };
-        let boot = BootInfo {
-            magic: BOOT_MAGIC,
-            ram_bytes,
-            seed: 42,
-            guest: 0,
-            vcpus: 1,
-            workload: spec.workload,
-            balloon: 0,
-            floor_bytes: 0,
-            contents: spec.contents,
-            active: 0,
-            reserved_bytes: 0,
-        };
+        let boot = BootInfo { seed: 42, contents: spec.contents, ..BootInfo::new(ram_bytes, spec.workload) };
         let mut firmware = Firmware::new(boot).map_err(failed)?;
         let start = firmware.load(BARE_GUEST).map_err(failed)?;
         let firmware = Arc::new(firmware);
