@@ -34,6 +34,9 @@ pub enum Verb {
     /// Ask a running host why guests have the memory they have.
     #[command(subcommand)]
     Policy(Policy),
+    /// List the guests of a running host, hold them, let them go on.
+    #[command(subcommand, after_help = GUEST_EXAMPLES)]
+    Guest(Guest),
     /// Be the balloon device of another VMM's guest, over vhost-user.
     #[command(after_help = VHOST_USER_EXAMPLES)]
     VhostUserBalloon(VhostUserBalloon),
@@ -75,6 +78,44 @@ pub enum Policy {
         json: bool,
     },
 }
+
+#[derive(Debug, Subcommand)]
+pub enum Guest {
+    /// What guests there are, and what they have.
+    List {
+        /// Where the host serves /metrics
+        #[arg(long, value_name = "ADDRESS", default_value = METRICS_DEFAULT)]
+        metrics: SocketAddr,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Hold guests' vCPUs; what others need of their memory goes, down to their reservations.
+    Pause {
+        /// The guests
+        #[arg(value_name = "GUEST", required = true)]
+        guests: Vec<String>,
+        /// Where the host serves /metrics
+        #[arg(long, value_name = "ADDRESS", default_value = METRICS_DEFAULT)]
+        metrics: SocketAddr,
+    },
+    /// Let guests go on.
+    Resume {
+        /// The guests
+        #[arg(value_name = "GUEST", required = true)]
+        guests: Vec<String>,
+        /// Where the host serves /metrics
+        #[arg(long, value_name = "ADDRESS", default_value = METRICS_DEFAULT)]
+        metrics: SocketAddr,
+    },
+}
+
+const GUEST_EXAMPLES: &str = "\
+Examples:
+  ballast guest list
+  ballast guest list --json | jq -r '.guests[] | select(.state == \"paused\").name'
+  ballast guest pause guest1 guest2
+  ballast guest resume guest1 guest2";
 
 const METRICS_DEFAULT: &str = "127.0.0.1:9464";
 

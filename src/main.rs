@@ -7,6 +7,7 @@
 mod arguments;
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -15,6 +16,7 @@ use clap::error::ErrorKind;
 use tracing_subscriber::EnvFilter;
 
 use arguments::{Arguments, Policy, Verb};
+use host::GuestOrder;
 
 /// The command line is at fault.
 const USAGE: u8 = 2;
@@ -28,18 +30,11 @@ fn main() -> ExitCode {
         Verb::Run(arguments) => run(*arguments),
         Verb::Doctor { json, swap } => doctor(json, swap.as_ref()),
         Verb::Policy(Policy::Explain { guest, metrics, json }) => {
-            match host::explain_policy(metrics, guest.as_deref(), json) {
-                Ok(text) => {
-                    // As below.
-                    let _ = io::stdout().write_all(text.as_bytes());
-                    ExitCode::SUCCESS
-                }
-                Err(error) => {
-                    eprintln!("ballast: {error}");
-                    ExitCode::FAILURE
-                }
-            }
+            answer(host::explain_policy(metrics, guest.as_deref(), json))
         }
+        Verb::Guest(arguments::Guest::List { metrics, json }) => answer(host::list_guests(metrics, json)),
+        Verb::Guest(arguments::Guest::Pause { guests, metrics }) => order(metrics, &guests, GuestOrder::Pause),
+        Verb::Guest(arguments::Guest::Resume { guests, metrics }) => order(metrics, &guests, GuestOrder::Resume),
         Verb::VhostUserBalloon(arguments) => {
             log_to(io::stderr, true);
             match vhost_user_balloon::run(arguments.into_config()) {
@@ -75,6 +70,25 @@ fn run(arguments: arguments::Run) -> ExitCode {
         return fail(&error);
     }
     if outcome.failures().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What a running host answered, or why it did not.
+fn answer(said: Result<String, host::ClientError>) -> ExitCode {
+    match said {
+        Ok(text) => {
+            // As above.
+            let _ = io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("ballast: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn order(metrics: SocketAddr, guests: &[String], order: GuestOrder) -> ExitCode {
+    answer(host::order_guests(metrics, guests, order).map(|()| String::new()))
 }
 
 fn doctor(json: bool, swap: Option<&host::SwapConfig>) -> ExitCode {

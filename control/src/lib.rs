@@ -13,6 +13,7 @@
 //!    | <--------------------- Merge --- |   dedup: hashes, pages, dropped frames, answers to Retire
 //!    | -- Merge ----------------------> |   dedup: answers, Retire
 //!    | -- Hurry ----------------------> |   dedup: the host is short of memory
+//!    | -- Pause, Resume --------------> |   Status says when all vCPUs have obeyed
 //!    | -- PollStatistics, HintPages --> |   balloon; at any time
 //!    | -- Stop -----------------------> |
 //!    | <------------------ Finished --- |   last; then the VMM closes the socket and exits
@@ -37,7 +38,7 @@ pub use merge::{MergeAnswer, MergeRequest};
 pub use status::GuestStatus;
 
 /// Version of the messages; a VMM of another version refuses to start.
-pub const PROTOCOL_VERSION: u32 = 5;
+pub const PROTOCOL_VERSION: u32 = 6;
 /// Longest frame, bytes: a full batch of published pages and change.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
 /// How often a VMM sends its status.

@@ -36,6 +36,8 @@ pub struct GuestStatus {
     pub workload: WorkloadStatus,
     /// Time the vCPUs were held back because the host was short of memory, ns.
     pub held_ns_total: u64,
+    /// The guest is paused, and no vCPU is in it any more.
+    pub paused: bool,
 }
 
 /// Guest pages by state. They sum to the guest's RAM.

@@ -247,7 +247,8 @@ impl Rates {
     fn ask(&mut self, view: &View, wanted_bytes: u64) -> u64 {
         if view.phase != Phase::Running {
             self.backoff = Backoff::default();
-            return wanted_bytes;
+            // A paused guest cannot answer; whatever it is asked for now it would have to give at the moment it goes on.
+            return if view.phase == Phase::Paused { view.grant.balloon_bytes } else { wanted_bytes };
         }
         let [(_, major_faults), (_, swap_ins)] = self.own;
         self.backoff.ask(&Look {
@@ -330,7 +331,14 @@ fn guest(config: &Config, view: &View, promises: &Promises, rates: &Rates, fract
         0 => overhead_bytes(memory_bytes),
         measured => measured + PAGER_RESERVE_BYTES,
     };
-    policy::Guest { usage, ..promised(config, promises, memory_bytes, overhead_bytes) }
+    let guest = policy::Guest { usage, ..promised(config, promises, memory_bytes, overhead_bytes) };
+    if view.phase == Phase::Paused { at_rest(guest) } else { guest }
+}
+
+/// A guest that is paused needs nothing: it bids with the least there is, and keeps its reservation and what nobody else wants.
+fn at_rest(guest: policy::Guest) -> policy::Guest {
+    let usage = Usage { stall_ratio: 0.0, refaults_per_second: 0.0, active_bytes: Some(0), ..guest.usage };
+    policy::Guest { shares: 1, usage, ..guest }
 }
 
 fn grant(decision: &policy::Decision) -> Grant {
@@ -466,6 +474,31 @@ mod tests {
         }
         let grown = views[1].grant.allocation_bytes - before;
         assert!(grown >= before / 8, "{grown} of {before} bytes");
+    }
+
+    #[test]
+    fn a_paused_guest_gives_way_down_to_its_reservation_and_is_asked_for_nothing() {
+        let config = config(768 * MIB, ALL);
+        let mut views = views(&initial(&config, &eight()));
+        views[0].phase = Phase::Paused;
+        views[0].grant.balloon_bytes = 5 * MIB;
+        let mut ledger = Ledger::new(&config, &eight());
+        for tick in 1..200 {
+            for view in &mut views {
+                // The paused one's, too: what it waited for before counts no more.
+                view.status.pager.stall_ns_total = tick * 50_000_000;
+            }
+            let settlement = ledger.settle(&views, 0, TICK);
+            for (view, grant) in views.iter_mut().zip(settlement.grants) {
+                view.grant = grant.unwrap();
+                view.status.pager.committed_bytes = view.grant.allocation_bytes;
+                view.status.pager.resident_bytes = view.grant.allocation_bytes;
+            }
+        }
+        let reserved = 256 * MIB / 8 + overhead_bytes(256 * MIB);
+        let left = views[0].grant.allocation_bytes;
+        assert!((reserved..reserved + MIB).contains(&left), "{left} of {reserved} reserved");
+        assert_eq!(views[0].grant.balloon_bytes, 5 * MIB);
     }
 
     /// A guest that touches all that its balloon leaves it still finds credits: the pager never hands out the last ones.

@@ -236,8 +236,26 @@ impl Guest {
         }
     }
 
+    /// Holds the vCPUs of a running guest; whether it is paused now. Its VMM says when the last of them has left the guest.
+    pub fn pause(&self) -> bool {
+        if self.advance(Phase::Running, Phase::Paused) {
+            self.send(ToVmm::Pause);
+        }
+        self.state().view.phase == Phase::Paused
+    }
+
+    /// Lets the vCPUs of a paused guest go on; whether it runs now.
+    pub fn resume(&self) -> bool {
+        if self.advance(Phase::Paused, Phase::Running) {
+            self.send(ToVmm::Resume);
+        }
+        self.is_running()
+    }
+
     /// Has the guest verify everything and end; one that never ran is killed.
     pub fn stop(&self) {
+        // It cannot verify anything while it is paused.
+        self.resume();
         if self.advance(Phase::Running, Phase::Stopping) {
             self.state().verified = Instant::now();
             self.send(ToVmm::Stop);
@@ -290,7 +308,7 @@ impl Guest {
         let state = self.state();
         let (silence, idleness) = (state.heard.elapsed(), state.verified.elapsed());
         let why = match state.view.phase {
-            Phase::Running | Phase::Stopping if silence > SILENCE_MAX => "said nothing",
+            Phase::Running | Phase::Paused | Phase::Stopping if silence > SILENCE_MAX => "said nothing",
             Phase::Stopping if idleness > SILENCE_MAX => "was to verify its memory and came no further",
             Phase::Starting if state.view.past.restarts > 0 && silence > SILENCE_MAX => "was not built anew",
             _ => return,

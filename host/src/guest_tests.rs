@@ -142,3 +142,23 @@ fn a_vmm_that_does_not_read_is_killed() {
     }
     assert_eq!(end_of(&guest, 9), "lost: no longer reads its control socket; killed");
 }
+
+#[test]
+fn a_paused_guest_goes_on_when_it_is_resumed_and_before_it_is_stopped() {
+    let (guest, mut inbox) = guest();
+    let mut heard = || std::iter::from_fn(|| inbox.try_recv().ok()).collect::<Vec<_>>();
+    assert!(!guest.pause(), "it does not run yet");
+    guest.on_ready();
+    guest.run();
+    assert_eq!(heard(), [ToVmm::Run]);
+    assert!(guest.pause() && guest.pause() && !guest.is_running());
+    assert_eq!(heard(), [ToVmm::Pause], "once is enough");
+    assert!(!guest.restart(), "it could not verify what it holds");
+    assert!(guest.resume() && guest.resume() && guest.is_running());
+    assert_eq!(heard(), [ToVmm::Resume]);
+    guest.pause();
+    assert_eq!(heard(), [ToVmm::Pause]);
+    guest.stop();
+    assert!(!guest.pause() && !guest.resume(), "it verifies");
+    assert_eq!(heard(), [ToVmm::Resume, ToVmm::Stop]);
+}

@@ -1,12 +1,16 @@
-//! `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever watches the service.
+//! `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever watches the service, `/v1/...` for whoever runs it.
 //!
-//! Everything is made from the guests' latest words when it is asked for; no request ever waits for a guest.
+//! Everything is made from the guests' latest words when it is asked for; no request ever waits for a guest. Anybody who reaches the address may
+//! look; only processes of this machine may change anything ([`Local`]).
 
+mod guests;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract;
-use axum::http::{StatusCode, header};
+use axum::extract::{self, ConnectInfo, FromRequestParts};
+use axum::http::{StatusCode, header, request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics::Snapshot;
@@ -40,7 +44,10 @@ pub struct State {
 pub async fn serve(listener: std::net::TcpListener, state: State) {
     let listener = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
     let served = match listener {
-        Ok(listener) => axum::serve(listener, router(state)).await,
+        Ok(listener) => {
+            let service = router(state).into_make_service_with_connect_info::<SocketAddr>();
+            axum::serve(listener, service).await
+        }
         Err(error) => Err(error),
     };
     if let Err(error) = served {
@@ -54,6 +61,8 @@ fn router(state: State) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/v1/policy", get(policy))
+        .route("/v1/guests", get(guests::list))
+        .route("/v1/guests/{guest}", get(guests::show).patch(guests::change))
         .route("/v1/guests/{guest}/policy", get(guest_policy))
         .with_state(state)
 }
@@ -79,12 +88,28 @@ async fn guest_policy(
 ) -> Response {
     match state.decisions.of_guest(&guest) {
         Some(decisions) => json(StatusCode::OK, &decisions),
-        None => {
-            let names: Vec<_> = state.fleet.views().into_iter().map(|view| view.name).collect();
-            let message = format!("there is no guest {guest:?}, but {}", names.join(", "));
-            json(StatusCode::NOT_FOUND, &json!({ "error": { "code": "no_such_guest", "message": message } }))
+        None => state.no_such_guest(&guest),
+    }
+}
+
+/// Proof that a request comes from this machine: it may change something. Who may *look* need not be trusted with more.
+#[derive(Clone, Copy, Debug)]
+struct Local;
+
+impl<S: Send + Sync> FromRequestParts<S> for Local {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut request::Parts, _: &S) -> Result<Local, Response> {
+        match parts.extensions.get() {
+            Some(ConnectInfo::<SocketAddr>(peer)) if peer.ip().to_canonical().is_loopback() => Ok(Local),
+            _ => Err(refuse(StatusCode::FORBIDDEN, "not_local", "only processes of this machine may change anything")),
         }
     }
+}
+
+/// An error for people and programs.
+fn refuse(status: StatusCode, code: &str, message: &str) -> Response {
+    json(status, &json!({ "error": { "code": code, "message": message } }))
 }
 
 fn json(status: StatusCode, value: &Value) -> Response {
@@ -99,6 +124,12 @@ async fn metrics(extract::State(state): extract::State<State>) -> Response {
 }
 
 impl State {
+    fn no_such_guest(&self, name: &str) -> Response {
+        let names: Vec<_> = self.fleet.views().into_iter().map(|view| view.name).collect();
+        let message = format!("there is no guest {name:?}, but {}", names.join(", "));
+        refuse(StatusCode::NOT_FOUND, "no_such_guest", &message)
+    }
+
     fn domains(&self, views: &[View]) -> Vec<metrics::Domain> {
         let domains = self.fleet.domains.views();
         let domain = |(gain, view): (DomainGain, &DomainView)| metrics::Domain {

@@ -3,6 +3,9 @@
 //! ```text
 //!   Starting -- Ready --> Ready -- Run --> Running -- Stop --> Stopping -- Finished, exit 0 --> Ended(Verified)
 //!      |                    |                 |                    |
+//!      |                    |               | ^ Pause, Resume     |
+//!      |                    |               v |                  |
+//!      |                    |              Paused -- Stop -------->|
 //!      +--------------------+-----------------+--------------------+---- Finished(Err) ------> Ended(Failed)
 //!      +--------------------+-----------------+--------------------+---- death, silence, ----> Ended(Lost)
 //!                                                                        broken protocol
@@ -25,6 +28,8 @@ pub enum Phase {
     Ready,
     /// The vCPUs run.
     Running,
+    /// The vCPUs are held, until the operator has them go on.
+    Paused,
     /// It verifies what it holds.
     Stopping,
     /// The process is gone.
@@ -54,7 +59,8 @@ impl fmt::Display for End {
 
 impl Phase {
     /// Every name there is.
-    pub const NAMES: [&'static str; 7] = ["starting", "ready", "running", "verifying", "ok", "failed", "lost"];
+    pub const NAMES: [&'static str; 8] =
+        ["starting", "ready", "running", "paused", "verifying", "ok", "failed", "lost"];
 
     /// In a word.
     pub fn name(&self) -> &'static str {
@@ -62,6 +68,7 @@ impl Phase {
             Phase::Starting => "starting",
             Phase::Ready => "ready",
             Phase::Running => "running",
+            Phase::Paused => "paused",
             Phase::Stopping => "verifying",
             Phase::Ended(End::Verified) => "ok",
             Phase::Ended(End::Failed(_)) => "failed",

@@ -1,77 +1,21 @@
-//! The asking side of `ballast policy explain`: one request to a running host's HTTP address, and its answer for people.
+//! The asking side of `ballast policy explain`: the host's answer, for people.
 
 use std::fmt::Write as _;
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::SocketAddr;
 
 use serde_json::Value;
 
-/// How long the host may take: it answers from memory.
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest answer, bytes: 256 guests with a few KiB each are far below it.
-const ANSWER_BYTES_MAX: u64 = 16 << 20;
-
-/// Why there is no explanation.
-#[derive(Debug, thiserror::Error)]
-pub enum PolicyClientError {
-    /// nobody answers there
-    #[error("asking {address}: {source}; is `ballast run` running with --metrics {address}?")]
-    Connection {
-        /// Whom we asked.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// the host refuses
-    #[error("{0}")]
-    Refused(String),
-    /// something else answers there
-    #[error("{address} does not answer as ballast does: {what}")]
-    Stranger {
-        /// Whom we asked.
-        address: SocketAddr,
-        /// What is wrong with the answer.
-        what: String,
-    },
-}
+use crate::client::{ClientError, get, guest_path};
 
 /// What the host at `address` decided about `guest`, or last about each guest: as JSON, or in words.
-pub fn explain_policy(address: SocketAddr, guest: Option<&str>, as_json: bool) -> Result<String, PolicyClientError> {
-    let path = match guest {
-        Some(guest) if guest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) => {
-            format!("/v1/guests/{guest}/policy")
-        }
-        Some(guest) => {
-            return Err(PolicyClientError::Refused(format!("{guest:?} is no guest's name: guest0, guest1, ...")));
-        }
-        None => "/v1/policy".to_owned(),
-    };
-    let (status, body) = ask(address, &path).map_err(|source| PolicyClientError::Connection { address, source })?;
-    let stranger = |what: String| PolicyClientError::Stranger { address, what };
-    let answer: Value = serde_json::from_str(&body).map_err(|error| stranger(error.to_string()))?;
-    if status != 200 {
-        let message = answer.pointer("/error/message").and_then(Value::as_str);
-        return Err(
-            message.map_or(stranger(format!("status {status}")), |text| PolicyClientError::Refused(text.into()))
-        );
-    }
+pub fn explain_policy(address: SocketAddr, guest: Option<&str>, as_json: bool) -> Result<String, ClientError> {
+    let path = guest.map_or(Ok("/v1/policy".to_owned()), |guest| Ok(guest_path(guest)? + "/policy"))?;
+    let answer = get(address, &path)?;
     if as_json {
         return Ok(format!("{answer:#}\n"));
     }
-    in_words(&answer).ok_or_else(|| stranger("the answer lacks what it should have".into()))
-}
-
-fn ask(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-    let mut text = String::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut text)?;
-    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "no HTTP answer");
-    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(malformed)?;
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(malformed)?;
-    Ok((status, body.to_owned()))
+    let what = || "the answer lacks what it should have".into();
+    in_words(&answer).ok_or_else(|| ClientError::Stranger { address, what: what() })
 }
 
 fn in_words(answer: &Value) -> Option<String> {
@@ -101,20 +45,6 @@ fn in_words(answer: &Value) -> Option<String> {
 mod tests {
     use super::*;
     use serde_json::json;
-    use std::net::TcpListener;
-
-    /// An answer of somebody at an address.
-    fn answered(answer: &'static str) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = [0; 256];
-            let _ = stream.read(&mut request);
-            let _ = stream.write_all(answer.as_bytes());
-        });
-        address
-    }
 
     #[test]
     fn words_name_the_host_and_each_decision() {
@@ -126,17 +56,5 @@ mod tests {
             "{text}"
         );
         assert_eq!(in_words(&json!({ "host": {} })), None);
-    }
-
-    #[test]
-    fn refusals_strangers_and_silence_are_told_apart() {
-        let refused =
-            answered("HTTP/1.1 404 Not Found\r\n\r\n{\"error\":{\"code\":\"x\",\"message\":\"there is no guest\"}}");
-        assert_eq!(explain_policy(refused, Some("web"), false).unwrap_err().to_string(), "there is no guest");
-        let stranger = answered("HTTP/1.1 200 OK\r\n\r\nhello");
-        assert!(matches!(explain_policy(stranger, None, false), Err(PolicyClientError::Stranger { .. })));
-        let nobody = "127.0.0.1:1".parse().unwrap();
-        assert!(matches!(explain_policy(nobody, None, false), Err(PolicyClientError::Connection { .. })));
-        assert!(matches!(explain_policy(nobody, Some("a/b"), false), Err(PolicyClientError::Refused(_))));
     }
 }

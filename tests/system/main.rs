@@ -14,6 +14,7 @@ mod levers;
 mod linux_driver;
 mod loss;
 mod missing;
+mod pause;
 mod promise;
 mod qemu_device;
 mod restarts;

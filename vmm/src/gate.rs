@@ -109,6 +109,11 @@ impl Gate {
         }
     }
 
+    /// Nobody is inside.
+    pub fn is_empty(&self) -> bool {
+        self.lock().inside == 0
+    }
+
     /// Waits until nobody is inside; otherwise, how many still are after `timeout`.
     pub fn wait_until_empty(&self, timeout: Duration) -> Result<(), usize> {
         let crowd = self.wait_while(timeout, |crowd| crowd.inside > 0);

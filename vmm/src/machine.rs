@@ -252,6 +252,13 @@ impl Machine {
         self.vcpus.iter().try_for_each(|vcpus| vcpus.pause(timeout))
     }
 
+    /// Stops the vCPUs without waiting for that: one that waits for a page leaves the guest when it has it. [`GuestStatus::paused`] says when all
+    /// have left.
+    pub fn order_pause(&self) {
+        self.held().runs = false;
+        self.vcpus.iter().for_each(Vcpus::hold);
+    }
+
     /// A new allocation and balloon request, bytes.
     pub fn allocate(&self, allocation_bytes: u64, balloon_bytes: u64) {
         self.memory.set_allocation(allocation_bytes);
@@ -377,13 +384,18 @@ impl Machine {
         let mut dedup = self.scanner.as_ref().map(|scanner| scanner.handle.status()).unwrap_or_default();
         dedup.vmas = u64::from(self.memory.pages().vmas());
         dedup.vma_budget = u64::from(self.config.vma_budget);
+        let (runs, held_ns_total) = {
+            let held = self.held();
+            (held.runs, held.ns_total)
+        };
         GuestStatus {
             memory_bytes: self.config.memory_bytes,
             pager,
             dedup,
             balloon: self.balloon_status(),
             workload: self.workload_status(),
-            held_ns_total: self.held().ns_total,
+            held_ns_total,
+            paused: !runs && self.vcpus.as_ref().is_some_and(Vcpus::are_held),
         }
     }
 

@@ -30,8 +30,6 @@ use crate::{
 
 /// How often the guest's clock is set, and its end looked for.
 const TICK: Duration = Duration::from_millis(10);
-/// How long vCPUs may take to leave the guest.
-const PAUSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The write half of the control socket.
 #[derive(Clone)]
@@ -184,7 +182,7 @@ fn obey(machine: &Machine, message: ToVmm) -> Result<(), Error> {
         ToVmm::Start(_) => return Err(Error::Control("Start came twice".into())),
         ToVmm::Run | ToVmm::Resume => machine.resume(),
         ToVmm::Allocate { allocation_bytes, balloon_bytes } => machine.allocate(allocation_bytes, balloon_bytes),
-        ToVmm::Pause => machine.pause(PAUSE_TIMEOUT)?,
+        ToVmm::Pause => machine.order_pause(),
         ToVmm::Merge(answer) => machine.merge(answer),
         ToVmm::Hurry => machine.hurry(),
         ToVmm::Reclaim(when) => machine.set_reclaim(when),

@@ -127,6 +127,11 @@ impl Vcpus {
         self.kick();
     }
 
+    /// None of them executes guest code or a device's.
+    pub fn are_held(&self) -> bool {
+        self.board.gate.is_empty()
+    }
+
     /// Ends the vCPUs where they are.
     pub fn kill(&self) {
         self.board.gate.set(Order::Kill);

@@ -1,0 +1,78 @@
+//! The asking side of `ballast guest`: what guests there are, for people, and having them stop and go on.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use crate::bytes::ByteCount;
+use crate::client::{ClientError, get, guest_path, patch};
+
+/// The guests of the run at `address`: as JSON, or as a table.
+pub fn list_guests(address: SocketAddr, as_json: bool) -> Result<String, ClientError> {
+    let answer = get(address, "/v1/guests")?;
+    if as_json {
+        return Ok(format!("{answer:#}\n"));
+    }
+    let what = || "the answer lacks what it should have".into();
+    table(&answer).ok_or_else(|| ClientError::Stranger { address, what: what() })
+}
+
+/// Whether a guest's vCPUs are to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuestOrder {
+    /// They are held.
+    Pause,
+    /// They go on.
+    Resume,
+}
+
+/// Has guests of the run at `address` stop or go on; ends with the first that cannot.
+pub fn order_guests(address: SocketAddr, guests: &[String], order: GuestOrder) -> Result<(), ClientError> {
+    let state = match order {
+        GuestOrder::Pause => "paused",
+        GuestOrder::Resume => "running",
+    };
+    guests.iter().try_for_each(|guest| patch(address, &guest_path(guest)?, &json!({ "state": state })))
+}
+
+fn table(answer: &Value) -> Option<String> {
+    let mut text = format!(
+        "{:<12} {:<10} {:<12} {:>10} {:>10} {:>10} {:>14}\n",
+        "GUEST", "STATE", "DOMAIN", "MEMORY", "ALLOCATED", "RESIDENT", "OPERATIONS"
+    );
+    for guest in answer.get("guests")?.as_array()? {
+        let word = |field: &str| guest.get(field)?.as_str();
+        let size = |field: &str| Some(ByteCount::rounded(guest.get(field)?.as_u64()?).to_string());
+        // Writing to a `String` cannot fail.
+        let _ = writeln!(
+            text,
+            "{:<12} {:<10} {:<12} {:>10} {:>10} {:>10} {:>14}",
+            word("name")?,
+            word("state")?,
+            word("domain")?,
+            size("memory_bytes")?,
+            size("allocation_bytes")?,
+            size("resident_bytes")?,
+            guest.get("operations_total")?.as_u64()?
+        );
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_names_the_guest_and_its_state() {
+        let guest = json!({
+            "name": "guest1", "state": "pausing", "domain": "default", "memory_bytes": 256 << 20, "allocation_bytes": 32 << 20,
+            "resident_bytes": 31 << 20, "operations_total": 7,
+        });
+        let text = table(&json!({ "guests": [guest] })).unwrap();
+        let row: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!((row[0], row[1], row.last()), ("guest1", "pausing", Some(&"7")));
+        assert_eq!(table(&json!({ "guests": [{}] })), None);
+    }
+}

@@ -1,0 +1,44 @@
+//! Guests that the operator holds and lets go on.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::{MIB, Run, Turn, get};
+
+/// What `ballast guest ...` says of this run, or what it complains of.
+fn guest(run: &Run, arguments: &str) -> Result<String, String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ballast"));
+    command.arg("guest").args(arguments.split_whitespace()).args(["--metrics", &run.address().to_string()]);
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
+
+fn show(run: &Run, name: &str) -> Value {
+    serde_json::from_str(&get(run.address(), &format!("/v1/guests/{name}"))).unwrap()
+}
+
+#[test]
+fn a_paused_guest_stands_still_gives_its_memory_and_loses_nothing() {
+    let Some(_turn) = Turn::take_with_kvm() else { return };
+    let run = Run::start(
+        "--guests 3 --memory 128MiB --budget 160MiB --workload zipf --dedup off --guest 1:reservation=24MiB --duration 15s",
+    );
+    run.wait_for(3, "running");
+    run.wait_until("memory in use", || show(&run, "guest1")["resident_bytes"].as_f64() > Some(44.0 * MIB));
+    guest(&run, "pause guest1").unwrap();
+    run.wait_until("guest1 paused", || show(&run, "guest1")["state"] == "paused");
+    let paused = show(&run, "guest1")["operations_total"].clone();
+    run.wait_for(1, "paused");
+    run.wait_until("others to have its memory", || show(&run, "guest1")["resident_bytes"].as_f64() < Some(34.0 * MIB));
+    assert_eq!(show(&run, "guest1")["operations_total"], paused, "it stands still");
+    assert!(guest(&run, "list").unwrap().contains("paused"));
+    assert!(guest(&run, "pause guest9").unwrap_err().contains("there is no guest \"guest9\""));
+    guest(&run, "resume guest1").unwrap();
+    let resumed = || show(&run, "guest1")["operations_total"].as_f64() > paused.as_f64();
+    run.wait_until("guest1 at work", resumed);
+    // One that is paused at the end verifies like the others.
+    guest(&run, "pause guest2").unwrap();
+    run.finish().assert_kept_its_promise();
+}
