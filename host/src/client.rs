@@ -71,12 +71,13 @@ fn ask(address: SocketAddr, method: &str, path: &str, body: Option<&Value>) -> i
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     let body = body.map(Value::to_string).unwrap_or_default();
-    write!(
-        stream,
+    // In one piece: whoever refuses early would reset the connection under the rest, and the refusal would be lost.
+    let request = format!(
         "{method} {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\n\r\n{body}",
         body.len()
-    )?;
+    );
+    stream.write_all(request.as_bytes())?;
     let mut text = String::new();
     stream.take(ANSWER_BYTES_MAX).read_to_string(&mut text)?;
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "no HTTP answer");
