@@ -1,0 +1,156 @@
+//! The evictor thread: keeps credits in hand, serves faults that had none, and tidies up when nobody waits.
+
+use std::{
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
+
+use super::{Failure, GuestMemory, STARVATION_LIMIT};
+use crate::{
+    evict::{BATCH, Evictor, Need},
+    proactive::Proactive,
+    sample::Sampler,
+    swap::Swap,
+    sync::{Ordering, lock},
+    sys::ThreadClock,
+    units::{PAGE_BYTES, PageBytes},
+};
+
+/// Credits the evictor keeps in hand: what a burst of faults takes while one batch is evicted.
+const WATERMARK_PAGES: i64 = 192;
+/// Below this many it begins to work.
+pub(super) const LOW_PAGES: i64 = 96;
+/// Open pages that are closed at a time when credits run short: 0.2 µs each, while faults may wait.
+const CLOSE_PAGES: i64 = 4096;
+/// How often the evictor looks at the credits unasked.
+const EVICTOR_INTERVAL: Duration = Duration::from_millis(20);
+/// How often it looks with at least so many credits left; a fault without one wakes it anyway.
+const AMPLE_INTERVAL: Duration = Duration::from_secs(4);
+const AMPLE_PAGES: i64 = 4096;
+/// How often it looks for pages to evict before memory is short, if it is to.
+const PROACTIVE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it looks while faults wait for credits that eviction does not yield.
+const STARVING_INTERVAL: Duration = Duration::from_millis(2);
+/// How often freed room is given back to the disk: what is freed meanwhile goes in one batch.
+const DISCARD_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a batch of the pool's pages is packed denser: some 0.5 ms, 1 % of a CPU.
+const TIDY_INTERVAL: Duration = Duration::from_millis(50);
+/// Most of what is not overhead that the pool may take while there is a swap file: half. Beyond it, pages that nobody has asked for in
+/// a long time would take room from pages in use. An estimate.
+const POOL_SHARE_DIVISOR: u64 = 2;
+
+impl GuestMemory {
+    pub(super) fn run_evictor(&self) -> Result<(), Failure> {
+        _ = self.evict_clock.set(ThreadClock::this()?);
+        let (mut hands, mut sampler) = (Evictor::new(self.pages.count())?, Sampler::default());
+        let (mut last_discard, mut last_tidy) = (Instant::now(), Instant::now());
+        let mut proactive = None;
+        let mut buffer: PageBytes = [0; PAGE_BYTES];
+        while !self.stopping.load(Ordering::Acquire) {
+            self.pages.counters.tick(self.start);
+            let progress = self.make_room(&mut hands)?;
+            let starving = !self.serve_waiting(&mut buffer)?;
+            self.reclaim_proactively(&mut proactive, &mut hands)?;
+            if starving && progress {
+                continue;
+            }
+            if !starving && last_discard.elapsed() > DISCARD_INTERVAL {
+                last_discard = Instant::now();
+                self.pages.swap.iter().for_each(Swap::discard_freed);
+            }
+            if !starving && last_tidy.elapsed() > TIDY_INTERVAL {
+                last_tidy = Instant::now();
+                hands.tidy(&self.pages)?;
+            }
+            let interval = match () {
+                () if starving => STARVING_INTERVAL,
+                () if self.proactive.load(Ordering::Relaxed) && self.pages.credits.available() >= LOW_PAGES => {
+                    PROACTIVE_INTERVAL.min(self.sample(&mut sampler)?)
+                }
+                () if self.pages.credits.available() >= AMPLE_PAGES => AMPLE_INTERVAL.min(self.sample(&mut sampler)?),
+                () => EVICTOR_INTERVAL.min(self.sample(&mut sampler)?),
+            };
+            let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            if starving || waiting.is_empty() && self.pages.credits.available() >= LOW_PAGES {
+                drop(self.evictor.wait_timeout(waiting, interval));
+            }
+        }
+        Ok(())
+    }
+
+    /// Evicts what the allowance of `state` lets go, where that is wished for and nobody waits for memory.
+    fn reclaim_proactively(&self, state: &mut Option<Proactive>, hands: &mut Evictor) -> Result<(), Failure> {
+        if !self.evict || !self.proactive.load(Ordering::Relaxed) {
+            *state = None;
+            return Ok(());
+        }
+        let (now_ms, returns) = (self.pages.counters.now_ms(), self.pages.counters.promotions.load(Ordering::Relaxed));
+        let state = state.get_or_insert_with(|| Proactive::new(now_ms, returns));
+        let mut due = state.evictions(now_ms, returns, self.pages.table.private()) as usize;
+        while due > 0 && self.nobody_waits() && !self.stopping.load(Ordering::Acquire) {
+            hands.evict(&self.pages, Need::Proactive, due)?;
+            due = due.saturating_sub(BATCH);
+        }
+        Ok(())
+    }
+
+    /// Samples what is due; returns when something is due next. On the evictor's thread, because it stores pages in the pool, too.
+    fn sample(&self, sampler: &mut Sampler) -> Result<Duration, Failure> {
+        let period_ms = self.sample_period_ms.load(Ordering::Relaxed);
+        let period = (self.evict && period_ms > 0).then(|| Duration::from_millis(period_ms));
+        let next = sampler.turn(&self.pages, period)?;
+        *self.sampling.lock().unwrap_or_else(PoisonError::into_inner) = sampler.status();
+        Ok(next)
+    }
+
+    /// Evicts until the watermark is reached or nothing more goes; whether anything was gained.
+    fn make_room(&self, hands: &mut Evictor) -> Result<bool, Failure> {
+        if self.pages.credits.available() >= LOW_PAGES {
+            return Ok(true);
+        }
+        let mut gained = self.pages.close_open(CLOSE_PAGES)? > 0;
+        while self.evict && self.pages.credits.available() < WATERMARK_PAGES && !self.stopping.load(Ordering::Acquire) {
+            let outcome = hands.evict(&self.pages, Need::Short, BATCH)?;
+            gained |= outcome.evicted > 0;
+            let exhausted = outcome.evicted == 0 && hands.exhausted(&self.pages);
+            if exhausted || self.pool_is_large() {
+                gained |= hands.write_back(&self.pages)? > 0;
+            }
+            if exhausted && (!self.pages.swap_usable() || hands.nothing_to_write_back(&self.pages)) {
+                break;
+            }
+            if self.pages.credits.available() > 0 && !self.nobody_waits() {
+                break;
+            }
+        }
+        Ok(gained)
+    }
+
+    /// Whether the pool has outgrown its part of the allocation.
+    fn pool_is_large(&self) -> bool {
+        let credits = &self.pages.credits;
+        let room_bytes = credits.allocation_bytes().saturating_sub(credits.overhead_bytes());
+        self.pages.swap_usable() && lock(&self.pages.pool).bytes() > room_bytes / POOL_SHARE_DIVISOR
+    }
+
+    fn nobody_waits(&self) -> bool {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Serves faults that wait, oldest first, while credits last; whether all were.
+    fn serve_waiting(&self, buffer: &mut PageBytes) -> Result<bool, Failure> {
+        loop {
+            let oldest = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).first().copied();
+            let Some(waiting) = oldest else { return Ok(true) };
+            if !self.try_serve(waiting, buffer)? {
+                if waiting.since.elapsed() > STARVATION_LIMIT {
+                    return Err(self.starved(waiting.since));
+                }
+                return Ok(false);
+            }
+            let mut room = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            // The thread may have faulted again meanwhile; then its place is that fault's.
+            room.retain(|other| (other.event.tid, other.gfn) != (waiting.event.tid, waiting.gfn));
+        }
+    }
+}

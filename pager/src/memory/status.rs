@@ -1,0 +1,112 @@
+//! What a guest's memory reports of itself, and how its account is brought up to date with the kernel's.
+
+use std::{
+    sync::{OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use control::status::PagerStatus;
+
+use super::{Failure, GuestMemory, Waiting};
+use crate::{
+    stall::Cause,
+    sync::{Ordering, lock},
+    sys::ThreadClock,
+    units::PAGE_BYTES,
+};
+
+impl GuestMemory {
+    /// Time that vCPUs have spent so far in faults that still wait: it counts as stall before it is over, or a guest that
+    /// gets no memory at all would look as if it needed none.
+    fn waiting_stall(&self, cause: Cause) -> Duration {
+        let stalled = |waiting: &Waiting| match self.is_vcpu(waiting.event.tid) {
+            true => waiting.since.elapsed(),
+            false => Duration::ZERO,
+        };
+        let waiting = || self.waiting.lock().unwrap_or_else(PoisonError::into_inner).iter().map(stalled).sum();
+        match cause {
+            Cause::Memory => waiting(),
+            Cause::Swapped => self.reads.sum(stalled),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Looks which open pages the guest has written to, if it is time to: seldom while it writes to none.
+    /// `process_anonymous_bytes`: as for [`GuestMemory::status`].
+    pub fn note_written(&self, process_anonymous_bytes: u64) -> Result<(), Failure> {
+        let table = &self.pages.table;
+        let accounted = table.counts().private * PAGE_BYTES as u64 + lock(&self.pages.pool).bytes();
+        let unknown_bytes = process_anonymous_bytes.saturating_sub(accounted + self.pages.credits.overhead_bytes());
+        let mut notice = self.notice.lock().unwrap_or_else(PoisonError::into_inner);
+        if notice.is_due(table.open(), unknown_bytes, Instant::now()) {
+            notice.noted(self.pages.note_written()?, Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Brings the account up to date with the kernel's, and reports. `process_anonymous_bytes` is all anonymous memory of this
+    /// process as the kernel counts it: what the table does not know of is overhead.
+    pub fn status(&self, process_anonymous_bytes: u64) -> Result<PagerStatus, Failure> {
+        self.note_written(process_anonymous_bytes)?;
+        let (table, counters) = (&self.pages.table, &self.pages.counters);
+        let pages = table.counts();
+        let pool_bytes = lock(&self.pages.pool).bytes();
+        let accounted = pages.private * PAGE_BYTES as u64 + pool_bytes;
+        self.set_overhead(process_anonymous_bytes.saturating_sub(accounted), pages.private as i64);
+        let credits = &self.pages.credits;
+        let faults = counters.faults.status();
+        let stall = counters.stall.status(|cause| self.waiting_stall(cause));
+        let load = |counter: &crate::sync::AtomicU64| counter.load(Ordering::Relaxed);
+        // What a thread had used when it was last seen, once it has ended.
+        let cpu = |clock: &OnceLock<ThreadClock>, seen: &crate::sync::AtomicU64| {
+            let now = clock.get().and_then(|clock| clock.read()).map_or(0, |used| used.as_nanos() as u64);
+            seen.fetch_max(now, Ordering::Relaxed).max(now)
+        };
+        Ok(PagerStatus {
+            allocation_bytes: credits.allocation_bytes(),
+            committed_bytes: credits.committed_bytes(),
+            resident_bytes: accounted + credits.overhead_bytes(),
+            pool_bytes,
+            overhead_bytes: credits.overhead_bytes(),
+            pages,
+            zero_touched: table.zero_touched(),
+            ballooned_touched: table.ballooned_touched(),
+            faults_missing_total: load(&counters.faults_missing),
+            faults_minor_total: load(&counters.faults_minor),
+            faults_write_protect_total: load(&counters.faults_write_protect),
+            fault_latency: faults.buckets,
+            fault_ns_total: faults.ns_total,
+            fault_ns_max: faults.ns_max,
+            stall_ns_total: stall.sum_ns(),
+            stall_latency: counters.stall.waits(),
+            stall,
+            faults_without_credit_total: load(&counters.faults_without_credit),
+            evictions_total: load(&counters.evictions),
+            evictions_proactive_total: load(&counters.evictions_proactive),
+            pool_packed_total: load(&counters.pool_packed),
+            pool_moved_total: load(&counters.pool_moved),
+            promotions_total: load(&counters.promotions),
+            read_ahead_total: load(&counters.read_ahead),
+            refaults_total: load(&counters.refaults),
+            incompressible_total: load(&counters.incompressible),
+            breaks_total: load(&counters.breaks),
+            evict_cpu_ns: cpu(&self.evict_clock, &counters.evict_cpu_ns),
+            fault_cpu_ns: cpu(&self.fault_clock, &counters.fault_cpu_ns),
+            sampling: *self.sampling.lock().unwrap_or_else(PoisonError::into_inner),
+            swap: self.pages.swap.as_ref().map(|swap| swap.status(counters.now_ms())).unwrap_or_default(),
+        })
+    }
+
+    /// Takes a measured overhead over, unless pages were moving while it was measured.
+    fn set_overhead(&self, measured_bytes: u64, private: i64) {
+        /// Pages that may have moved between the two readings without spoiling the difference (256 KiB).
+        const STEADY_PAGES: u64 = 64;
+        /// Differences not worth a change.
+        const NOISE_BYTES: u64 = 128 << 10;
+        let moved = (private - self.last_private.swap(private, Ordering::Relaxed)).unsigned_abs();
+        let credits = &self.pages.credits;
+        if moved <= STEADY_PAGES && measured_bytes.abs_diff(credits.overhead_bytes()) > NOISE_BYTES {
+            credits.resize(credits.allocation_bytes(), measured_bytes + NOISE_BYTES / 2);
+        }
+    }
+}
