@@ -63,6 +63,38 @@ pub struct RunConfig {
     pub vmm: VmmCommand,
 }
 
+impl RunConfig {
+    /// A run of idle guests of which nobody asked anything special.
+    #[cfg(test)]
+    pub(crate) fn idle(budget_bytes: u64, levers: Levers) -> RunConfig {
+        RunConfig {
+            guests: None,
+            memory_bytes: None,
+            budget_bytes,
+            workload: Workload::Idle,
+            duration: Duration::from_secs(1),
+            restart_every: None,
+            vcpus: 1,
+            vcpu: VcpuKind::Hosted,
+            images: Vec::new(),
+            seed: 0,
+            levers,
+            dedup_cpu_share: 0.05,
+            vma_budget: None,
+            guest_settings: Vec::new(),
+            idle_tax_percent: 75,
+            sample_period: None,
+            domains: Vec::new(),
+            swap: None,
+            proactive_reclaim: None,
+            sample_every: None,
+            metrics: ([127, 0, 0, 1], 0).into(),
+            report: None,
+            vmm: VmmCommand { program: "none".into(), arguments: Vec::new() },
+        }
+    }
+}
+
 /// Where the guests' swap files are.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SwapConfig {

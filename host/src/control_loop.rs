@@ -7,11 +7,11 @@ use control::{Reclaim, STATUS_INTERVAL, ToVmm};
 use tokio::time::MissedTickBehavior;
 
 use crate::accounting::Meter;
-use crate::allocation::Ledger;
 use crate::balloon_orders::{BalloonOrders, Running};
 use crate::config::RunConfig;
 use crate::decisions::Decisions;
 use crate::fleet::Fleet;
+use crate::ledger::Ledger;
 use crate::outside::outside;
 
 /// Scanners are told to hurry while less than this part of the budget is free: a twenty-fifth, where balloons come into play.

@@ -19,7 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod accounting;
-mod allocation;
+mod admission;
 mod balloon_orders;
 mod bytes;
 mod client;
@@ -38,12 +38,14 @@ mod guest;
 mod guest_client;
 mod guest_settings;
 mod http;
+mod ledger;
 mod link;
 mod outside;
 mod phase;
 mod policy_client;
 mod preflight;
 pub mod prerequisite;
+mod rates;
 mod report;
 mod restarts;
 mod run;

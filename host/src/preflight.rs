@@ -108,6 +108,12 @@ impl PlannedGuest {
         }
     }
 
+    /// Eight of them, of 256 MiB each.
+    #[cfg(test)]
+    pub(crate) fn eight() -> Vec<PlannedGuest> {
+        (0..8).map(|number| PlannedGuest::idle(format!("guest{number}"), 256 << 20)).collect()
+    }
+
     /// Pages of RAM.
     pub fn pages(&self) -> u32 {
         // `RAM_BYTES_MAX` is far below 2^32 pages.
@@ -155,7 +161,7 @@ pub fn check(config: RunConfig) -> Result<Plan, Error> {
         ByteCount(1)..=ByteCount(machine),
         " (this machine's memory)",
     )?;
-    crate::allocation::admit(&config, &guests)?;
+    crate::admission::admit(&config, &guests)?;
     if let Some(swap) = &config.swap {
         let bytes = guests.iter().map(|guest| guest.swap_bytes).sum();
         crate::swap::check(&swap.directory, bytes)?.iter().for_each(|caveat| tracing::warn!("{caveat}"));
@@ -223,8 +229,8 @@ fn settle(settings: &[GuestSettings], guests: &mut [PlannedGuest]) -> Result<(),
         if one.workload.is_some() && guest.image.is_some() {
             return Err(refused(one, "workloads of guests without an image"));
         }
-        let least = crate::allocation::least_bytes(guest.memory_bytes);
-        let most = crate::allocation::most_bytes(guest.memory_bytes);
+        let least = crate::admission::least_bytes(guest.memory_bytes);
+        let most = crate::admission::most_bytes(guest.memory_bytes);
         let (reservation, limit) = (one.reservation_bytes, one.limit_bytes);
         if limit.is_some_and(|limit| !(least..=most).contains(&limit)) {
             let allowed =
@@ -327,37 +333,13 @@ fn out_of_range(option: &'static str, value: String, allowed: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use control::{Levers, VcpuKind};
+    use control::Levers;
 
     use super::*;
-    use crate::config::VmmCommand;
 
     fn config(images: &[PathBuf]) -> RunConfig {
-        RunConfig {
-            guests: None,
-            memory_bytes: None,
-            budget_bytes: 1 << 30,
-            workload: Workload::Mixed,
-            duration: Duration::from_secs(1),
-            restart_every: None,
-            vcpus: 1,
-            vcpu: VcpuKind::Hosted,
-            images: images.to_vec(),
-            seed: 0,
-            levers: Levers { dedup: Dedup::On, balloon: true, pager: true },
-            dedup_cpu_share: 0.05,
-            vma_budget: None,
-            guest_settings: Vec::new(),
-            idle_tax_percent: 75,
-            sample_period: None,
-            domains: Vec::new(),
-            swap: None,
-            proactive_reclaim: None,
-            sample_every: None,
-            metrics: ([127, 0, 0, 1], 0).into(),
-            report: None,
-            vmm: VmmCommand { program: "none".into(), arguments: Vec::new() },
-        }
+        let levers = Levers { dedup: Dedup::On, balloon: true, pager: true };
+        RunConfig { workload: Workload::Mixed, images: images.to_vec(), ..RunConfig::idle(1 << 30, levers) }
     }
 
     #[test]
@@ -427,7 +409,7 @@ mod tests {
         let guest_settings = (0..3).map(settings).collect();
         let config = RunConfig { guest_settings, guests: Some(3), budget_bytes: 512 << 20, ..config(&[]) };
         let guests = plan_guests(&config, 3).unwrap();
-        let refusal = crate::allocation::admit(&config, &guests).unwrap_err().to_string();
+        let refusal = crate::admission::admit(&config, &guests).unwrap_err().to_string();
         assert!(refusal.contains("at least 614 MiB, or start at most 2 new guests"), "{refusal}");
     }
 

@@ -16,7 +16,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use crate::accounting::Meter;
-use crate::allocation::{self, Ledger};
+use crate::admission;
 use crate::config::RunConfig;
 use crate::control_loop::{self, Limits};
 use crate::decisions::Decisions;
@@ -26,6 +26,7 @@ use crate::fleet::Fleet;
 use crate::gain::DomainGain;
 use crate::guest::Guest;
 use crate::http;
+use crate::ledger::Ledger;
 use crate::preflight;
 use crate::report::Outcome;
 use crate::restarts;
@@ -51,7 +52,7 @@ pub fn run(config: RunConfig) -> Result<Outcome, Error> {
 async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
     let mut signals = Signals::new()?;
     let (config, planned) = (&plan.config, &plan.guests);
-    let grants = allocation::initial(config, planned);
+    let grants = admission::initial(config, planned);
     let fleet = Fleet::launch(config, planned, &grants).await?;
 
     let meter = Arc::new(Meter::default());

@@ -1,0 +1,115 @@
+//! Admission: what a run promises its guests before any of them runs, whether that fits, and what they start with.
+
+use control::{Dedup, Levers};
+use policy::{Config, Host};
+use wire::PAGE_BYTES;
+
+use crate::config::RunConfig;
+use crate::error::Error;
+use crate::guest::Grant;
+use crate::preflight::{PlannedGuest, Promises};
+
+/// Share of the budget that stays unpromised: the table's account and the kernel's may differ by up to 2 %; an estimate,
+/// to be replaced by what the whole-system test finds.
+const MARGIN_DIVISOR: u64 = 64;
+/// What a VMM costs before its first status says so, bytes: code, heap and stacks (an estimate), ...
+const OVERHEAD_BASE_BYTES: u64 = 4 << 20;
+/// ... and per guest page: the page-state table's entry, the scanner's hash and flags.
+const OVERHEAD_BYTES_PER_PAGE: u64 = 16;
+/// Least headroom of a frame store, bytes: sixteen full messages of published pages.
+const HEADROOM_BYTES_MIN: u64 = 4 << 20;
+
+/// Refuses guests whose guaranteed memory would not fit the budget.
+pub fn admit(config: &RunConfig, guests: &[PlannedGuest]) -> Result<(), Error> {
+    let policy = policy_config(config);
+    let guests = planned(&policy, guests);
+    let mut host = Host { frames_headroom_bytes: least_headroom(config.levers), ..host(config.budget_bytes) };
+    let Err(mut refusal) = policy::admit(&policy, &host, &[], &guests) else { return Ok(()) };
+    if let policy::Refusal::OverBudget { needed_bytes, .. } = refusal {
+        // A larger budget has a larger margin; the refusal is to name one that really does.
+        let without_margin = needed_bytes - u128::from(host.host_overhead_bytes);
+        host.host_overhead_bytes = without_margin.div_ceil(u128::from(MARGIN_DIVISOR - 1)) as u64;
+        refusal = policy::admit(&policy, &host, &[], &guests).err().unwrap_or(refusal);
+    }
+    Err(Error::BudgetTooSmall { budget_bytes: config.budget_bytes, refusal: refusal.to_string() })
+}
+
+/// What admitted guests start with.
+pub fn initial(config: &RunConfig, guests: &[PlannedGuest]) -> Vec<Grant> {
+    let host = Host { frames_headroom_bytes: least_headroom(config.levers), ..host(config.budget_bytes) };
+    let policy = policy_config(config);
+    let decisions = policy::initial(&policy, &host, &planned(&policy, guests));
+    decisions.iter().map(grant).collect()
+}
+
+/// What policy is told of the run.
+pub(crate) fn policy_config(config: &RunConfig) -> Config {
+    let Levers { dedup, balloon, pager } = config.levers;
+    Config { dedup: dedup != Dedup::Off, balloon, pager, idle_tax_percent: config.idle_tax_percent }
+}
+
+/// The host before any guest runs.
+pub(crate) fn host(budget_bytes: u64) -> Host {
+    Host { budget_bytes, host_overhead_bytes: budget_bytes / MARGIN_DIVISOR, ..Host::default() }
+}
+
+/// Least headroom of all frame stores together, bytes.
+pub(crate) fn least_headroom(levers: Levers) -> u64 {
+    if levers.dedup == Dedup::On { HEADROOM_BYTES_MIN } else { 0 }
+}
+
+/// What a guest of this size costs beside its memory, until its VMM says so.
+pub(crate) fn overhead_bytes(memory_bytes: u64) -> u64 {
+    OVERHEAD_BASE_BYTES + memory_bytes / PAGE_BYTES as u64 * OVERHEAD_BYTES_PER_PAGE
+}
+
+/// Least that a guest of this size can be limited to, or have reserved.
+pub(crate) fn least_bytes(memory_bytes: u64) -> u64 {
+    policy::RESERVATION_BYTES_MIN.min(memory_bytes) + overhead_bytes(memory_bytes)
+}
+
+/// Most that a guest of this size can cost.
+pub(crate) fn most_bytes(memory_bytes: u64) -> u64 {
+    memory_bytes + overhead_bytes(memory_bytes)
+}
+
+fn planned(config: &Config, guests: &[PlannedGuest]) -> Vec<policy::Guest> {
+    let promised = |guest: &PlannedGuest| {
+        promised(config, &guest.promises, guest.memory_bytes, overhead_bytes(guest.memory_bytes))
+    };
+    guests.iter().map(promised).collect()
+}
+
+/// A guest with the promises made to it. What was not chosen is by its size, and within what was.
+pub(crate) fn promised(config: &Config, promises: &Promises, memory_bytes: u64, overhead_bytes: u64) -> policy::Guest {
+    let guest = policy::Guest::new(config, memory_bytes, overhead_bytes);
+    let limit_bytes = promises.limit_bytes.unwrap_or(guest.limit_bytes).min(guest.limit_bytes);
+    // A guest's overhead is measured while it runs; a promise is kept as far as the guest can cost that much.
+    let reservation_bytes = promises.reservation_bytes.unwrap_or(guest.reservation_bytes).min(limit_bytes);
+    policy::Guest { shares: promises.shares, reservation_bytes, limit_bytes, ..guest }
+}
+
+/// A decision, as the guest's VMM is told of it.
+pub(crate) fn grant(decision: &policy::Decision) -> Grant {
+    Grant { allocation_bytes: decision.allocation_bytes, balloon_bytes: decision.balloon_bytes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+    const ALL: Levers = Levers { dedup: Dedup::On, balloon: true, pager: true };
+    const NONE: Levers = Levers { dedup: Dedup::Off, balloon: false, pager: false };
+
+    #[test]
+    fn a_refusal_names_a_budget_that_is_then_accepted() {
+        for levers in [ALL, NONE] {
+            let refusal = admit(&RunConfig::idle(64 * MIB, levers), &PlannedGuest::eight()).unwrap_err().to_string();
+            let (_, named) = refusal.split_once("at least ").unwrap();
+            let named: u64 = named.split(' ').next().unwrap().parse().unwrap();
+            assert!(admit(&RunConfig::idle(named * MIB, levers), &PlannedGuest::eight()).is_ok(), "{refusal}");
+            assert!(admit(&RunConfig::idle((named - 1) * MIB, levers), &PlannedGuest::eight()).is_err(), "{refusal}");
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The ledger: turns what guests reported into what `policy` wants to know, and its decisions into grants.
+//!
+//! The frame store is an account like the guests': each tick sets aside a *headroom* that it may grow by until the next. It
+//! doubles while the store uses at least half of it and halves while it does not, so that a busy start is not held back
+//! and a settled run keeps no memory idle for it.
+
+use std::time::Duration;
+
+use control::Levers;
+use policy::active;
+use policy::record::Record;
+use policy::state::{HostState, Outside, Thresholds, usable_budget};
+use policy::{Config, Host};
+use wire::PAGE_BYTES;
+
+use crate::admission::{grant, host, least_headroom, policy_config};
+use crate::config::RunConfig;
+use crate::decisions::Situation;
+use crate::guest::{Grant, View};
+use crate::preflight::{PlannedGuest, Promises};
+use crate::rates::Rates;
+
+/// Most headroom, as a share of the budget: 24 MiB of 768, or 240 MiB published a second.
+const HEADROOM_DIVISOR: u64 = 32;
+
+/// What is carried from one tick to the next.
+#[derive(Debug)]
+pub struct Ledger {
+    levers: Levers,
+    policy: Config,
+    budget_bytes: u64,
+    vcpus: u32,
+    promises: Vec<Promises>,
+    rates: Vec<Rates>,
+    frames_bytes: u64,
+    headroom_bytes: u64,
+    state: HostState,
+    sample_period_ms: u64,
+    outside: Outside,
+}
+
+/// What one tick decides.
+#[derive(Debug)]
+pub struct Settlement {
+    /// For each guest, or nothing where there is none any more.
+    pub grants: Vec<Option<Grant>>,
+    /// What the frame stores together may grow to until the next tick, bytes.
+    pub store_bytes_max: u64,
+    /// For each guest, what breaks of its shared pages are expected to take, bytes.
+    pub cow_expected_bytes: Vec<u64>,
+    /// How it is with the host.
+    pub situation: Situation,
+    /// For each guest, what was decided and why.
+    pub records: Vec<Option<Record>>,
+    /// How often guests are to be sampled, ms; 0 for never.
+    pub sample_period_ms: u64,
+    /// For each guest, whether it is to be held back: the host is low, and it is above its allocation.
+    pub held: Vec<bool>,
+}
+
+impl Ledger {
+    /// The ledger of a run that has not begun.
+    pub fn new(config: &RunConfig, guests: &[PlannedGuest]) -> Ledger {
+        Ledger {
+            levers: config.levers,
+            policy: policy_config(config),
+            budget_bytes: config.budget_bytes,
+            vcpus: config.vcpus,
+            promises: guests.iter().map(|guest| guest.promises).collect(),
+            rates: vec![Rates::default(); guests.len()],
+            frames_bytes: 0,
+            headroom_bytes: least_headroom(config.levers),
+            state: HostState::default(),
+            sample_period_ms: config.sample_period.map_or(0, |period| period.as_millis() as u64),
+            outside: Outside::default(),
+        }
+    }
+
+    /// What the world outside says from now on.
+    pub fn hear(&mut self, outside: Outside) {
+        self.outside = outside;
+    }
+
+    /// Divides the budget anew, `elapsed` after the last time.
+    pub fn settle(&mut self, views: &[View], frames_bytes: u64, elapsed: Duration) -> Settlement {
+        self.adapt_headroom(frames_bytes);
+        let shared_pages: u64 = views.iter().map(|view| view.status.pager.pages.shared).sum();
+        let shared_bytes = shared_pages * PAGE_BYTES as u64;
+        // What a shared page costs, as a part of a page.
+        let fraction = (frames_bytes as f64 / shared_bytes.max(1) as f64).min(1.0);
+        for (rates, view) in self.rates.iter_mut().zip(views) {
+            rates.update(&view.status, elapsed, self.vcpus, fraction);
+        }
+        let config = self.policy;
+        let situation = self.situation(views, frames_bytes);
+        let budget_bytes = situation.usable_bytes;
+        let host = Host { frames_bytes, frames_headroom_bytes: self.headroom_bytes, ..host(budget_bytes) };
+        let living = || views.iter().enumerate().filter(|(_, view)| !view.has_ended());
+        let guests: Vec<_> = living()
+            .map(|(number, view)| self.rates[number].guest(&config, view, &self.promises[number], fraction))
+            .collect();
+        let mut decisions = policy::allocate(&config, &host, &guests);
+
+        let in_force =
+            guests.iter().zip(&decisions).map(|(guest, new)| guest.usage.committed_bytes.max(new.allocation_bytes));
+        let free_bytes = budget_bytes.saturating_sub(host.host_overhead_bytes).saturating_sub(in_force.sum());
+        let store_bytes_max =
+            free_bytes.min(frames_bytes + self.headroom_bytes).min(policy::store_bytes_max(&config, &host, &guests));
+
+        let mut grants = vec![None; views.len()];
+        let mut records = vec![None; views.len()];
+        let mut held = vec![false; views.len()];
+        for (((number, view), guest), decision) in living().zip(&guests).zip(&mut decisions) {
+            let rates = &mut self.rates[number];
+            if config.pager {
+                decision.balloon_bytes = rates.ask(view, decision.balloon_bytes);
+            }
+            grants[number] = Some(grant(decision));
+            let standing = rates.standing();
+            records[number] = Some(Record::new(&config, situation.state, guest, *decision, standing));
+            held[number] = situation.state == HostState::Low && guest.usage.resident_bytes > decision.allocation_bytes;
+        }
+        let sample_period_ms = active::period_ms(self.sample_period_ms, situation.state);
+        let expected = |(rates, view): (&Rates, &View)| rates.breaks_expected_bytes(view.status.pager.pages.shared);
+        let cow_expected_bytes = self.rates.iter().zip(views).map(expected).collect();
+        Settlement { grants, store_bytes_max, cow_expected_bytes, situation, records, sample_period_ms, held }
+    }
+
+    /// How it is with the host now.
+    fn situation(&mut self, views: &[View], frames_bytes: u64) -> Situation {
+        let living = views.iter().filter(|view| !view.has_ended());
+        let used_bytes = living.map(|view| view.status.pager.resident_bytes).sum::<u64>() + frames_bytes;
+        let usable_bytes = usable_budget(self.budget_bytes, used_bytes, &self.outside);
+        let free_bytes = usable_bytes.saturating_sub(used_bytes);
+        self.state = Thresholds::of(usable_bytes).next(self.state, free_bytes);
+        Situation { state: self.state, budget_bytes: self.budget_bytes, usable_bytes, free_bytes }
+    }
+
+    fn adapt_headroom(&mut self, frames_bytes: u64) {
+        let grown_bytes = frames_bytes.saturating_sub(self.frames_bytes);
+        let wanted =
+            if grown_bytes >= self.headroom_bytes / 2 { self.headroom_bytes * 2 } else { self.headroom_bytes / 2 };
+        let least = least_headroom(self.levers);
+        self.headroom_bytes = wanted.clamp(least, (self.budget_bytes / HEADROOM_DIVISOR).max(least));
+        self.frames_bytes = frames_bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use control::{Dedup, GuestStatus};
+
+    use super::*;
+    use crate::admission::{initial, overhead_bytes};
+    use crate::phase::{End, Phase};
+
+    const MIB: u64 = 1 << 20;
+    const TICK: Duration = Duration::from_millis(100);
+    const ALL: Levers = Levers { dedup: Dedup::On, balloon: true, pager: true };
+
+    /// Guests that use all they were given.
+    fn views(grants: &[Grant]) -> Vec<View> {
+        let view = |(number, &grant): (usize, &Grant)| {
+            let mut status = GuestStatus { memory_bytes: 256 * MIB, ..GuestStatus::default() };
+            status.pager.committed_bytes = grant.allocation_bytes;
+            status.pager.resident_bytes = grant.allocation_bytes;
+            View {
+                name: format!("guest{number}"),
+                domain: "default".into(),
+                pid: 1,
+                phase: Phase::Running,
+                status,
+                grant,
+                cow_expected_bytes: 0,
+                past: Default::default(),
+            }
+        };
+        grants.iter().enumerate().map(view).collect()
+    }
+
+    fn granted(grants: &[Option<Grant>]) -> u64 {
+        grants.iter().flatten().map(|grant| grant.allocation_bytes).sum()
+    }
+
+    #[test]
+    fn what_is_granted_and_what_the_store_may_take_fit_the_budget() {
+        let config = RunConfig::idle(768 * MIB, ALL);
+        let views = views(&initial(&config, &PlannedGuest::eight()));
+        let mut ledger = Ledger::new(&config, &PlannedGuest::eight());
+        for frames_bytes in [0, 40 * MIB, 80 * MIB, 300 * MIB] {
+            let settlement = ledger.settle(&views, frames_bytes, TICK);
+            let in_force: u64 =
+                views.iter().map(|view| view.grant.allocation_bytes).sum::<u64>().max(granted(&settlement.grants));
+            assert!(in_force + settlement.store_bytes_max <= 768 * MIB, "with {frames_bytes} bytes of frames");
+        }
+    }
+
+    #[test]
+    fn a_store_that_grows_gets_more_headroom_until_it_is_settled() {
+        let config = RunConfig::idle(768 * MIB, ALL);
+        let mut ledger = Ledger::new(&config, &[]);
+        let mut headroom = |frames_bytes| {
+            ledger.settle(&[], frames_bytes, TICK);
+            ledger.headroom_bytes / MIB
+        };
+        assert_eq!([3, 8, 16, 30, 60].map(|mib| headroom(mib * MIB)), [8, 16, 24, 24, 24]);
+        assert_eq!([60, 60, 60].map(|mib| headroom(mib * MIB)), [12, 6, 4]);
+    }
+
+    #[test]
+    fn a_guest_that_is_gone_frees_its_memory_for_those_that_stall() {
+        let config = RunConfig::idle(768 * MIB, ALL);
+        let mut views = views(&initial(&config, &PlannedGuest::eight()));
+        let before = views[1].grant.allocation_bytes;
+        views[0].phase = Phase::Ended(End::Lost("killed".into()));
+        let mut ledger = Ledger::new(&config, &PlannedGuest::eight());
+        for tick in 1..100 {
+            for view in &mut views {
+                view.status.pager.stall_ns_total = tick * 50_000_000;
+            }
+            let settlement = ledger.settle(&views, 0, TICK);
+            assert_eq!(settlement.grants[0], None);
+            for (view, grant) in views.iter_mut().zip(settlement.grants) {
+                view.grant = grant.unwrap_or_default();
+                view.status.pager.committed_bytes = view.grant.allocation_bytes;
+                view.status.pager.resident_bytes = view.grant.allocation_bytes;
+            }
+        }
+        let grown = views[1].grant.allocation_bytes - before;
+        assert!(grown >= before / 8, "{grown} of {before} bytes");
+    }
+
+    #[test]
+    fn a_paused_guest_gives_way_down_to_its_reservation_and_is_asked_for_nothing() {
+        let config = RunConfig::idle(768 * MIB, ALL);
+        let mut views = views(&initial(&config, &PlannedGuest::eight()));
+        views[0].phase = Phase::Paused;
+        views[0].grant.balloon_bytes = 5 * MIB;
+        let mut ledger = Ledger::new(&config, &PlannedGuest::eight());
+        for tick in 1..200 {
+            for view in &mut views {
+                // The paused one's, too: what it waited for before counts no more.
+                view.status.pager.stall_ns_total = tick * 50_000_000;
+            }
+            let settlement = ledger.settle(&views, 0, TICK);
+            for (view, grant) in views.iter_mut().zip(settlement.grants) {
+                view.grant = grant.unwrap();
+                view.status.pager.committed_bytes = view.grant.allocation_bytes;
+                view.status.pager.resident_bytes = view.grant.allocation_bytes;
+            }
+        }
+        let reserved = 256 * MIB / 8 + overhead_bytes(256 * MIB);
+        let left = views[0].grant.allocation_bytes;
+        assert!((reserved..reserved + MIB).contains(&left), "{left} of {reserved} reserved");
+        assert_eq!(views[0].grant.balloon_bytes, 5 * MIB);
+    }
+
+    /// A guest that touches all that its balloon leaves it still finds credits: the pager never hands out the last ones.
+    #[test]
+    fn a_balloon_leaves_the_pager_its_reserve() {
+        const RESERVED_PAGES: u64 = 192 + 32;
+        let config = RunConfig::idle(768 * MIB, ALL);
+        let mut views = views(&initial(&config, &PlannedGuest::eight()));
+        views.iter_mut().for_each(|view| view.status.pager.overhead_bytes = 2 * MIB);
+        let grants = Ledger::new(&config, &PlannedGuest::eight()).settle(&views, 0, TICK).grants;
+        for Grant { allocation_bytes, balloon_bytes } in grants.into_iter().flatten() {
+            let touchable = 256 * MIB - balloon_bytes;
+            assert!(touchable + 2 * MIB + RESERVED_PAGES * PAGE_BYTES as u64 <= allocation_bytes);
+        }
+    }
+
+    #[test]
+    fn a_budget_that_the_world_outside_shrinks_holds_back_who_is_above_it() {
+        let config = RunConfig::idle(768 * MIB, ALL);
+        let views = views(&initial(&config, &PlannedGuest::eight()));
+        let mut ledger = Ledger::new(&config, &PlannedGuest::eight());
+        let settled = ledger.settle(&views, 0, TICK);
+        assert!(settled.situation.state < HostState::Low && settled.held.iter().all(|held| !held), "{settled:?}");
+        ledger.hear(Outside { limit_bytes: Some(512 * MIB), ..Outside::default() });
+        let squeezed = ledger.settle(&views, 0, TICK);
+        assert_eq!((squeezed.situation.state, squeezed.situation.usable_bytes), (HostState::Low, 496 * MIB));
+        assert!(granted(&squeezed.grants) < granted(&settled.grants) && squeezed.held.iter().all(|&held| held));
+        let record = squeezed.records[0].unwrap();
+        assert!(record.to_string().contains("the budget has become tighter"), "{record}");
+    }
+}
