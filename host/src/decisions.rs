@@ -151,6 +151,7 @@ fn describe(name: &str, at: SystemTime, record: &Record) -> Value {
             "charged_bytes": usage.charged_bytes,
             "stall_ratio": usage.stall_ratio,
             "refaults_per_second": usage.refaults_per_second,
+            "spared": usage.spared,
             "balloon": record.standing.name(),
             "balloon_bytes_before": usage.balloon_bytes,
             "allocation_bytes_before": usage.allocation_bytes,

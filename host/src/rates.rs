@@ -7,6 +7,7 @@ use control::GuestStatus;
 use control::status::{SampleStatus, SamplingStatus};
 use policy::active::{Estimator, Sample};
 use policy::backoff::{Backoff, Look, Pain, Standing};
+use policy::regret::Regret;
 use policy::{Config, Usage};
 use wire::PAGE_BYTES;
 use wire::balloon::stat::{MAJFLT, SWAP_IN};
@@ -34,6 +35,7 @@ pub(crate) struct Rates {
     periods_total: u64,
     estimator: Estimator,
     backoff: Backoff,
+    regret: Regret,
     /// Major faults and bytes swapped in by the guest itself, as it said last, and per second.
     own: [(Option<u64>, f64); 2],
     clock_ms: u64,
@@ -95,12 +97,14 @@ impl Rates {
             refaults_per_second: self.refaults_per_second,
             active_bytes: self.estimator.ratio().map(|ratio| (ratio * memory_bytes as f64) as u64),
             charged_bytes: (pager.pages.shared as f64 * page_bytes as f64 * fraction) as u64,
+            spared: false,
         };
         let overhead_bytes = match pager.overhead_bytes {
             0 => overhead_bytes(memory_bytes),
             measured => measured + PAGER_RESERVE_BYTES,
         };
-        let guest = policy::Guest { usage, ..promised(config, promises, memory_bytes, overhead_bytes) };
+        let mut guest = policy::Guest { usage, ..promised(config, promises, memory_bytes, overhead_bytes) };
+        guest.usage.spared = self.regret.look(self.clock_ms, &guest);
         if view.phase == Phase::Paused { at_rest(guest) } else { guest }
     }
 
@@ -141,7 +145,8 @@ impl Rates {
 
 /// A guest that is paused needs nothing: it bids with the least there is, and keeps its reservation and what nobody else wants.
 fn at_rest(guest: policy::Guest) -> policy::Guest {
-    let usage = Usage { stall_ratio: 0.0, refaults_per_second: 0.0, active_bytes: Some(0), ..guest.usage };
+    let usage =
+        Usage { stall_ratio: 0.0, refaults_per_second: 0.0, active_bytes: Some(0), spared: false, ..guest.usage };
     policy::Guest { shares: 1, usage, ..guest }
 }
 

@@ -9,6 +9,7 @@
 //!   held      one step up           as it is                as it is           nobody stalls: nothing moves
 //!   idle      one step up           what it uses            as it is           slack is given away first,
 //!   yielded   one step up           what it uses            one step down      then calm guests yield, highest price last
+//!   spared    as it is, or down     what it uses            one step down      those that regret what they gave keep what they have
 //!   fair      up to its entitlement what it uses            one step down      those below their entitlement grow before the others
 //!   pressed   as it is, or down     what it uses            one step down      down: stalling guests divide among themselves
 //!   entitled  entitlement           entitlement             entitlement        at once, when the budget has shrunk below that
@@ -18,6 +19,9 @@
 //! A guest's *entitlement* is its part of the budget by shares, with idle memory taxed (`fill.rs`). Nobody who uses what it has is pushed
 //! below it, for whoever's sake: one step down ends there. So idle guests give first and most, busy guests end at the ratio of their
 //! shares, and a guest that was never sampled (nothing is known of what it uses) is entitled to its minimum only.
+//!
+//! A guest that gave while it was calm, and soon waited for that, is *spared* for a while (`regret.rs`): it gives to those below their entitlement
+//! only. Without that two guests would pass a step to and fro.
 //!
 //! Two corrections follow. Nobody grows by an unnoticeable amount (a dead band). And growth waits for memory that is free *now*: a guest counts
 //! with what it may still be using until it has really shrunk.
@@ -31,8 +35,10 @@ use crate::guest::{Config, Guest, Host, Usage};
 /// An allocation moves by this part of the guest's memory a tick (100 ms): 10 % in 640 ms. Compressing that much takes a VMM a few
 /// milliseconds.
 const STEP_DIVISOR: u64 = 64;
-/// An allocation does not grow by less than this part of the guest's memory.
+/// An allocation does not grow by less than this part of the guest's memory, ...
 const DEAD_BAND_DIVISOR: u64 = 512;
+/// ... or of what it is, where that is less than an eighth of the memory: a small allocation grows by small steps.
+const DEAD_BAND_HELD_DIVISOR: u64 = 64;
 
 /// What one guest gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +140,15 @@ struct Place {
     limit: u64,
     slack: bool,
     stalls: bool,
+    spared: bool,
     dead_band: u64,
+}
+
+impl Place {
+    /// As far down as it goes for others that have their entitlement already.
+    fn kept(&self) -> u64 {
+        if self.spared { self.held } else { self.low }
+    }
 }
 
 impl Place {
@@ -166,7 +180,8 @@ impl Place {
             limit,
             slack,
             stalls,
-            dead_band: guest.memory_bytes / DEAD_BAND_DIVISOR,
+            spared: usage.spared && !slack,
+            dead_band: (guest.memory_bytes / DEAD_BAND_DIVISOR).min(held / DEAD_BAND_HELD_DIVISOR),
         }
     }
 }
@@ -234,20 +249,23 @@ pub fn allocate(config: &Config, host: &Host, guests: &[Guest]) -> Vec<Decision>
 }
 
 /// The rungs of the module's table, lowest first.
-fn ladder(total: u64, places: &[Place]) -> [Vec<u64>; 8] {
+fn ladder(total: u64, places: &[Place]) -> [Vec<u64>; 9] {
     // Stalling guests take from each other only when the others have nothing (noticeable) left to give them.
     let without_stalling_guests_loss = rung(places, |place| if place.stalls { place.held } else { place.low });
     let unnoticed: u64 = places.iter().filter(|place| place.stalls).map(|place| place.dead_band).sum();
     let others_can_give = sum(&without_stalling_guests_loss) + u128::from(unnoticed) < u128::from(total);
     let pressed = if others_can_give { without_stalling_guests_loss } else { rung(places, |place| place.low) };
-    let yielded = rung(places, |place| if place.stalls { place.high } else { place.low });
+    let yielded = rung(places, |place| if place.stalls { place.high } else { place.kept() });
     let fair = places.iter().zip(&pressed).zip(&yielded);
-    let fair = fair.map(|((place, &pressed), &yielded)| place.fair.clamp(pressed, yielded.max(pressed))).collect();
+    let fair: Vec<u64> =
+        fair.map(|((place, &pressed), &yielded)| place.fair.clamp(pressed, yielded.max(pressed))).collect();
+    let spared = places.iter().zip(&fair).map(|(place, &fair)| fair.max(place.kept())).collect();
     [
         rung(places, |place| place.minimum),
         rung(places, |place| place.entitled),
         pressed,
         fair,
+        spared,
         yielded,
         rung(places, |place| if place.slack { place.low } else { place.high }),
         rung(places, |place| place.high),

@@ -107,6 +107,8 @@ pub struct Usage {
     pub active_bytes: Option<u64>,
     /// Its part of the frames it shares: what it costs beside its allocation.
     pub charged_bytes: u64,
+    /// It waited for what it last gave, and keeps what it has for a while; see [`crate::regret`].
+    pub spared: bool,
 }
 
 impl Guest {

@@ -132,6 +132,9 @@ impl fmt::Display for Record {
             mib(usage.balloon_bytes),
             self.standing.name()
         )?;
+        if usage.spared {
+            writeln!(f, "spared       it waited for what it gave last, so it keeps what it has for a while")?;
+        }
         write!(f, "host         {}", self.state)
     }
 }
@@ -159,6 +162,7 @@ mod tests {
         }
         guests[0].usage.stall_ratio = 0.25;
         guests[0].usage.active_bytes = Some(200 * MIB);
+        guests[0].usage.spared = true;
         let decisions = allocate(&config, &Host { budget_bytes: 300 * MIB, ..Host::default() }, &guests);
         let record = |at: usize| Record::new(&config, HostState::Hard, &guests[at], decisions[at], Standing::Moving);
         let text = record(1).to_string();
@@ -171,6 +175,7 @@ mod tests {
         ] {
             assert!(text.contains(words), "{words:?} is not in\n{text}");
         }
+        assert!(record(0).to_string().contains("waited for what it gave last") && !text.contains("spared"));
         assert_eq!((record(0).action(), record(1).action()), (Action::Keep, Action::Shrink));
         assert!(record(0).repeats(&record(0)) && !record(0).repeats(&record(1)));
     }

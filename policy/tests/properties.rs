@@ -9,12 +9,12 @@ const ON: Config = Config { dedup: true, balloon: true, pager: true, idle_tax_pe
 /// Guests of all sizes and moods, with promises that make sense one by one.
 fn guest() -> impl Strategy<Value = Guest> {
     let promises = (16u64..1024, 0.0f64..=1.0, 0.0f64..=1.0, 1u32..4000, 0u64..8 * MIB);
-    let active = (proptest::option::of(0.0f64..=1.2), 0u64..64 * MIB);
+    let active = (proptest::option::of(0.0f64..=1.2), 0u64..64 * MIB, proptest::bool::ANY);
     let usage = (0.0f64..=1.0, 0.0f64..=1.2, 0.0f64..=1.0, prop_oneof![Just(0.0), 0.0f64..1.0], 0.0f64..2000.0, active);
     (promises, usage).prop_map(
         |(
             (mib, reserved, limited, shares, overhead),
-            (held, committed, resident, stall, refaults, (active, charged)),
+            (held, committed, resident, stall, refaults, (active, charged, spared)),
         )| {
             let mut guest = Guest::new(&ON, mib * MIB, overhead);
             guest.reservation_bytes = overhead + (reserved * 0.5 * guest.memory_bytes as f64) as u64;
@@ -31,6 +31,7 @@ fn guest() -> impl Strategy<Value = Guest> {
                 refaults_per_second: refaults,
                 active_bytes: active.map(|active| (active * guest.memory_bytes as f64) as u64),
                 charged_bytes: charged,
+                spared,
                 ..Usage::default()
             };
             guest
@@ -340,4 +341,37 @@ fn measurements_that_make_no_sense_count_as_calm() {
     guests[0].usage.stall_ratio = f64::NAN;
     guests[1].usage.refaults_per_second = f64::INFINITY;
     assert_eq!(allocate(&ON, &host, &guests), sane);
+}
+
+#[test]
+fn a_spared_guest_gives_only_to_those_below_their_entitlement() {
+    let host = Host { budget_bytes: 320 * MIB, ..Host::default() };
+    // The third is entitled to as much as the others and does not want it; so both others have more than they are entitled to.
+    let guests = |spared, active_mib| {
+        let mut guests =
+            [sampled(1000, 256, 0.5, 140), sampled(1000, active_mib, 0.0, 140), sampled(1000, 256, 0.0, 40)];
+        guests[1].usage.spared = spared;
+        guests
+    };
+    let after = |mut guests: [Guest; 3]| {
+        settle(&ON, &host, &mut guests, 1);
+        guests[1].usage.allocation_bytes / MIB
+    };
+    assert_eq!((after(guests(false, 256)), after(guests(true, 256))), (136, 140));
+    // It uses little of what it has: the first is entitled to 140.5 MiB now.
+    assert_eq!(after(guests(true, 5)), 139);
+}
+
+/// An eighth more than 4 MiB is little of 1 GiB, and much of 4 MiB.
+#[test]
+fn a_guest_with_little_of_much_memory_grows_all_the_same() {
+    let host = Host { budget_bytes: 100 * MIB, ..Host::default() };
+    let mut guests = [Guest::new(&ON, 1024 * MIB, 0); 2];
+    for (guest, mib) in guests.iter_mut().zip([4, 96]) {
+        guest.reservation_bytes = MIB;
+        guest.usage.allocation_bytes = mib * MIB;
+    }
+    guests[0].usage.stall_ratio = 0.3;
+    settle(&ON, &host, &mut guests, 300);
+    assert!(guests[0].usage.allocation_bytes >= 98 * MIB, "{guests:?}");
 }

@@ -63,7 +63,6 @@ proptest! {
 
     /// Estimates waver with each sample, so entitlements do; what follows them stays within what sampling can be wrong by.
     #[test]
-    #[ignore = "known defect: in about one world of two hundred, guests that stall pass a step of memory to and fro each tick"]
     fn under_constant_demand_nothing_oscillates_beyond_the_error_of_sampling(
         guests in guests((0.0f64..=1.0).prop_map(Demand::Constant)), spare in 0.0f64..1.0,
     ) {

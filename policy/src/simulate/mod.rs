@@ -20,6 +20,7 @@ pub use plot::Plot;
 pub use rule::Rule;
 
 use crate::active::{Estimator, SAMPLE_PAGES, Sample, period_ms};
+use crate::regret::Regret;
 use crate::state::{HostState, Thresholds};
 use crate::{Config, Decision, Guest, Host, Usage};
 
@@ -46,6 +47,7 @@ pub struct SimulatedGuest {
     estimator: Estimator,
     sampled_ms: u64,
     touched_bytes: u64,
+    regret: Regret,
 }
 
 impl SimulatedGuest {
@@ -59,6 +61,7 @@ impl SimulatedGuest {
             estimator: Estimator::default(),
             sampled_ms: 0,
             touched_bytes: 0,
+            regret: Regret::default(),
         }
     }
 
@@ -83,6 +86,7 @@ impl SimulatedGuest {
         usage.resident_bytes =
             if held < usage.resident_bytes { held.max(usage.resident_bytes.saturating_sub(taken)) } else { held };
         usage.committed_bytes = usage.resident_bytes;
+        self.guest.usage.spared = self.regret.look((second * 1e3) as u64, &self.guest);
         self.sample(second, wanted, state, random);
     }
 
