@@ -154,6 +154,23 @@ impl<'a, M: Machine> Cpu<'a, M> {
         None
     }
 
+    /// Has the balloon give some pages back, if it may; false if none came.
+    pub fn relief(&mut self) -> bool {
+        let free = |cpu: &mut Self| cpu.with(|all| all.count(Kind::Free));
+        let before = free(self);
+        for _ in 0..RELIEF_WAITS {
+            if self.boot().balloon == 0 || self.stopping() {
+                return false;
+            }
+            self.guest.wish_relief();
+            self.park(1);
+            if free(self) > before {
+                return true;
+            }
+        }
+        false
+    }
+
     /// A clean page of unknown content, pinned.
     pub fn allocate_clean(&mut self, key: u32) -> Option<u32> {
         self.with(|all| all.allocate_clean(key))

@@ -75,6 +75,18 @@ impl Set {
         true
     }
 
+    /// As [`Set::push`], for a set that is needed whole: when memory is out, the balloon gives some back, if it may.
+    pub fn push_needed<M: Machine>(&mut self, cpu: &mut Cpu<'_, M>, tag: u32) -> bool {
+        loop {
+            if self.push(cpu, tag) {
+                return true;
+            }
+            if self.is_full() || !cpu.relief() {
+                return false;
+            }
+        }
+    }
+
     /// Where a page is, and its tag.
     pub fn page<M: Machine>(&self, cpu: &Cpu<'_, M>, index: u32) -> (u32, u32) {
         let slot = self.table.get(cpu, index);

@@ -120,7 +120,10 @@ impl Ledger {
             records[number] = Some(Record::new(&config, situation.state, guest, *decision, standing));
             held[number] = situation.state == HostState::Low && guest.usage.resident_bytes > decision.allocation_bytes;
         }
-        let sample_period_ms = active::period_ms(self.sample_period_ms, situation.state);
+        // A guest that is short wants to know who is idle, however much is free that it cannot have.
+        let short = decisions.iter().any(|decision| decision.reason.is_short());
+        let urgency = if short { situation.state.max(HostState::Soft) } else { situation.state };
+        let sample_period_ms = active::period_ms(self.sample_period_ms, urgency);
         let expected = |(rates, view): (&Rates, &View)| rates.breaks_expected_bytes(view.status.pager.pages.shared);
         let cow_expected_bytes = self.rates.iter().zip(views).map(expected).collect();
         Settlement { grants, store_bytes_max, cow_expected_bytes, situation, records, sample_period_ms, held }
@@ -228,6 +231,19 @@ mod tests {
         }
         let grown = views[1].grant.allocation_bytes - before;
         assert!(grown >= before / 8, "{grown} of {before} bytes");
+    }
+
+    #[test]
+    fn guests_are_sampled_more_often_while_one_is_short() {
+        let config = RunConfig { sample_period: Some(Duration::from_secs(30)), ..RunConfig::idle(768 * MIB, ALL) };
+        let mut views = views(&initial(&config, &PlannedGuest::eight()));
+        views.iter_mut().for_each(|view| view.status.pager.resident_bytes /= 2);
+        let mut ledger = Ledger::new(&config, &PlannedGuest::eight());
+        assert_eq!(ledger.settle(&views, 0, TICK).sample_period_ms, 30_000);
+        views[0].status.pager.resident_bytes *= 2;
+        views[0].status.pager.stall_ns_total = 50_000_000;
+        let settlement = ledger.settle(&views, 0, TICK);
+        assert_eq!((settlement.situation.state, settlement.sample_period_ms), (HostState::High, 6_000));
     }
 
     #[test]

@@ -15,6 +15,9 @@
 //! What policy goes by moves only when the estimate has left it by more than the error of the averages: entitlements that followed every
 //! sample would move memory back and forth for nothing.
 //!
+//! A guest that waits for memory touches less than it would: one that is thrashing looks idle, and would be taken for that. So what it touched is taken
+//! for what it would have touched in the whole of its time ([`Sample::unhindered`]).
+//!
 //! The maximum answers growth fast and shrinking slowly: memory taken too early costs faults, memory taken late costs nothing yet.
 
 use crate::state::HostState;
@@ -51,7 +54,19 @@ pub struct Sample {
     pub touched: u32,
 }
 
+/// Waiting counts up to this share of the time: of one that did nothing else, nothing can be said.
+const WAITING_MAX: f64 = 0.95;
+
 impl Sample {
+    /// What a guest would have touched that has waited for memory for this share of its time. Accesses come at random, so that a page is missed
+    /// with probability `exp(-rate × time)`: with `1 / (1 − waiting)` times the time, that to this power.
+    pub fn unhindered(self, waiting: f64) -> Sample {
+        let Some(ratio) = self.ratio() else { return self };
+        let waiting = if waiting.is_nan() { 0.0 } else { waiting.clamp(0.0, WAITING_MAX) };
+        let touched = 1.0 - (1.0 - ratio).powf(1.0 / (1.0 - waiting));
+        Sample { touched: (touched * f64::from(self.sampled)).round() as u32, ..self }
+    }
+
     /// Share that was touched; none of a sample that is empty. More touched than sampled is all of them.
     fn ratio(self) -> Option<f64> {
         (self.sampled > 0).then(|| f64::from(self.touched.min(self.sampled)) / f64::from(self.sampled))
@@ -144,6 +159,14 @@ mod tests {
         assert_eq!(estimator.ratio(), None);
         estimator.end_period(Sample { sampled: 100, touched: u32::MAX });
         assert_eq!(estimator.ratio(), Some(1.0));
+    }
+
+    #[test]
+    fn a_guest_that_waits_half_of_its_time_would_have_touched_more() {
+        let touched = |touched, waiting| period(touched).unhindered(waiting).touched;
+        assert_eq!([touched(0, 0.9), touched(20, 0.0), touched(20, 0.5), touched(20, 0.9)], [0, 20, 36, 89]);
+        assert_eq!([touched(20, f64::NAN), touched(20, -1.0), touched(100, 5.0)], [20, 20, 100]);
+        assert_eq!(Sample::default().unhindered(0.5), Sample::default());
     }
 
     #[test]

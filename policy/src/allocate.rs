@@ -16,9 +16,13 @@
 //!   reserved  minimum               minimum                 minimum            what admission has promised
 //! ```
 //!
+//! *Reserved* is what a guest was promised. A guest whose pages are compressed and have no swap file to go on to cannot run with less than they take,
+//! and is not taken below that while all others can have their minimum.
+//!
 //! A guest's *entitlement* is its part of the budget by shares, with idle memory taxed (`fill.rs`). Nobody who uses what it has is pushed
 //! below it, for whoever's sake: one step down ends there. So idle guests give first and most, busy guests end at the ratio of their
-//! shares, and a guest that was never sampled (nothing is known of what it uses) is entitled to its minimum only.
+//! shares, and a guest that was never sampled (nothing is known of what it uses) is entitled to its minimum only. With a tax of 0 shares alone decide,
+//! and each guest is entitled to its part from the start.
 //!
 //! A guest that gave while it was calm, and soon waited for that, is *spared* for a while (`regret.rs`): it gives to those below their entitlement
 //! only. Without that two guests would pass a step to and fro.
@@ -93,6 +97,11 @@ impl Reason {
         Reason::Squeezed,
     ];
 
+    /// Whether the guest has less than it could use.
+    pub fn is_short(self) -> bool {
+        matches!(self, Reason::Stalls | Reason::Waits | Reason::AtLimit | Reason::Exhausted | Reason::Outbid)
+    }
+
     /// Its name, for metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
@@ -135,6 +144,9 @@ struct Place {
     /// As far as it is helped up before the others are.
     fair: u64,
     low: u64,
+    /// In force.
+    given: u64,
+    /// The same, but no less than it can run with.
     held: u64,
     high: u64,
     limit: u64,
@@ -155,8 +167,11 @@ impl Place {
     fn new(config: &Config, guest: &Guest, entitlement: u64) -> Self {
         let usage = &guest.usage;
         let (minimum, limit) = bounds(config, guest);
-        let entitled = if usage.active_bytes.is_some() { entitlement.clamp(minimum, limit) } else { minimum };
-        let held = usage.allocation_bytes.clamp(minimum, limit);
+        // Without a tax, shares alone decide, and nothing need be known of what a guest uses.
+        let known = usage.active_bytes.is_some() || config.idle_tax_percent == 0;
+        let livable = guest.livable_bytes().clamp(minimum, limit);
+        let entitled = if known { entitlement.clamp(livable, limit) } else { livable };
+        let held = usage.allocation_bytes.clamp(livable, limit);
         let (step, useful) = (guest.memory_bytes / STEP_DIVISOR, guest.useful_bytes());
         // One that waits, but has not used up what it has, waits for something else than memory: for first touches, say.
         let slack = held >= useful;
@@ -167,7 +182,7 @@ impl Place {
             (true, false) => stepped.min(useful),
             (false, _) => stepped.max(entitled.min(held)),
         };
-        let low = low.max(minimum);
+        let low = low.max(livable);
         let (fair, entitled) = (entitled, entitled.min(low));
         let high = if stalls { held.saturating_add(step).min(useful).min(limit) } else { held };
         Self {
@@ -175,6 +190,7 @@ impl Place {
             entitled,
             fair,
             low,
+            given: usage.allocation_bytes.clamp(minimum, limit),
             held,
             high,
             limit,
@@ -275,7 +291,7 @@ fn ladder(total: u64, places: &[Place]) -> [Vec<u64>; 9] {
 
 /// What of the goals can be had now: in force is what a guest keeps or may still be using, and growth gets what that leaves.
 fn grant(total: u64, guests: &[Guest], places: &[Place], goals: &[u64], weights: &[u64]) -> Vec<u64> {
-    let kept = goals.iter().zip(places).map(|(&goal, place)| goal.min(place.held));
+    let kept = goals.iter().zip(places).map(|(&goal, place)| goal.min(place.given));
     let in_force: Vec<u64> = kept.zip(guests).map(|(kept, guest)| kept.max(guest.usage.committed_bytes)).collect();
     let wanted = goals.iter().zip(&in_force).map(|(&goal, &in_force)| goal.max(in_force)).collect();
     let granted = climb(total, &[in_force, wanted], weights);
@@ -288,7 +304,7 @@ fn rung(places: &[Place], height: impl Fn(&Place) -> u64) -> Vec<u64> {
 
 fn reason(place: &Place, goal: u64, allocation: u64, squeezed: bool) -> Reason {
     use std::cmp::Ordering::{Equal, Greater, Less};
-    match allocation.cmp(&place.held) {
+    match allocation.cmp(&place.given) {
         Greater if place.stalls => Reason::Stalls,
         Greater => Reason::Surplus,
         Less if place.slack => Reason::Slack,

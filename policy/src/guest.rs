@@ -99,6 +99,8 @@ pub struct Usage {
     pub zero_bytes: u64,
     /// Guest memory in the compressed pool, less the pool.
     pub compressed_saved_bytes: u64,
+    /// What would be left of it if all its pages were evicted: compressed pages that no swap file takes. Below that it could not run at all.
+    pub irreducible_bytes: u64,
     /// Share of its time its vCPUs were blocked.
     pub stall_ratio: f64,
     /// Pages that came back soon after their eviction.
@@ -142,6 +144,14 @@ impl Guest {
         let taken = balloon::capacity_bytes(config, self);
         let untakeable = self.memory_bytes.saturating_sub(taken).saturating_add(self.overhead_bytes);
         self.reservation_bytes.max(untakeable)
+    }
+
+    /// The least it can run with now: what cannot be evicted, and room for the pages that it works on.
+    pub(crate) fn livable_bytes(&self) -> u64 {
+        match self.usage.irreducible_bytes {
+            0 => 0,
+            bytes => bytes.saturating_add(self.overhead_bytes).saturating_add(self.floor_bytes),
+        }
     }
 
     /// Share of its time that the guest waits for memory. Measurements that make no sense count as none.

@@ -9,12 +9,17 @@ const ON: Config = Config { dedup: true, balloon: true, pager: true, idle_tax_pe
 /// Guests of all sizes and moods, with promises that make sense one by one.
 fn guest() -> impl Strategy<Value = Guest> {
     let promises = (16u64..1024, 0.0f64..=1.0, 0.0f64..=1.0, 1u32..4000, 0u64..8 * MIB);
-    let active = (proptest::option::of(0.0f64..=1.2), 0u64..64 * MIB, proptest::bool::ANY);
+    let active = (
+        proptest::option::of(0.0f64..=1.2),
+        0u64..64 * MIB,
+        proptest::bool::ANY,
+        prop_oneof![Just(0), 0u64..512 * MIB],
+    );
     let usage = (0.0f64..=1.0, 0.0f64..=1.2, 0.0f64..=1.0, prop_oneof![Just(0.0), 0.0f64..1.0], 0.0f64..2000.0, active);
     (promises, usage).prop_map(
         |(
             (mib, reserved, limited, shares, overhead),
-            (held, committed, resident, stall, refaults, (active, charged, spared)),
+            (held, committed, resident, stall, refaults, (active, charged, spared, irreducible_bytes)),
         )| {
             let mut guest = Guest::new(&ON, mib * MIB, overhead);
             guest.reservation_bytes = overhead + (reserved * 0.5 * guest.memory_bytes as f64) as u64;
@@ -32,6 +37,7 @@ fn guest() -> impl Strategy<Value = Guest> {
                 active_bytes: active.map(|active| (active * guest.memory_bytes as f64) as u64),
                 charged_bytes: charged,
                 spared,
+                irreducible_bytes,
                 ..Usage::default()
             };
             guest
@@ -76,6 +82,49 @@ fn obey(guests: &mut [Guest], decisions: &[Decision]) {
 
 /// Ticks that any reallocation is over in: a step is 1/64 of a guest, and the guests of a test are at most 8.
 const TICKS: usize = 3000;
+
+/// Two guests that hold a half each, one of them idle, the other in want of more.
+fn idle_and_busy() -> [Guest; 2] {
+    let mut guests = [Guest::new(&ON, 256 * MIB, 0); 2];
+    for guest in &mut guests {
+        guest.usage.allocation_bytes = 160 * MIB;
+        guest.usage.committed_bytes = 160 * MIB;
+        guest.usage.resident_bytes = 160 * MIB;
+    }
+    guests[1].usage.stall_ratio = 0.5;
+    guests
+}
+
+#[test]
+fn without_a_tax_an_idle_guest_keeps_its_part_whether_it_was_sampled_or_not() {
+    let host = Host { budget_bytes: 320 * MIB, ..Host::default() };
+    for active_bytes in [None, Some(0)] {
+        let mut guests = idle_and_busy();
+        guests[0].usage.active_bytes = active_bytes;
+        let kept =
+            |idle_tax_percent| allocate(&Config { idle_tax_percent, ..ON }, &host, &guests)[0].allocation_bytes / MIB;
+        assert_eq!((kept(0), kept(75)), (160, 156), "active {active_bytes:?}");
+    }
+}
+
+/// Found by a guest that idled with all its pages in the pool, and was ended as out of memory while another grew.
+#[test]
+fn a_guest_is_not_taken_below_what_its_compressed_pages_take() {
+    let host = Host { budget_bytes: 320 * MIB, ..Host::default() };
+    let mut guests = idle_and_busy();
+    (guests[0].usage.active_bytes, guests[1].usage.active_bytes) = (Some(0), Some(240 * MIB));
+    guests[0].usage.irreducible_bytes = 120 * MIB;
+    for _ in 0..TICKS {
+        let decisions = allocate(&ON, &host, &guests);
+        obey(&mut guests, &decisions);
+    }
+    let kept_mib = guests[0].usage.allocation_bytes / MIB;
+    assert!((136..=137).contains(&kept_mib), "{kept_mib} MiB: these, its floor of 16 MiB, and at most a dead band");
+    guests[0].usage.allocation_bytes = 100 * MIB;
+    guests[0].usage.stall_ratio = 1.0;
+    let helped = allocate(&ON, &Host { budget_bytes: 330 * MIB, ..host }, &guests)[0];
+    assert!(helped.allocation_bytes > 100 * MIB, "{helped:?}");
+}
 
 proptest! {
     #[test]

@@ -16,7 +16,7 @@ pub mod wake;
 pub mod zero;
 pub mod zipf;
 
-use wire::machine::{BootInfo, Workload};
+use wire::machine::Workload;
 
 use crate::cpu::Cpu;
 use crate::machine::Machine;
@@ -79,7 +79,7 @@ pub fn run<'a, M: Machine>(cpu: &mut Cpu<'a, M>, workload: Workload, built: impl
     match workload {
         Workload::Idle | Workload::Image => drive!(Idle { park_ms: 100 }),
         Workload::Identical => drive!(Common::build(cpu, 600)),
-        Workload::Zipf => drive!(Zipf::new(cpu, zipf_permille(cpu.boot()))),
+        Workload::Zipf => drive!(Zipf::chosen(cpu)),
         Workload::Churn => drive!(Churn::new(cpu, 400, 0)),
         Workload::Stream => drive!(Stream::new(cpu, 500)),
         Workload::Gups => drive!(Gups::new(cpu, 500)),
@@ -90,11 +90,6 @@ pub fn run<'a, M: Machine>(cpu: &mut Cpu<'a, M>, workload: Workload, built: impl
         Workload::Scan => drive!(Scan::new(cpu, 500)),
         Workload::Probe => drive!(Probe::new(cpu, 500)),
     }
-}
-
-/// Thousandths of RAM that `zipf` takes: half, unless the host says otherwise.
-fn zipf_permille(boot: &BootInfo) -> u32 {
-    boot.active_permille().map_or(500, |[permille, _]| permille)
 }
 
 fn drive<M: Machine>(cpu: &mut Cpu<'_, M>, work: &mut impl Work<M>) {

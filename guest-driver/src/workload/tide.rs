@@ -1,7 +1,7 @@
 //! `tide`: fills its memory once, and from then on uses a known part of it: so much until the tide turns, so much afterwards.
 //!
 //! What policy is measured with: how much of the guest is active is known, evenly used, and changes at a known time. Only what is done after
-//! filling counts as operations.
+//! filling counts as operations. The set is needed whole: the balloon gives way to it.
 
 use crate::cpu::Cpu;
 use crate::machine::Machine;
@@ -41,9 +41,9 @@ impl Tide {
 impl<M: Machine> Work<M> for Tide {
     fn step(&mut self, cpu: &mut Cpu<'_, M>) {
         // What the balloon gives back later is filled, too, a page a step.
-        let wanted = if self.filled { 1 } else { STEP_PAGES };
-        let grown = (0..wanted).take_while(|_| self.set.push(cpu, 1)).count() as u32;
-        if grown == wanted && !self.filled {
+        if self.filled {
+            self.set.push(cpu, 1);
+        } else if (0..STEP_PAGES).all(|_| self.set.push_needed(cpu, 1)) {
             return;
         }
         self.filled = true;

@@ -1,4 +1,7 @@
 //! `zipf`: reads and writes of skewed popularity, as caches and databases see them; half-compressible pages.
+//!
+//! A set whose size the host has chosen is a database: it is needed whole, and the balloon gives way to it. Otherwise it is a cache, which does with
+//! what it gets.
 
 use crate::cpu::Cpu;
 use crate::machine::Machine;
@@ -6,18 +9,30 @@ use crate::page::Texture;
 use crate::set::{Rule, Set};
 use crate::workload::{STEP_PAGES, Work, space};
 
+/// Thousandths of RAM that it takes if the host says nothing.
+const PERMILLE: u32 = 500;
+
 /// The set.
 #[derive(Debug)]
 pub struct Zipf {
     set: Set,
+    needed: bool,
 }
 
 impl Zipf {
-    /// A set that will grow to so many thousandths of RAM.
+    /// As large a set as the host has chosen, or a cache of half of RAM.
+    pub fn chosen<M: Machine>(cpu: &mut Cpu<'_, M>) -> Zipf {
+        match cpu.boot().active_permille() {
+            Some([permille, _]) => Zipf { needed: true, ..Zipf::new(cpu, permille) },
+            None => Zipf::new(cpu, PERMILLE),
+        }
+    }
+
+    /// A set that will grow to so many thousandths of RAM, if it can.
     pub fn new<M: Machine>(cpu: &mut Cpu<'_, M>, permille: u32) -> Zipf {
         let rule = Rule::Own { space: space::ZIPF, generation: 0, texture: cpu.texture(Texture::Half) };
         let pages = cpu.share(permille);
-        Zipf { set: Set::new(cpu, pages, rule) }
+        Zipf { set: Set::new(cpu, pages, rule), needed: false }
     }
 
     /// Grows the set to the end, unless memory or time ends first.
@@ -44,7 +59,10 @@ impl Zipf {
 
 impl<M: Machine> Work<M> for Zipf {
     fn step(&mut self, cpu: &mut Cpu<'_, M>) {
-        let grown = (0..STEP_PAGES).take_while(|_| self.set.push(cpu, 1)).count();
+        let push = if self.needed { Set::push_needed } else { Set::push };
+        let grown = (0..STEP_PAGES).take_while(|_| push(&mut self.set, cpu, 1)).count();
+        // What is not to be had now is not waited for at each step.
+        self.needed &= grown == STEP_PAGES as usize;
         if grown == 0 {
             (0..STEP_PAGES).for_each(|_| self.touch(cpu));
         }
