@@ -63,6 +63,10 @@ pub trait Mapping: Send + Sync {
     fn unprotect(&self, run: Run) -> io::Result<()>;
     /// Makes pages absent; what they held is gone.
     fn discard(&self, run: Run) -> io::Result<()>;
+    /// [`Mapping::discard`] of many runs, at the price of one TLB flush.
+    fn discard_all(&self, runs: &[Run]) -> io::Result<()> {
+        runs.iter().try_for_each(|&run| self.discard(run))
+    }
     /// Lets threads that wait for these pages try again.
     fn wake(&self, run: Run);
     /// How the page is mapped.

@@ -127,10 +127,9 @@ impl<M: Mapping> Pages<M> {
     /// Maps frames in the place of protected, locked, equal pages that are at home.
     fn adopt_home(&self, pairs: &[(Gfn, Frame)], report: &mut dyn FnMut(Gfn, Sharing)) -> Result<(), Error> {
         let open = self.may_open();
-        let mut result = Ok(());
-        for run in runs(gfns(pairs)) {
-            result = self.mapping.discard(run).and_then(|()| self.mapping.map_placed(run, open)).and(result);
-        }
+        let runs: Vec<_> = runs(gfns(pairs)).collect();
+        let discarded = self.mapping.discard_all(&runs);
+        let result = discarded.and_then(|()| runs.iter().try_for_each(|&run| self.mapping.map_placed(run, open)));
         for &(gfn, frame) in pairs {
             self.unlock(gfn, Entry::private(), shared(frame, open));
             report(gfn, Sharing::Shared);

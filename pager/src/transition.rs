@@ -202,11 +202,12 @@ impl<M: Mapping> Pages<M> {
                     writable.map(|()| Some((entry.into_unwatched(), Woken::Nobody)))
                 }
             },
-            State::Shared if !write || entry.open() => self
-                .mapping
-                .map_placed(gfn.run(), entry.open())
-                .map(|()| Some((entry, Woken::Nobody)))
-                .map_err(failed("mapping the frame of")),
+            State::Shared if !write || entry.open() => {
+                let mapped = self.mapping.map_placed(gfn.run(), entry.open());
+                // An open page can have been protected by mistake.
+                let writable = mapped.and_then(|()| if write { self.mapping.unprotect(gfn.run()) } else { Ok(()) });
+                writable.map(|()| Some((entry, Woken::Nobody))).map_err(failed("mapping the frame of"))
+            }
             State::Shared => self.break_share(gfn, entry).map_err(failed("breaking the share of")),
             State::Zero | State::Ballooned => self.fill_zero(gfn, entry).map_err(failed("zeroing")),
             State::Compressed => self.promote(gfn, entry, buffer),

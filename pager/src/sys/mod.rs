@@ -3,6 +3,7 @@
 //! To port Ballast to another kernel interface, change what is in here. Everything above works on page numbers.
 
 mod arena;
+mod many;
 mod pagemap;
 mod ram;
 mod store;

@@ -21,6 +21,7 @@ use nix::sys::mman::{MRemapFlags, MapFlags, MmapAdvise, ProtFlags, madvise, mmap
 
 use super::{
     StoreView, Uffd,
+    many::Advice,
     pagemap::{Pagemap, is_anonymous, is_present, is_zero_page},
 };
 use crate::{
@@ -36,6 +37,7 @@ pub struct Ram {
     uffd: Uffd,
     store: StoreView,
     pagemap: Pagemap,
+    advice: Advice,
     /// How far each page's frame lies from home (wrapping): nothing, and no memory, for most.
     displaced: Box<[AtomicU32]>,
     /// Places where the placement of neighbours is not that of neighbours: each begins an address-space area.
@@ -68,6 +70,7 @@ impl Ram {
             uffd,
             store,
             pagemap: Pagemap::open()?,
+            advice: Advice::new()?,
             displaced: bytemuck::zeroed_slice_box(pages as usize),
             seams: AtomicU32::new(0),
             moving: Mutex::new(()),
@@ -237,6 +240,13 @@ impl Mapping for Ram {
         let Some(address) = NonNull::new(self.address(run.first) as *mut c_void) else { return Ok(()) };
         // SAFETY: the range lies inside our own mapping of RAM, and nobody holds a reference into it.
         unsafe { madvise(address, run.bytes(), MmapAdvise::MADV_DONTNEED) }.map_err(super::io_error)
+    }
+
+    fn discard_all(&self, runs: &[Run]) -> io::Result<()> {
+        let ranges: Vec<_> = runs.iter().map(|run| (self.address(run.first), run.bytes())).collect();
+        // SAFETY: the ranges lie inside our own mapping of RAM, and nobody holds a reference into it.
+        let done = unsafe { self.advice.discard(&ranges) };
+        runs[done..].iter().try_for_each(|&run| self.discard(run))
     }
 
     fn wake(&self, run: Run) {

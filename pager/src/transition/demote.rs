@@ -16,7 +16,7 @@
 use std::io;
 
 use super::{
-    Error, FILLED, Pages, pieces,
+    Error, FILLED, Pages,
     squeeze::{QUICK_BYTES, Squeeze, is_noise, quickly},
 };
 use crate::{
@@ -28,6 +28,9 @@ use crate::{
     units::{Gfn, PageBytes, Run, runs},
     victims::LIVES_WRITTEN,
 };
+
+/// Pages between two that go, at most, over which protection is stretched: a block of the hand's.
+const GAP_MAX: u32 = 32;
 
 /// What became of pages to be evicted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,33 +99,41 @@ impl<M: Mapping> Pages<M> {
     /// Evicts private pages, all of `gfns` (which ascend) that are private and not in motion.
     pub fn evict(&self, gfns: &[Gfn], staging: &mut Staging) -> Result<Evicted, Error> {
         let mut outcome = Evicted::default();
-        let locked: Vec<_> = gfns.iter().filter_map(|&gfn| self.lock_one_private(gfn)).collect();
-        for run in runs(locked.into_iter().map(|(gfn, _)| gfn)).flat_map(pieces) {
-            self.evict_locked(run, staging, &mut outcome)?;
+        let locked = gfns.iter().filter_map(|&gfn| self.lock_one_private(gfn)).map(|(gfn, _)| gfn).collect::<Vec<_>>();
+        if let Err((gfn, source)) = self.protect_all(&locked) {
+            locked.iter().for_each(|&gfn| self.unlock(gfn, Entry::private(), Entry::private()));
+            return Err(Error::Kernel { action: "protecting", gfn, source });
         }
-        self.evict_staged(staging, &mut outcome)?;
-        Ok(outcome)
-    }
-
-    fn evict_locked(&self, run: Run, staging: &mut Staging, outcome: &mut Evicted) -> Result<(), Error> {
-        if let Err(source) = self.mapping.protect(run) {
-            run.gfns().for_each(|gfn| self.unlock(gfn, Entry::private(), Entry::private()));
-            return Err(Error::Kernel { action: "protecting", gfn: run.first, source });
-        }
-        let mut stored = Vec::with_capacity(run.count as usize);
-        for gfn in run.gfns() {
+        let mut stored = Vec::with_capacity(locked.len());
+        for gfn in locked {
             if staging.is_full() {
-                self.evict_staged(staging, outcome)?;
+                self.evict_staged(staging, &mut outcome)?;
             }
             self.mapping.read(gfn, staging.next());
             let (page, squeeze) = staging.next_and_squeeze();
             match self.store(gfn, page).or_else(|| self.store_densely(gfn, page, squeeze)) {
                 Some(entry) => stored.push((gfn, entry)),
                 None if self.swap_usable() => staging.pages.push((gfn, Entry::private())),
-                None => self.keep(gfn, Entry::private().into_incompressible(), outcome)?,
+                None => self.keep(gfn, Entry::private().into_incompressible(), &mut outcome)?,
             }
         }
-        self.give_away(stored, outcome)
+        self.give_away(stored, &mut outcome)?;
+        self.evict_staged(staging, &mut outcome)?;
+        Ok(outcome)
+    }
+
+    /// Protects locked pages, which ascend, in as few calls as possible: each interrupts all CPUs that run the guest, for their TLBs.
+    ///
+    /// Pages that are away may lie in between: protection leaves the mark on them that they have anyhow. One of them that comes back
+    /// meanwhile may be protected by mistake, which costs its next write a fault.
+    fn protect_all(&self, gfns: &[Gfn]) -> Result<(), (Gfn, io::Error)> {
+        let away = |gfn| matches!(self.table.peek(gfn).state(), State::Compressed | State::Swapped);
+        let joined = |&a: &Gfn, &b: &Gfn| b.0 - a.0 <= GAP_MAX && (a.0 + 1..b.0).map(Gfn).all(away);
+        for span in gfns.chunk_by(joined) {
+            let run = Run { first: span[0], count: span[span.len() - 1].0 - span[0].0 + 1 };
+            self.mapping.protect(run).map_err(|source| (run.first, source))?;
+        }
+        Ok(())
     }
 
     fn evict_staged(&self, staging: &mut Staging, outcome: &mut Evicted) -> Result<(), Error> {
@@ -148,10 +159,9 @@ impl<M: Mapping> Pages<M> {
 
     /// Private pages, ascending, whose content is safe elsewhere go.
     fn give_away(&self, stored: Vec<(Gfn, Entry)>, outcome: &mut Evicted) -> Result<(), Error> {
-        for run in runs(stored.iter().map(|&(gfn, _)| gfn)) {
-            let failed = |source| Error::Kernel { action: "evicting", gfn: run.first, source };
-            self.mapping.discard(run).map_err(failed)?;
-        }
+        let Some(&(gfn, _)) = stored.first() else { return Ok(()) };
+        let runs: Vec<_> = runs(stored.iter().map(|&(gfn, _)| gfn)).collect();
+        self.mapping.discard_all(&runs).map_err(|source| Error::Kernel { action: "evicting", gfn, source })?;
         outcome.evicted += stored.len() as u32;
         for (gfn, entry) in stored {
             self.unlock(gfn, Entry::private(), entry);
