@@ -37,6 +37,7 @@
 //! | `write_back` frees the pool's slot of a page that was not written     | a damaged page                                |
 //! | `write_back` keeps the pool's slot of a page that was written         | the pool keeps pages for nobody               |
 //! | `put_back` keeps the credit                                           | credits were lost or made                     |
+//! | `fault` leaves an open page protected that the guest writes to         | faults without end                            |
 //! | `recompress` keeps the old slot                                       | the pool keeps pages for nobody               |
 //! | `recompress` leaves the old slot in the entry                         | a damaged page                                |
 
@@ -89,13 +90,18 @@ macro_rules! pairs {
 }
 
 pairs! {
-    write Write, fault Fault, merge Merge, alias Alias, drop_zero DropZero, evict Evict, sample Sample, write_back WriteBack, pack Pack, close_open CloseOpen, note Note,
+    write Write, fault Fault, merge Merge, alias Alias, drop_zero DropZero, evict Evict, stretch Stretch, sample Sample, write_back WriteBack, pack Pack, close_open CloseOpen, note Note,
     inflate Inflate, deflate Deflate, report_free ReportFree, report_poison ReportPoison, hint Hint, release Release,
 }
 
 #[test]
 fn shares_are_broken_evicted_and_given_up_at_once() {
     race(&[Actor::Merge, Actor::Evict, Actor::Inflate]);
+}
+
+#[test]
+fn pages_protected_by_mistake_are_shared_open_and_written_to() {
+    race(&[Actor::Stretch, Actor::Merge, Actor::Evict]);
 }
 
 #[test]

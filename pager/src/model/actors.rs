@@ -3,6 +3,7 @@
 use shuttle::rand::{Rng, thread_rng};
 
 use super::{FRAMES, PAGES, content::Content, world::World};
+use crate::mapping::Mapping;
 use crate::units::{Frame, Gfn, PAGE_BYTES, Run};
 
 /// What fills a page of [`Content::POISON`].
@@ -26,6 +27,8 @@ pub(super) enum Actor {
     DropZero,
     /// The evictor.
     Evict,
+    /// The evictor, stretching the protection of its victims over a page that was away a moment ago.
+    Stretch,
     /// The evictor, sampling what the guest uses.
     Sample,
     /// The evictor, moving pages from the pool to the swap file.
@@ -71,6 +74,8 @@ impl Actor {
             }
             Actor::DropZero => _ = pages.drop_zero(run).expect("dropping"),
             Actor::Evict => world.evict(&run.gfns().collect::<Vec<_>>()),
+            // Whatever the page has become since. Where a mapping is being replaced it fails, and victims are protected one by one.
+            Actor::Stretch => _ = kernel.protect(gfn.run()),
             Actor::Sample => {
                 let probe = pages.probe(gfn, &mut [0; PAGE_BYTES]).expect("sampling");
                 pages.touched_since(gfn, probe).expect("looking at a sample");

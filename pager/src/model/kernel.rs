@@ -106,14 +106,17 @@ impl Space {
         matches!(self.ptes[gfn.index()], Pte::Absent | Pte::Marked)
     }
 
-    fn set_protected(&mut self, gfn: Gfn, on: bool) {
-        assert!(self.registered[gfn.index()], "ENOENT: page {} is not registered", gfn.0);
+    fn set_protected(&mut self, gfn: Gfn, on: bool) -> io::Result<()> {
+        if !self.registered[gfn.index()] {
+            return Err(io::Error::from_raw_os_error(libc::ENOENT));
+        }
         match &mut self.ptes[gfn.index()] {
             Pte::Anonymous { protected, .. } | Pte::ZeroPage { protected } | Pte::Frame { protected } => {
                 *protected = on
             }
             absent => *absent = if on { Pte::Marked } else { Pte::Absent },
         }
+        Ok(())
     }
 
     fn drop_page(&mut self, page: usize) {
@@ -329,13 +332,11 @@ impl Mapping for Kernel {
     }
 
     fn protect(&self, run: Run) -> io::Result<()> {
-        run.gfns().for_each(|gfn| self.space().set_protected(gfn, true));
-        Ok(())
+        run.gfns().try_for_each(|gfn| self.space().set_protected(gfn, true))
     }
 
     fn unprotect(&self, run: Run) -> io::Result<()> {
-        run.gfns().for_each(|gfn| self.space().set_protected(gfn, false));
-        Ok(())
+        run.gfns().try_for_each(|gfn| self.space().set_protected(gfn, false))
     }
 
     fn discard(&self, run: Run) -> io::Result<()> {

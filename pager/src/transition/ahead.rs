@@ -33,17 +33,18 @@ pub(crate) fn reach() -> Reach {
     Reach::new(1, AHEAD_MAX as u32)
 }
 
-fn is_away(entry: Entry) -> bool {
-    matches!(entry.state(), State::Compressed | State::Swapped)
-}
-
 impl<M: Mapping> Pages<M> {
+    /// Whether the page is in a tier at this moment.
+    pub(crate) fn is_away(&self, gfn: Gfn) -> bool {
+        matches!(self.state(gfn), State::Compressed | State::Swapped)
+    }
+
     /// The window of a return of `gfn`, which goes first. The next window begins at the first page behind it that is away.
     pub(super) fn window(&self, gfn: Gfn) -> Run {
         let spare = u32::try_from(self.credits.available() / 8).unwrap_or(0);
         let count = self.ahead.pages(gfn).min(1 + spare).min(self.table.pages() - gfn.0);
         let behind = Run { first: gfn, count: self.table.pages() - gfn.0 }.skip(count);
-        let there = behind.gfns().take(PAST_MAX as usize).take_while(|&gfn| !is_away(self.table.peek(gfn))).count();
+        let there = behind.gfns().take(PAST_MAX as usize).take_while(|&gfn| !self.is_away(gfn)).count();
         self.ahead.opened_up_to(behind.first.plus(there as u32), count);
         Run { first: gfn, count }
     }

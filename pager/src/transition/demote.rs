@@ -127,11 +127,12 @@ impl<M: Mapping> Pages<M> {
     /// Pages that are away may lie in between: protection leaves the mark on them that they have anyhow. One of them that comes back
     /// meanwhile may be protected by mistake, which costs its next write a fault.
     fn protect_all(&self, gfns: &[Gfn]) -> Result<(), (Gfn, io::Error)> {
-        let away = |gfn| matches!(self.table.peek(gfn).state(), State::Compressed | State::Swapped);
-        let joined = |&a: &Gfn, &b: &Gfn| b.0 - a.0 <= GAP_MAX && (a.0 + 1..b.0).map(Gfn).all(away);
+        let joined = |&a: &Gfn, &b: &Gfn| b.0 - a.0 <= GAP_MAX && (a.0 + 1..b.0).map(Gfn).all(|gfn| self.is_away(gfn));
         for span in gfns.chunk_by(joined) {
             let run = Run { first: span[0], count: span[span.len() - 1].0 - span[0].0 + 1 };
-            self.mapping.protect(run).map_err(|source| (run.first, source))?;
+            // It fails where the mapping of a page in between is being replaced: then one by one.
+            let victims = || runs(span.iter().copied()).try_for_each(|run| self.mapping.protect(run));
+            self.mapping.protect(run).or_else(|_| victims()).map_err(|source| (run.first, source))?;
         }
         Ok(())
     }
