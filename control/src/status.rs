@@ -110,6 +110,14 @@ pub struct PagerStatus {
     pub read_ahead_total: u64,
     /// Pages brought back soon after their eviction.
     pub refaults_total: u64,
+    /// Part of them that came from the swap file.
+    pub refaults_swapped_total: u64,
+    /// Pages that the guest reported free, or hinted at, and that had something behind them.
+    pub reported: TakenStatus,
+    /// Pages that the guest gave up, and that had something behind them.
+    pub ballooned: TakenStatus,
+    /// Pages that were found to be all zero.
+    pub zeroed: TakenStatus,
     /// Pages that would not compress.
     pub incompressible_total: u64,
     /// Shared pages that were written to.
@@ -122,6 +130,15 @@ pub struct PagerStatus {
     pub sampling: SamplingStatus,
     /// See [`SwapStatus`]; nothing but zeros where there is no swap file.
     pub swap: SwapStatus,
+}
+
+/// Pages of which what was behind them was taken, so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenStatus {
+    /// All of them.
+    pub pages_total: u64,
+    /// Those that the guest touched again within two eras.
+    pub back_soon_total: u64,
 }
 
 /// How much of its memory the guest uses, by random samples.
@@ -276,6 +293,10 @@ pub struct BalloonStatus {
     pub hint_dropped_pages_total: u64,
     /// Rounds of free page hinting that ended.
     pub hint_rounds_total: u64,
+    /// CPU time of the device thread in the balloon's queues, ns: inflating and deflating, ...
+    pub inflate_cpu_ns: u64,
+    /// ... and taking what is reported free or hinted at.
+    pub report_cpu_ns: u64,
     /// Requests of the guest that were refused as malformed.
     pub rejected_total: u64,
     /// A driver is working the device.

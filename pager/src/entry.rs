@@ -20,7 +20,8 @@
 //!   evicted before it, in units of [`Left`]. See [`crate::victims`].
 //! * `PRO`bed: of a private page, write-protected for a sample of the guest's activity, and not written to since; of an evicted one, evicted for
 //!   a sample.
-//! * payload: a frame number, or a slot of the compressed pool or of the swap file.
+//! * payload: a frame number, or a slot of the compressed pool or of the swap file; of a page with nothing behind it, who took what was
+//!   there ([`Taker`]), and `AGE` and `ERA` are 14 bits of the era in which that was.
 
 use crate::{units::Frame, victims::LIVES_MAX};
 
@@ -55,6 +56,7 @@ const PROBED: u64 = 1 << 9;
 const AGE_SHIFT: u32 = 12;
 const AGE: u64 = 0xfff << AGE_SHIFT;
 const PAYLOAD_SHIFT: u32 = 24;
+const PAYLOAD: u64 = u64::MAX << PAYLOAD_SHIFT;
 
 /// Largest payload: 40 bits.
 pub const PAYLOAD_MAX: u64 = u64::MAX >> PAYLOAD_SHIFT;
@@ -80,6 +82,18 @@ impl Left {
     fn bits(self) -> u64 {
         (self.era << ERA_SHIFT) & ERA | (self.evictions << AGE_SHIFT) & AGE
     }
+}
+
+/// Who took what was behind a page that now has nothing behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Taker {
+    /// The guest reported it free, or hinted at it.
+    Reporting = 1,
+    /// The guest gave it up.
+    Balloon = 2,
+    /// It was all zero.
+    Zero = 3,
 }
 
 /// One page's word, by value.
@@ -146,12 +160,41 @@ impl Entry {
 
     /// The same page in the balloon: it stays touched if it was.
     pub fn into_ballooned(self) -> Entry {
-        Entry(State::Ballooned as u64 | self.0 & TOUCHED)
+        self.emptied(State::Ballooned)
     }
 
     /// The same page back from the balloon, or reported free: zero, touched if it was.
     pub fn into_zero(self) -> Entry {
-        Entry(State::Zero as u64 | self.0 & TOUCHED)
+        self.emptied(State::Zero)
+    }
+
+    /// With nothing behind it. Who took what was there before is remembered still.
+    fn emptied(self, state: State) -> Entry {
+        let remembered = if self.taken().is_some() { TOUCHED | ERA | AGE | PAYLOAD } else { TOUCHED };
+        Entry(state as u64 | self.0 & remembered)
+    }
+
+    /// A page with nothing behind it, of which `taker` took what was there in this era.
+    pub fn taken_by(self, taker: Taker, era: u64) -> Entry {
+        debug_assert!(matches!(self.state(), State::Zero | State::Ballooned) && !self.open());
+        let left = Left { era, evictions: era >> 2 };
+        Entry(self.0 & !(ERA | AGE | PAYLOAD) | left.bits() | (taker as u64) << PAYLOAD_SHIFT)
+    }
+
+    /// By whom what was behind a page was taken, if that is remembered.
+    pub fn taken(self) -> Option<Taker> {
+        match (self.state(), self.0 >> PAYLOAD_SHIFT) {
+            (State::Zero | State::Ballooned, 1) => Some(Taker::Reporting),
+            (State::Zero | State::Ballooned, 2) => Some(Taker::Balloon),
+            (State::Zero | State::Ballooned, 3) => Some(Taker::Zero),
+            _ => None,
+        }
+    }
+
+    /// Eras that passed since then, as far as 14 bits tell.
+    pub fn eras_since_taken(self, era: u64) -> u64 {
+        let Left { era: low, evictions: high } = self.left();
+        era.wrapping_sub(low | high << 2) & 0x3fff
     }
 
     /// The same private page after the hand passed it.
@@ -305,6 +348,17 @@ mod tests {
         let locked = entry.with_lock().with_waiters();
         assert!(locked.locked() && locked.waiters());
         assert_eq!((locked.state(), locked.slot()), (entry.state(), entry.slot()));
+    }
+
+    #[test]
+    fn who_took_a_page_is_known_for_hours_and_across_a_deflation() {
+        let taken = Entry::private().into_ballooned().taken_by(Taker::Balloon, 0x12345);
+        assert_eq!((taken.state(), taken.taken(), taken.touched()), (State::Ballooned, Some(Taker::Balloon), true));
+        let deflated = taken.into_zero();
+        assert_eq!((deflated.state(), deflated.taken()), (State::Zero, Some(Taker::Balloon)));
+        assert_eq!([0x12345, 0x12347, 0x12345 + 9000].map(|era| deflated.eras_since_taken(era)), [0, 2, 9000]);
+        assert_eq!([Entry::UNTOUCHED, Entry::zero_open(), Entry::shared(Frame(3))].map(Entry::taken), [None; 3]);
+        assert_eq!(Entry::shared(Frame(2)).into_zero().taken(), None, "a frame's number is nobody's name");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use control::status::{LATENCY_BUCKETS, LatencyStatus, latency_bucket};
 
 use crate::{
+    entry::Taker,
     stall::{Cause, Stall},
     sync::{AtomicU64, Ordering},
 };
@@ -54,6 +55,10 @@ pub(crate) struct Counters {
     pub breaks: AtomicU64,
     pub promotions: AtomicU64,
     pub refaults: AtomicU64,
+    pub refaults_swapped: AtomicU64,
+    /// Pages that each [`Taker`] took, and those of them that were back soon.
+    pub taken: [AtomicU64; 3],
+    pub taken_back: [AtomicU64; 3],
     pub read_ahead: AtomicU64,
     pub evictions: AtomicU64,
     pub evictions_proactive: AtomicU64,
@@ -78,6 +83,9 @@ impl Default for Counters {
             breaks: zero(),
             promotions: zero(),
             refaults: zero(),
+            refaults_swapped: zero(),
+            taken: std::array::from_fn(|_| zero()),
+            taken_back: std::array::from_fn(|_| zero()),
             read_ahead: zero(),
             evictions: zero(),
             evictions_proactive: zero(),
@@ -104,6 +112,16 @@ impl Counters {
         if let Some(cause) = stalled_by {
             self.stall.add(cause, spent);
         }
+    }
+
+    /// Counts pages that `taker` took.
+    pub fn took(&self, taker: Taker, pages: u64) {
+        self.taken[taker as usize - 1].fetch_add(pages, Ordering::Relaxed);
+    }
+
+    /// Counts a page that was back soon after `taker` had taken it.
+    pub fn back_soon(&self, taker: Taker) {
+        self.taken_back[taker as usize - 1].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Tells the counters what time it is.

@@ -44,7 +44,7 @@ use control::status::PageCounts;
 
 use crate::{
     credit::Credits,
-    entry::{Entry, State},
+    entry::{Entry, State, Taker},
     frames::References,
     mapping::{Mapped, Mapping, Woken},
     pool::Pool,
@@ -255,6 +255,9 @@ impl<M: Mapping> Pages<M> {
         }
         let neighbours = if entry == Entry::UNTOUCHED { self.lock_untouched_after(gfn) } else { 0 };
         let run = Run { first: gfn, count: 1 + neighbours };
+        if let Some(taker) = entry.taken().filter(|_| entry.eras_since_taken(self.counters.era()) <= REFAULT_ERAS) {
+            self.counters.back_soon(taker);
+        }
         let woken = self.mapping.zero(run)?;
         run.skip(1).gfns().for_each(|gfn| self.unlock(gfn, Entry::UNTOUCHED, Entry::zero_open()));
         if entry == Entry::UNTOUCHED {
@@ -312,7 +315,7 @@ impl<M: Mapping> Pages<M> {
             for run in runs(zero) {
                 dropped += run.count;
                 error = self.mapping.discard(run).err().or(error);
-                run.gfns().for_each(|gfn| self.unlock(gfn, Entry::private(), Entry::zero_touched()));
+                run.gfns().for_each(|gfn| self.unlock(gfn, Entry::private(), self.found_zero()));
             }
             if let Some(source) = error {
                 return Err(Error::Kernel { action: "dropping", gfn: run.first, source });
@@ -324,14 +327,21 @@ impl<M: Mapping> Pages<M> {
     /// The guest gave up these pages: nothing backs them any more.
     pub fn inflate(&self, run: Run) -> Result<(), Error> {
         let lock_all = |run: Run| run.gfns().map(|gfn| (gfn, self.table.lock(gfn))).collect();
-        pieces(self.clip(run)).try_for_each(|run| self.give_up(lock_all(run), Entry::into_ballooned))
+        pieces(self.clip(run)).try_for_each(|run| self.give_up(lock_all(run), Taker::Balloon, Entry::into_ballooned))
+    }
+
+    /// A page that was found to be all zero, and what was behind it is taken.
+    fn found_zero(&self) -> Entry {
+        self.counters.took(Taker::Zero, 1);
+        Entry::zero_touched().taken_by(Taker::Zero, self.counters.era())
     }
 
     /// The guest reported these pages free: nothing backs them, and it may touch them again without a word. It finds them zero, or
     /// filled with the pattern.
     pub fn report_free(&self, run: Run, pattern: u32) -> Result<(), Error> {
         let lock_all = |run: Run| run.gfns().map(|gfn| (gfn, self.table.lock(gfn))).collect();
-        pieces(self.clip(run)).try_for_each(|run| self.give_up(lock_all(run), self.filled_after(pattern)))
+        pieces(self.clip(run))
+            .try_for_each(|run| self.give_up(lock_all(run), Taker::Reporting, self.filled_after(pattern)))
     }
 
     /// From now on it is known whether these pages are written to. Pages with nothing to lose, in motion, or that the kernel may copy
@@ -362,7 +372,7 @@ impl<M: Mapping> Pages<M> {
             let locked = |gfn| self.lock_if(gfn, Entry::watched).map(|entry| (gfn, entry));
             let entries: Vec<_> = run.gfns().filter_map(locked).collect();
             let count = entries.len() as u32;
-            self.give_up(entries, self.filled_after(pattern))?;
+            self.give_up(entries, Taker::Reporting, self.filled_after(pattern))?;
             dropped += count;
         }
         Ok(dropped)
@@ -392,7 +402,7 @@ impl<M: Mapping> Pages<M> {
     }
 
     /// Takes what backs these pages, which are locked, and unlocks them.
-    fn give_up(&self, entries: Vec<(Gfn, Entry)>, into: impl Fn(Entry) -> Entry) -> Result<(), Error> {
+    fn give_up(&self, entries: Vec<(Gfn, Entry)>, taker: Taker, into: impl Fn(Entry) -> Entry) -> Result<(), Error> {
         let backed =
             entries.iter().filter(|(_, entry)| entry.state() != State::Ballooned && *entry != Entry::UNTOUCHED);
         let discard = |run: Run| self.mapping.discard(run).map_err(|source| (run.first, source));
@@ -401,15 +411,24 @@ impl<M: Mapping> Pages<M> {
             entries.into_iter().for_each(|(gfn, entry)| self.unlock(gfn, entry, entry));
             return Err(Error::Kernel { action: "giving up", gfn, source });
         }
+        let (era, mut taken) = (self.counters.era(), 0);
         for (gfn, entry) in entries {
+            let mut new = into(entry);
+            // An open page has its credit, and most likely a copy that nobody has noted yet.
+            if entry.open() || !matches!(entry.state(), State::Zero | State::Ballooned) {
+                taken += 1;
+                // One that is to be found filled remembers by itself when it left.
+                new = if new.state() == State::Compressed { new } else { new.taken_by(taker, era) };
+            }
             match entry.state() {
                 State::Shared => self.references.remove(entry.frame()),
                 State::Compressed => self.free_slot(entry),
                 State::Swapped => self.swap.iter().for_each(|swap| swap.free(entry.slot())),
                 State::Zero | State::Private | State::Ballooned => {}
             }
-            self.unlock(gfn, entry, into(entry));
+            self.unlock(gfn, entry, new);
         }
+        self.counters.took(taker, taken);
         Ok(())
     }
 

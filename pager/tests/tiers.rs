@@ -4,6 +4,7 @@
 
 mod support;
 
+use control::status::TakenStatus;
 use pager::{Gfn, GuestMemory, PAGE_BYTES, Run, State, SwapFile};
 use support::{PAGES, content, fail, guest, guest_with, noise, read, wait_for, write};
 
@@ -72,4 +73,12 @@ fn what_the_guest_gave_up_never_reaches_a_tier() {
     assert!(reported.gfns().all(|gfn| memory.pages().state(gfn) == State::Zero));
     (2 * quarter..PAGES).for_each(|page| assert!(read(&memory, page) == noise(page, 1), "page {page}"));
     assert!((quarter..2 * quarter).all(|page| read(&memory, page) == [0; PAGE_BYTES]));
+    let status = memory.status(0).unwrap();
+    let taken = |back_soon| TakenStatus { pages_total: u64::from(quarter), back_soon_total: u64::from(back_soon) };
+    assert_eq!((status.reported, status.ballooned), (taken(quarter), taken(0)));
+    // What is given up again had nothing behind it.
+    memory.pages().inflate(ballooned).unwrap();
+    memory.pages().deflate(ballooned);
+    assert!(ballooned.gfns().all(|gfn| read(&memory, gfn.0) == [0; PAGE_BYTES]));
+    assert_eq!(memory.status(0).unwrap().ballooned, taken(quarter));
 }

@@ -403,6 +403,7 @@ impl Machine {
     pub fn balloon_status(&self) -> BalloonStatus {
         let Some((balloon, _)) = &self.balloon else { return BalloonStatus::default() };
         let status = balloon.device().balloon().status();
+        let [inflate_cpu_ns, report_cpu_ns] = balloon.device().cpu_ns();
         BalloonStatus {
             requested_bytes: u64::from(status.requested_pages) * PAGE_BYTES as u64,
             actual_bytes: u64::from(status.actual_pages) * PAGE_BYTES as u64,
@@ -412,6 +413,8 @@ impl Machine {
             hinted_pages_total: status.counts.hinted_pages,
             hint_dropped_pages_total: status.counts.hint_dropped_pages,
             hint_rounds_total: status.counts.hint_rounds,
+            inflate_cpu_ns,
+            report_cpu_ns,
             rejected_total: status.counts.rejected + balloon.refused_total(),
             driver_ok: status.driver_ok,
             statistics: status.statistics,

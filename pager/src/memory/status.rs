@@ -5,10 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use control::status::PagerStatus;
+use control::status::{PagerStatus, TakenStatus};
 
 use super::{Failure, GuestMemory, Waiting};
 use crate::{
+    entry::Taker,
     stall::Cause,
     sync::{Ordering, lock},
     sys::ThreadClock,
@@ -57,6 +58,10 @@ impl GuestMemory {
         let faults = counters.faults.status();
         let stall = counters.stall.status(|cause| self.waiting_stall(cause));
         let load = |counter: &crate::sync::AtomicU64| counter.load(Ordering::Relaxed);
+        let taken = |taker: Taker| TakenStatus {
+            pages_total: load(&counters.taken[taker as usize - 1]),
+            back_soon_total: load(&counters.taken_back[taker as usize - 1]),
+        };
         // What a thread had used when it was last seen, once it has ended.
         let cpu = |clock: &OnceLock<ThreadClock>, seen: &crate::sync::AtomicU64| {
             let now = clock.get().and_then(|clock| clock.read()).map_or(0, |used| used.as_nanos() as u64);
@@ -88,6 +93,10 @@ impl GuestMemory {
             promotions_total: load(&counters.promotions),
             read_ahead_total: load(&counters.read_ahead),
             refaults_total: load(&counters.refaults),
+            refaults_swapped_total: load(&counters.refaults_swapped),
+            reported: taken(Taker::Reporting),
+            ballooned: taken(Taker::Balloon),
+            zeroed: taken(Taker::Zero),
             incompressible_total: load(&counters.incompressible),
             breaks_total: load(&counters.breaks),
             evict_cpu_ns: cpu(&self.evict_clock, &counters.evict_cpu_ns),

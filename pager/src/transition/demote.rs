@@ -174,9 +174,8 @@ impl<M: Mapping> Pages<M> {
     pub(crate) fn store(&self, gfn: Gfn, page: &PageBytes) -> Option<Entry> {
         let left = self.now();
         if let Some(pattern) = filled_with(page) {
-            let entry =
-                if pattern == 0 { Entry::zero_touched() } else { Entry::compressed(FILLED | u64::from(pattern), left) };
-            return Some(entry);
+            let filled = || Entry::compressed(FILLED | u64::from(pattern), left);
+            return Some(if pattern == 0 { self.found_zero() } else { filled() });
         }
         let mut buffer = [0; QUICK_BYTES];
         let slot = self.put(gfn, Codec::Lz4, quickly(page, &mut buffer)?)?;

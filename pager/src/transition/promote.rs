@@ -9,7 +9,7 @@
 
 use super::{Error, FILLED, Pages, REFAULT_ERAS, Served};
 use crate::{
-    entry::{Entry, Left},
+    entry::{Entry, Left, State},
     mapping::{Mapping, Woken},
     pool::SLAB_PAGES,
     swap::PageBuffer,
@@ -121,6 +121,8 @@ impl<M: Mapping> Pages<M> {
         self.counters.promotions.fetch_add(1, Ordering::Relaxed);
         if passed.era <= REFAULT_ERAS {
             self.counters.refaults.fetch_add(1, Ordering::Relaxed);
+            let swapped = u64::from(entry.state() == State::Swapped);
+            self.counters.refaults_swapped.fetch_add(swapped, Ordering::Relaxed);
         }
         Entry::private_with(lives(passed.evictions * self.eviction_unit(), self.table.private()))
     }

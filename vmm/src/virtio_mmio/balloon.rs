@@ -1,8 +1,10 @@
 //! The balloon behind the transport.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use balloon::{Balloon, Error, FEATURES, PageSink, QUEUE_COUNT, QUEUE_SIZE_MAX};
+use balloon::{Balloon, BalloonQueue, Error, FEATURES, PageSink, QUEUE_COUNT, QUEUE_SIZE_MAX};
+use nix::time::{ClockId, clock_gettime};
 use virtio_queue::Queue;
 use vm_memory::GuestMemory;
 
@@ -13,6 +15,8 @@ pub struct BalloonDevice<S> {
     balloon: Balloon<S>,
     /// Refused requests after which one is logged again: it doubles, so a guest can cause 64 lines in its life.
     log_refusal_at: AtomicU64,
+    /// CPU time spent inflating and deflating, and taking what is free.
+    cpu_ns: [AtomicU64; 2],
 }
 
 impl<S: PageSink> BalloonDevice<S> {
@@ -21,12 +25,17 @@ impl<S: PageSink> BalloonDevice<S> {
 
     /// A device around `balloon`.
     pub fn new(balloon: Balloon<S>) -> Self {
-        BalloonDevice { balloon, log_refusal_at: AtomicU64::new(1) }
+        BalloonDevice { balloon, log_refusal_at: AtomicU64::new(1), cpu_ns: Default::default() }
     }
 
     /// The balloon itself.
     pub fn balloon(&self) -> &Balloon<S> {
         &self.balloon
+    }
+
+    /// CPU time that it took so far to inflate and deflate, and to take what is reported free or hinted at, ns.
+    pub fn cpu_ns(&self) -> [u64; 2] {
+        self.cpu_ns.each_ref().map(|ns| ns.load(Ordering::Relaxed))
     }
 
     fn log_refusal(&self, error: &Error) {
@@ -76,10 +85,23 @@ impl<S: PageSink> VirtioDevice for BalloonDevice<S> {
 
     fn process<M: GuestMemory>(&self, index: usize, queue: &mut Queue, memory: &M) -> Result<Progress, Error> {
         let Some(which) = self.balloon.queue_at(index) else { return Ok(Progress::default()) };
+        let begun = thread_cpu_time();
         let progress = self.balloon.process(which, queue, memory)?;
+        let of = match which {
+            BalloonQueue::Inflate | BalloonQueue::Deflate => Some(&self.cpu_ns[0]),
+            BalloonQueue::Reporting | BalloonQueue::Hinting => Some(&self.cpu_ns[1]),
+            BalloonQueue::Statistics => None,
+        };
+        let spent = thread_cpu_time().saturating_sub(begun);
+        of.inspect(|ns| _ = ns.fetch_add(spent.as_nanos() as u64, Ordering::Relaxed));
         if let Some(error) = &progress.refused {
             self.log_refusal(error);
         }
         Ok(Progress { used: progress.used, more: progress.more, config_changed: progress.config_changed })
     }
+}
+
+/// CPU time of the calling thread. The clock exists on every Linux; without it work would look free.
+fn thread_cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
