@@ -84,7 +84,7 @@ pub async fn control(
         let views = fleet.views();
         let settlement = ledger.settle(&views, fleet.frames_bytes(), now - settled);
         settled = now;
-        decisions.note(settlement.situation, &settlement.records);
+        decisions.note(settlement.situation, &settlement.records, &settlement.levers);
         let running = fleet.guests.iter().zip(&views).map(|(guest, view)| {
             let evictions_total = view.status.pager.evictions_total;
             guest.is_running().then(|| Running { vmm: guest.vmm(), evictions_total })

@@ -5,9 +5,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use policy::Reason;
+use policy::levers::Lever;
 use policy::record::{Action, Record};
 use policy::state::{HostState, Thresholds};
 use serde_json::{Value, json};
+
+use crate::prices::LeverFigures;
 
 /// Decisions remembered of each guest: those that said something new.
 const RECORDS_MAX: usize = 16;
@@ -36,18 +39,30 @@ struct Books {
     situation: Situation,
     counts: [[u64; Reason::ALL.len()]; Action::ALL.len()],
     guests: Vec<(String, VecDeque<(SystemTime, Record)>)>,
+    levers: Vec<Option<GuestLevers>>,
 }
+
+/// What each lever costs on one guest.
+pub type GuestLevers = [LeverFigures; Lever::ALL.len()];
 
 impl Decisions {
     /// Nothing decided yet about guests of these names.
     pub fn new(guests: impl IntoIterator<Item = String>) -> Decisions {
         let guests = guests.into_iter().map(|name| (name, VecDeque::with_capacity(RECORDS_MAX))).collect();
-        Decisions { books: Mutex::new(Books { situation: Situation::default(), counts: Default::default(), guests }) }
+        Decisions {
+            books: Mutex::new(Books {
+                situation: Situation::default(),
+                counts: Default::default(),
+                guests,
+                levers: Vec::new(),
+            }),
+        }
     }
 
     /// Takes note of one tick's decisions, by guest.
-    pub fn note(&self, situation: Situation, records: &[Option<Record>]) {
+    pub fn note(&self, situation: Situation, records: &[Option<Record>], levers: &[Option<GuestLevers>]) {
         let mut books = self.books();
+        books.levers = levers.to_vec();
         let before = std::mem::replace(&mut books.situation, situation);
         if before.state != situation.state {
             let Situation { state, usable_bytes, free_bytes, .. } = situation;
@@ -79,6 +94,11 @@ impl Decisions {
         }
     }
 
+    /// What each lever costs on a guest, by the guest's number; none of one that is gone.
+    pub fn levers(&self, number: usize) -> Option<GuestLevers> {
+        self.books().levers.get(number).copied().flatten()
+    }
+
     /// The host as of the last tick.
     pub fn situation(&self) -> Situation {
         self.books().situation
@@ -97,19 +117,31 @@ impl Decisions {
     /// The host's state and every guest's last decision.
     pub fn overview(&self) -> Value {
         let books = self.books();
-        let last = |(name, past): &(String, VecDeque<_>)| past.back().map(|(at, record)| describe(name, *at, record));
+        let last = |(number, (name, past)): (usize, &(String, VecDeque<_>))| {
+            let (at, record) = past.back()?;
+            let mut described = describe(name, *at, record);
+            described["levers"] = levers_json(books.levers.get(number)?.as_ref());
+            Some(described)
+        };
         json!({
             "host": situation_json(&books.situation),
-            "guests": books.guests.iter().filter_map(last).collect::<Vec<_>>(),
+            "guests": books.guests.iter().enumerate().filter_map(last).collect::<Vec<_>>(),
         })
     }
 
     /// A guest's last decisions, newest first; none of a guest there is not.
     pub fn of_guest(&self, name: &str) -> Option<Value> {
         let books = self.books();
-        let (name, past) = books.guests.iter().find(|(known, _)| known == name)?;
+        let number = books.guests.iter().position(|(known, _)| known == name)?;
+        let (name, past) = &books.guests[number];
         let decisions: Vec<_> = past.iter().rev().map(|(at, record)| describe(name, *at, record)).collect();
-        Some(json!({ "guest": name, "host": situation_json(&books.situation), "decisions": decisions }))
+        let levers = levers_json(books.levers.get(number).and_then(Option::as_ref));
+        Some(json!({
+            "guest": name,
+            "host": situation_json(&books.situation),
+            "levers": levers,
+            "decisions": decisions,
+        }))
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -127,6 +159,23 @@ fn situation_json(situation: &Situation) -> Value {
         "free_bytes": situation.free_bytes,
         "thresholds_bytes": { "high": at.high_bytes, "soft": at.soft_bytes, "hard": at.hard_bytes, "low": at.low_bytes },
     })
+}
+
+/// What is measured now, not what a decision was made from: that is among its inputs.
+fn levers_json(levers: Option<&GuestLevers>) -> Value {
+    let one = |figures: &LeverFigures| {
+        let price = &figures.price;
+        json!({
+            "lever": figures.lever.name(),
+            "price_us": price.per_page_us(),
+            "win_us": price.win_us(),
+            "back_soon_ratio": price.returns(),
+            "stall_us": price.stall_us(),
+            "pages_per_second": price.pages_per_second(),
+            "available_bytes": figures.available_bytes,
+        })
+    };
+    levers.map_or(Value::Null, |levers| levers.iter().map(one).collect())
 }
 
 fn describe(name: &str, at: SystemTime, record: &Record) -> Value {
@@ -187,7 +236,11 @@ mod tests {
     fn what_is_new_is_kept_counted_and_told_and_what_is_not_is_not() {
         let decisions = Decisions::new(["web".to_owned()]);
         for stall_ratio in [0.0, 0.0, 0.3, 0.3, 0.0] {
-            decisions.note(Situation { state: HostState::Hard, ..Situation::default() }, &[Some(record(stall_ratio))]);
+            decisions.note(
+                Situation { state: HostState::Hard, ..Situation::default() },
+                &[Some(record(stall_ratio))],
+                &[],
+            );
         }
         let told = decisions.of_guest("web").unwrap();
         let reasons: Vec<_> =
@@ -202,7 +255,7 @@ mod tests {
     fn no_guest_s_past_grows_without_bound() {
         let decisions = Decisions::new(["web".to_owned()]);
         for tick in 0..100 {
-            decisions.note(Situation::default(), &[Some(record(f64::from(tick % 2) * 0.3))]);
+            decisions.note(Situation::default(), &[Some(record(f64::from(tick % 2) * 0.3))], &[]);
         }
         assert_eq!(decisions.of_guest("web").unwrap()["decisions"].as_array().unwrap().len(), RECORDS_MAX);
     }

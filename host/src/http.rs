@@ -25,6 +25,7 @@ use crate::fleet::Fleet;
 use crate::gain::{DomainGain, areas_wanted, unmerged_pages};
 use crate::guest::{Guest, View};
 use crate::phase::Phase;
+use crate::prices::LeverFigures;
 use crate::totals::Reclaimed;
 
 /// What requests are answered from.
@@ -153,12 +154,20 @@ impl State {
     fn snapshot(&self) -> Snapshot {
         let views = self.fleet.views();
         let frames_bytes = self.fleet.frames_bytes();
-        let guests = views.iter().filter(|view| !view.has_ended()).map(|view| metrics::Guest {
-            name: view.name.clone(),
-            allocation_bytes: view.grant.allocation_bytes,
-            unmerged_pages: unmerged_pages(view).to_vec(),
-            alias_vmas_wanted: areas_wanted(view),
-            status: view.status.clone(),
+        let living = views.iter().enumerate().filter(|(_, view)| !view.has_ended());
+        let guests = living.map(|(number, view)| {
+            let levers = self.decisions.levers(number).into_iter().flatten();
+            let page_ns = |one: LeverFigures| (one.lever.name(), (one.price.per_page_us() * 1e3) as u64);
+            let available = |one: LeverFigures| Some((one.lever.name(), one.available_bytes?));
+            metrics::Guest {
+                name: view.name.clone(),
+                allocation_bytes: view.grant.allocation_bytes,
+                unmerged_pages: unmerged_pages(view).to_vec(),
+                alias_vmas_wanted: areas_wanted(view),
+                lever_page_ns: levers.clone().map(page_ns).collect(),
+                lever_available_bytes: levers.filter_map(available).collect(),
+                status: view.status.clone(),
+            }
         });
         let guests: Vec<_> = guests.collect();
         let situation = self.decisions.situation();

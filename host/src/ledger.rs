@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use control::Levers;
 use policy::active;
+use policy::levers::Lever;
 use policy::record::Record;
 use policy::state::{HostState, Outside, Thresholds, usable_budget};
 use policy::{Config, Host};
@@ -18,6 +19,7 @@ use crate::config::RunConfig;
 use crate::decisions::Situation;
 use crate::guest::{Grant, View};
 use crate::preflight::{PlannedGuest, Promises};
+use crate::prices::LeverFigures;
 use crate::rates::Rates;
 
 /// Most headroom, as a share of the budget: 24 MiB of 768, or 240 MiB published a second.
@@ -52,6 +54,8 @@ pub struct Settlement {
     pub situation: Situation,
     /// For each guest, what was decided and why.
     pub records: Vec<Option<Record>>,
+    /// For each guest, what each lever costs on it.
+    pub levers: Vec<Option<[LeverFigures; Lever::ALL.len()]>>,
     /// How often guests are to be sampled, ms; 0 for never.
     pub sample_period_ms: u64,
     /// For each guest, whether it is to be held back: the host is low, and it is above its allocation.
@@ -109,6 +113,7 @@ impl Ledger {
 
         let mut grants = vec![None; views.len()];
         let mut records = vec![None; views.len()];
+        let mut levers = vec![None; views.len()];
         let mut held = vec![false; views.len()];
         for (((number, view), guest), decision) in living().zip(&guests).zip(&mut decisions) {
             let rates = &mut self.rates[number];
@@ -117,6 +122,7 @@ impl Ledger {
             }
             grants[number] = Some(grant(decision));
             let standing = rates.standing();
+            levers[number] = Some(rates.levers(&guest.usage.means));
             records[number] = Some(Record::new(&config, situation.state, guest, *decision, standing));
             held[number] = situation.state == HostState::Low && guest.usage.resident_bytes > decision.allocation_bytes;
         }
@@ -126,7 +132,7 @@ impl Ledger {
         let sample_period_ms = active::period_ms(self.sample_period_ms, urgency);
         let expected = |(rates, view): (&Rates, &View)| rates.breaks_expected_bytes(view.status.pager.pages.shared);
         let cow_expected_bytes = self.rates.iter().zip(views).map(expected).collect();
-        Settlement { grants, store_bytes_max, cow_expected_bytes, situation, records, sample_period_ms, held }
+        Settlement { grants, store_bytes_max, cow_expected_bytes, situation, records, levers, sample_period_ms, held }
     }
 
     /// How it is with the host now.

@@ -45,6 +45,7 @@ mod phase;
 mod policy_client;
 mod preflight;
 pub mod prerequisite;
+mod prices;
 mod rates;
 mod report;
 mod restarts;

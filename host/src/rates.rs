@@ -7,6 +7,8 @@ use control::GuestStatus;
 use control::status::{PagerStatus, SampleStatus, SamplingStatus};
 use policy::active::{Estimator, Sample};
 use policy::backoff::{Backoff, Look, Pain, Standing};
+use policy::levers::Lever;
+use policy::means::Means;
 use policy::regret::Regret;
 use policy::{Config, Usage};
 use wire::PAGE_BYTES;
@@ -17,6 +19,7 @@ use crate::cow::Breaks;
 use crate::guest::View;
 use crate::phase::Phase;
 use crate::preflight::Promises;
+use crate::prices::{LeverFigures, Prices};
 
 /// What a pager keeps for itself of an allocation, bytes: the credits in hand and the evictor's reserve (224 pages), rounded up. Without it the
 /// balloon would leave a guest the last page of its allocation, which a guest whose pages do not compress would wait for in vain.
@@ -36,6 +39,7 @@ pub(crate) struct Rates {
     estimator: Estimator,
     backoff: Backoff,
     regret: Regret,
+    prices: Prices,
     /// Major faults and bytes swapped in by the guest itself, as it said last, and per second.
     own: [(Option<u64>, f64); 2],
     clock_ms: u64,
@@ -56,6 +60,7 @@ impl Rates {
         self.breaks.update(status.pager.breaks_total, elapsed);
         self.clock_ms += elapsed.as_millis() as u64;
         self.estimate(&status.pager.sampling, fraction);
+        self.prices.update(status, elapsed);
         for ((last, rate), tag) in self.own.iter_mut().zip([MAJFLT, SWAP_IN]) {
             let said = status.balloon.statistics.iter().find(|(known, _)| *known == tag).map(|&(_, value)| value);
             let grown = said.zip(*last).map_or(0, |(said, last)| said.saturating_sub(last));
@@ -99,6 +104,7 @@ impl Rates {
             active_bytes: self.estimator.ratio().map(|ratio| (ratio * memory_bytes as f64) as u64),
             charged_bytes: (pager.pages.shared as f64 * page_bytes as f64 * fraction) as u64,
             spared: false,
+            means: Means::default(),
         };
         let overhead_bytes = match pager.overhead_bytes {
             0 => overhead_bytes(memory_bytes),
@@ -106,12 +112,21 @@ impl Rates {
         };
         let mut guest = policy::Guest { usage, ..promised(config, promises, memory_bytes, overhead_bytes) };
         guest.usage.spared = self.regret.look(self.clock_ms, &guest);
+        if config.pager {
+            let gives = config.balloon && self.backoff.standing() != Standing::Stuck;
+            guest.usage.means = self.prices.means(&view.status, self.estimator.ratio(), gives, guest.floor_bytes);
+        }
         if view.phase == Phase::Paused { at_rest(guest) } else { guest }
     }
 
     /// What breaks of `shared` pages are expected to take, bytes.
     pub(crate) fn breaks_expected_bytes(&self, shared: u64) -> u64 {
         self.breaks.expected_bytes(shared)
+    }
+
+    /// What each lever costs on it.
+    pub(crate) fn levers(&self, means: &Means) -> [LeverFigures; Lever::ALL.len()] {
+        self.prices.figures(means)
     }
 
     /// Where its balloon stands.

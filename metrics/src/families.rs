@@ -34,10 +34,12 @@ pub(crate) enum Values<T: 'static> {
     By(&'static str, &'static [(&'static str, Figure<T>)]),
     /// As many as the figures have, by this label.
     Listed(&'static str, fn(&T) -> &[(&'static str, u64)]),
+    /// The same of times, ns, that are shown in seconds.
+    ListedNs(&'static str, fn(&T) -> &[(&'static str, u64)]),
     /// As many as the figures have, by these two labels.
     Crossed([&'static str; 2], Pairs<T>),
 }
-use Values::{By, Crossed, Listed, One};
+use Values::{By, Crossed, Listed, ListedNs, One};
 
 const fn family<T>(kind: Kind, name: &'static str, help: &'static str, values: Values<T>) -> Family<T> {
     Family { kind, name, help, values }
@@ -86,7 +88,7 @@ pub(crate) static DOMAIN: [Family<Domain>; 7] = [
 
 /// A guest's, all with the label `guest`.
 #[rustfmt::skip] // A table reads as one.
-pub(crate) static GUEST: [Family<Guest>; 42] = [
+pub(crate) static GUEST: [Family<Guest>; 46] = [
     family(Gauge, "ballast_guest_memory_bytes", "Guest RAM by what backs it; the states sum to the RAM.", By("state", &[
         ("private", |guest| guest.status.pager.pages.private as f64 * PAGE_BYTES),
         ("shared", |guest| guest.status.pager.pages.shared as f64 * PAGE_BYTES),
@@ -96,6 +98,20 @@ pub(crate) static GUEST: [Family<Guest>; 42] = [
         ("swapped", |guest| guest.status.pager.pages.swapped as f64 * PAGE_BYTES),
     ])),
     family(Gauge, "ballast_guest_allocation_bytes", "Host memory the guest may keep.", One(|guest| guest.allocation_bytes as f64)),
+    family(Gauge, "ballast_guest_lever_page_seconds", "What each page costs that is won by a lever and stays away, as measured so far.",
+        ListedNs("lever", |guest| &guest.lever_page_ns)),
+    family(Gauge, "ballast_guest_lever_available_bytes", "What the levers among which policy chooses could win now.",
+        Listed("lever", |guest| &guest.lever_available_bytes)),
+    family(Counter, "ballast_guest_pages_taken_total", "Pages with something behind them that were taken.", By("lever", &[
+        ("reported_free", |guest| guest.status.pager.reported.pages_total as f64),
+        ("balloon", |guest| guest.status.pager.ballooned.pages_total as f64),
+        ("zero", |guest| guest.status.pager.zeroed.pages_total as f64),
+    ])),
+    family(Counter, "ballast_guest_pages_back_soon_total", "Those of them that the guest touched again within eight seconds.", By("lever", &[
+        ("reported_free", |guest| guest.status.pager.reported.back_soon_total as f64),
+        ("balloon", |guest| guest.status.pager.ballooned.back_soon_total as f64),
+        ("zero", |guest| guest.status.pager.zeroed.back_soon_total as f64),
+    ])),
     family(Gauge, "ballast_guest_active_ratio", "Share of the last sample of its pages that the guest used within a period; 0 before the first.",
         One(|guest| f64::from(guest.status.pager.sampling.last.touched) / f64::from(guest.status.pager.sampling.last.pages.max(1)))),
     family(Counter, "ballast_guest_sampling_periods_total", "Periods in which the guest's active memory was sampled.",

@@ -105,6 +105,10 @@ pub struct Guest {
     pub unmerged_pages: Vec<(&'static str, u64)>,
     /// Address-space areas with which nothing would have been refused for want of them.
     pub alias_vmas_wanted: u64,
+    /// What a page won by each lever costs, ns.
+    pub lever_page_ns: Vec<(&'static str, u64)>,
+    /// What levers could win, bytes.
+    pub lever_available_bytes: Vec<(&'static str, u64)>,
     /// Its last status.
     pub status: control::GuestStatus,
 }

@@ -65,6 +65,10 @@ fn series<T>(family: &Family<T>, figures: &T, owner: Option<(&str, &str)>) -> Ve
             .iter()
             .map(|&(value, figure)| metric(family.kind, figure as f64, labelled(name, value)))
             .collect(),
+        Values::ListedNs(name, list) => list(figures)
+            .iter()
+            .map(|&(value, ns)| metric(family.kind, ns as f64 * 1e-9, labelled(name, value)))
+            .collect(),
         Values::Crossed([first, second], list) => {
             let pair = |&([one, other], figure): &([&str; 2], u64)| {
                 let labels = owner.iter().cloned().chain([label(first, one), label(second, other)]).collect();

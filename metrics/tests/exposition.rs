@@ -25,7 +25,15 @@ fn guest(name: &str) -> Guest {
     status.pager.stall_latency = LatencyStatus { buckets: vec![0; LATENCY_BUCKETS], ns_total: 70_000, ns_max: 70_000 };
     status.pager.stall_latency.buckets[latency_bucket(70_000)] = 1;
     let unmerged_pages = control::explain::unmerged(&status).to_vec();
-    Guest { name: name.to_owned(), allocation_bytes: 96 << 20, unmerged_pages, alias_vmas_wanted: 7, status }
+    Guest {
+        name: name.to_owned(),
+        allocation_bytes: 96 << 20,
+        unmerged_pages,
+        alias_vmas_wanted: 7,
+        lever_page_ns: vec![("balloon", 3_000)],
+        lever_available_bytes: vec![("balloon", 64 << 20)],
+        status,
+    }
 }
 
 fn snapshot() -> Snapshot {

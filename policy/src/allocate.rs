@@ -8,8 +8,9 @@
 //!   allowed   limit                 limit                   limit              what nobody needs is shared out all the same
 //!   held      one step up           as it is                as it is           nobody stalls: nothing moves
 //!   idle      one step up           what it uses            as it is           slack is given away first,
-//!   yielded   one step up           what it uses            one step down      then calm guests yield, highest price last
-//!   spared    as it is, or down     what it uses            one step down      those that regret what they gave keep what they have
+//!   cheap     one step up           what it uses            as it is, or down  then calm guests yield: first those from whom it is cheapest
+//!   yielded   one step up           what it uses            one step down      to win a page (a rung for each band of prices, `means.rs`),
+//!   spared    as it is, or down     what it uses            one step down      last those that regret what they gave
 //!   fair      up to its entitlement what it uses            one step down      those below their entitlement grow before the others
 //!   pressed   as it is, or down     what it uses            one step down      down: stalling guests divide among themselves
 //!   entitled  entitlement           entitlement             entitlement        at once, when the budget has shrunk below that
@@ -35,9 +36,9 @@ use std::fmt;
 use crate::balloon;
 use crate::fill::{Bidder, climb, entitle, sum};
 use crate::guest::{Config, Guest, Host, Usage};
+use crate::means::BANDS;
 
-/// An allocation moves by this part of the guest's memory a tick (100 ms): 10 % in 640 ms. Compressing that much takes a VMM a few
-/// milliseconds.
+/// An allocation grows by this part of the guest's memory a tick (100 ms): 10 % in 640 ms. How fast it shrinks is measured ([`crate::means`]).
 const STEP_DIVISOR: u64 = 64;
 /// An allocation does not grow by less than this part of the guest's memory, ...
 const DEAD_BAND_DIVISOR: u64 = 512;
@@ -153,6 +154,8 @@ struct Place {
     slack: bool,
     stalls: bool,
     spared: bool,
+    /// What a step down costs.
+    band: usize,
     dead_band: u64,
 }
 
@@ -160,6 +163,11 @@ impl Place {
     /// As far down as it goes for others that have their entitlement already.
     fn kept(&self) -> u64 {
         if self.spared { self.held } else { self.low }
+    }
+
+    /// It uses what it has, and does not wait.
+    fn gives(&self) -> bool {
+        !self.stalls && !self.slack
     }
 }
 
@@ -176,7 +184,8 @@ impl Place {
         // One that waits, but has not used up what it has, waits for something else than memory: for first touches, say.
         let slack = held >= useful;
         let stalls = guest.waits() && !slack;
-        let stepped = held.saturating_sub(step);
+        let step_down = usage.means.step_bytes(guest.memory_bytes);
+        let stepped = held.saturating_sub(step_down);
         let low = match (slack, guest.waits()) {
             (true, true) => useful,
             (true, false) => stepped.min(useful),
@@ -197,6 +206,7 @@ impl Place {
             slack,
             stalls,
             spared: usage.spared && !slack,
+            band: usage.means.band(step_down),
             dead_band: (guest.memory_bytes / DEAD_BAND_DIVISOR).min(held / DEAD_BAND_HELD_DIVISOR),
         }
     }
@@ -265,7 +275,7 @@ pub fn allocate(config: &Config, host: &Host, guests: &[Guest]) -> Vec<Decision>
 }
 
 /// The rungs of the module's table, lowest first.
-fn ladder(total: u64, places: &[Place]) -> [Vec<u64>; 9] {
+fn ladder(total: u64, places: &[Place]) -> Vec<Vec<u64>> {
     // Stalling guests take from each other only when the others have nothing (noticeable) left to give them.
     let without_stalling_guests_loss = rung(places, |place| if place.stalls { place.held } else { place.low });
     let unnoticed: u64 = places.iter().filter(|place| place.stalls).map(|place| place.dead_band).sum();
@@ -276,17 +286,21 @@ fn ladder(total: u64, places: &[Place]) -> [Vec<u64>; 9] {
     let fair: Vec<u64> =
         fair.map(|((place, &pressed), &yielded)| place.fair.clamp(pressed, yielded.max(pressed))).collect();
     let spared = places.iter().zip(&fair).map(|(place, &fair)| fair.max(place.kept())).collect();
-    [
-        rung(places, |place| place.minimum),
-        rung(places, |place| place.entitled),
-        pressed,
-        fair,
-        spared,
-        yielded,
-        rung(places, |place| if place.slack { place.low } else { place.high }),
-        rung(places, |place| place.high),
-        rung(places, |place| place.limit),
-    ]
+    let mut rungs =
+        vec![rung(places, |place| place.minimum), rung(places, |place| place.entitled), pressed, fair, spared, yielded];
+    // The dearest are the first to keep what they have.
+    for band in (1..BANDS).rev().filter(|&band| places.iter().any(|place| place.gives() && place.band == band)) {
+        rungs.push(rung(places, |place| match place.gives() {
+            true if place.band < band => place.kept(),
+            true => place.held,
+            false if place.slack => place.low,
+            false => place.high,
+        }));
+    }
+    rungs.push(rung(places, |place| if place.slack { place.low } else { place.high }));
+    rungs.push(rung(places, |place| place.high));
+    rungs.push(rung(places, |place| place.limit));
+    rungs
 }
 
 /// What of the goals can be had now: in force is what a guest keeps or may still be using, and growth gets what that leaves.

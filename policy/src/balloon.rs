@@ -4,6 +4,8 @@
 //! or compressed; the balloon asks for the rest. A guest that uses up its allocation and has touched all of its memory is asked for
 //! exactly what it has given already, so nothing drifts. Without a pager nothing enforces the allocation but the balloon itself, and
 //! savings may go at any time: then nothing is counted as saved.
+//!
+//! With a pager the balloon is asked for more only as far as it is the cheapest lever ([`crate::means`]): what is not asked for is evicted.
 
 use crate::guest::{Config, Guest};
 
@@ -30,12 +32,18 @@ pub(crate) fn request_bytes(config: &Config, guest: &Guest, allocation_bytes: u6
     if config.pager && wanted.abs_diff(last) <= guest.memory_bytes / DEAD_BAND_DIVISOR {
         return last;
     }
+    if config.pager && wanted > last {
+        // What is cheaper to evict is not asked for.
+        let [by_balloon, ..] = usage.means.mix(wanted - last);
+        return last + by_balloon.min(wanted - last);
+    }
     wanted.max(last.saturating_sub(guest.memory_bytes / DEFLATE_DIVISOR))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::means::{Mean, Means};
 
     const MIB: u64 = 1 << 20;
     const ON: Config = Config { dedup: true, balloon: true, pager: true, idle_tax_percent: 75 };
@@ -57,6 +65,17 @@ mod tests {
         assert_eq!(request_bytes(&ON, &guest, 100 * MIB), 152 * MIB);
         guest.usage.balloon_bytes = 62 * MIB;
         assert_eq!(request_bytes(&ON, &guest, 100 * MIB), 62 * MIB, "within the dead band");
+    }
+
+    #[test]
+    fn what_is_cheaper_to_evict_is_not_asked_for() {
+        let mut guest = guest();
+        let mean = |mib, per_page_us| Mean { available_bytes: mib * MIB, per_page_us, bytes_per_tick: None };
+        guest.usage.balloon_bytes = 100 * MIB;
+        guest.usage.means = Means([mean(200, 80.0), mean(20, 6.0), Mean::default()]);
+        assert_eq!(request_bytes(&ON, &guest, 100 * MIB), 140 * MIB);
+        guest.usage.means.0[0].per_page_us = 3.0;
+        assert_eq!(request_bytes(&ON, &guest, 100 * MIB), 160 * MIB);
     }
 
     #[test]

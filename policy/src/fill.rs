@@ -72,10 +72,14 @@ fn fill_by(total: u64, low: &[u64], high: &[u64], mut exceeds: u128, bid: impl F
 
 /// Divides `total` by climbing `rungs`, each a full set of allocations and none below the one before: the highest rung that can be
 /// afforded, and the rest by weight towards the next one. What even the lowest needs is given in any case.
-pub(crate) fn climb<const RUNGS: usize>(total: u64, rungs: &[Vec<u64>; RUNGS], weights: &[u64]) -> Vec<u64> {
+pub(crate) fn climb(total: u64, rungs: &[Vec<u64>], weights: &[u64]) -> Vec<u64> {
     let affordable = rungs.iter().take_while(|rung| sum(rung) <= u128::from(total)).count();
     let low = &rungs[affordable.saturating_sub(1)];
-    if affordable == 0 || affordable == RUNGS { low.clone() } else { fill(total, low, &rungs[affordable], weights) }
+    if affordable == 0 || affordable == rungs.len() {
+        low.clone()
+    } else {
+        fill(total, low, &rungs[affordable], weights)
+    }
 }
 
 /// A sum that cannot overflow.

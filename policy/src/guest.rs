@@ -1,6 +1,7 @@
 //! What policy knows: the promises made to a guest, what was measured of it, and the host's side of the ledger.
 
 use crate::balloon;
+use crate::means::Means;
 
 /// Shares of a guest that nobody gave any.
 pub const SHARES_DEFAULT: u32 = 1000;
@@ -111,6 +112,8 @@ pub struct Usage {
     pub charged_bytes: u64,
     /// It waited for what it last gave, and keeps what it has for a while; see [`crate::regret`].
     pub spared: bool,
+    /// By what it could give memory, and at which price.
+    pub means: Means,
 }
 
 impl Guest {

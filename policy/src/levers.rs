@@ -103,7 +103,7 @@ pub struct Price {
     win_us: f64,
     stall_us: f64,
     returns: f64,
-    /// Pages a second that it has won while it was used.
+    /// Pages a second that it has won while it had work to do.
     rate: Option<f64>,
 }
 
@@ -114,19 +114,37 @@ impl Price {
         Price { win_us, stall_us, returns: 0.0, rate: None }
     }
 
-    /// Takes what was measured in the last `seconds` into account. What makes no sense is left out.
-    pub fn measure(&mut self, work: &Work, seconds: f64) {
+    /// Takes what was measured into account; `busy_seconds` of that the lever had work to do, or it says nothing about how fast it is. What makes no
+    /// sense is left out.
+    pub fn measure(&mut self, work: &Work, busy_seconds: f64) {
         let blend =
             |old: f64, new: f64| if new.is_finite() && new >= 0.0 { old + SMOOTHING * (new - old) } else { old };
         if work.pages >= PAGES_MIN {
             self.win_us = blend(self.win_us, work.cpu_us / work.pages as f64);
             self.returns = blend(self.returns, (work.returned as f64 / work.pages as f64).min(1.0));
-            let rate = work.pages as f64 / seconds;
-            self.rate = Some(self.rate.map_or(rate, |old| blend(old, rate))).filter(|rate| rate.is_finite());
+            if busy_seconds > 0.0 {
+                let rate = work.pages as f64 / busy_seconds;
+                self.rate = Some(self.rate.map_or(rate, |old| blend(old, rate))).filter(|rate| rate.is_finite());
+            }
         }
         if work.returned >= PAGES_MIN {
             self.stall_us = blend(self.stall_us, work.stall_us / work.returned as f64);
         }
+    }
+
+    /// CPU time of winning a page, µs.
+    pub fn win_us(&self) -> f64 {
+        self.win_us
+    }
+
+    /// What a page that comes back costs its guest, µs.
+    pub fn stall_us(&self) -> f64 {
+        self.stall_us
+    }
+
+    /// Share of pages that are back soon, 0 to 1.
+    pub fn returns(&self) -> f64 {
+        self.returns
     }
 
     /// µs for each page that stays away.

@@ -12,7 +12,7 @@
 //! while no guest stalls, nothing moves.
 //!
 //! What goes into it: how much of its memory each guest uses ([`active`]), how short the host is ([`state`]), what each way to win memory costs
-//! ([`levers`]). What restrains it: guests that suffer for what they gave, or give nothing ([`backoff`], [`regret`]), free pages that come back ([`reporting`]).
+//! ([`levers`], [`means`]). What restrains it: guests that suffer for what they gave, or give nothing ([`backoff`], [`regret`]), free pages that come back ([`reporting`]).
 //!
 //! Invariants, for guests that were admitted:
 //! * Never is the sum of what is *in force* raised above the budget. In force is the larger of a guest's allocation and what it may
@@ -31,6 +31,7 @@ mod balloon;
 mod fill;
 mod guest;
 pub mod levers;
+pub mod means;
 pub mod record;
 pub mod regret;
 pub mod reporting;

@@ -5,6 +5,8 @@ use std::fmt::{self, Write};
 use crate::allocate::{Decision, Reason};
 use crate::backoff::Standing;
 use crate::guest::{Config, Guest};
+use crate::levers::Lever;
+use crate::means::{CHOICES, Mean};
 use crate::state::HostState;
 
 /// One decision, with all it was made from. Amounts are bytes of host memory.
@@ -132,6 +134,22 @@ impl fmt::Display for Record {
             mib(usage.balloon_bytes),
             self.standing.name()
         )?;
+        let mean = |(lever, mean): (&Lever, &Mean)| {
+            let rate = mean.bytes_per_tick.map_or("speed not known".into(), |bytes| format!("{} a tick", mib(bytes)));
+            format!("{lever} {:.1} µs a page ({} at most, {rate})", mean.per_page_us, mib(mean.available_bytes))
+        };
+        let means: Vec<_> =
+            CHOICES.iter().zip(&usage.means.0).filter(|(_, mean)| mean.available_bytes > 0).map(mean).collect();
+        if !means.is_empty() {
+            writeln!(f, "levers       {}", means.join(", "))?;
+        }
+        let lost = usage.allocation_bytes.saturating_sub(decision.allocation_bytes);
+        if lost > 0 {
+            let by = usage.means.mix(lost);
+            let part = |(lever, &bytes): (&Lever, &u64)| format!("{lever} {}", mib(bytes));
+            let by: Vec<_> = CHOICES.iter().zip(&by).filter(|(_, bytes)| **bytes > 0).map(part).collect();
+            writeln!(f, "plan         {}", by.join(", "))?;
+        }
         if usage.spared {
             writeln!(f, "spared       it waited for what it gave last, so it keeps what it has for a while")?;
         }
@@ -146,6 +164,7 @@ fn mib(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::means::Means;
     use crate::{Host, allocate};
 
     const MIB: u64 = 1 << 20;
@@ -163,6 +182,8 @@ mod tests {
         guests[0].usage.stall_ratio = 0.25;
         guests[0].usage.active_bytes = Some(200 * MIB);
         guests[0].usage.spared = true;
+        let mean = |mib, per_page_us| Mean { available_bytes: mib * MIB, per_page_us, bytes_per_tick: Some(2 * MIB) };
+        guests[1].usage.means = Means([mean(2, 3.0), mean(64, 9.0), Mean::default()]);
         let decisions = allocate(&config, &Host { budget_bytes: 300 * MIB, ..Host::default() }, &guests);
         let record = |at: usize| Record::new(&config, HostState::Hard, &guests[at], decisions[at], Standing::Moving);
         let text = record(1).to_string();
@@ -171,6 +192,8 @@ mod tests {
             "others stall and it does not",
             "20.0 MiB in use",
             "130.0 MiB idle, charged 4.0 times",
+            "compress 9.0 µs a page (64.0 MiB at most, 2.0 MiB a tick)",
+            "plan         balloon 2.0 MiB, compress 2.0 MiB",
             "hard",
         ] {
             assert!(text.contains(words), "{words:?} is not in\n{text}");

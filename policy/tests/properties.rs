@@ -1,10 +1,18 @@
 //! What policy promises, for any host and any guests: bounds, the budget, fairness, and rest.
 
+use policy::means::{Mean, Means};
 use policy::{Config, Decision, Guest, Host, Reason, Refusal, Usage, admit, allocate, initial};
 use proptest::prelude::*;
 
 const MIB: u64 = 1 << 20;
 const ON: Config = Config { dedup: true, balloon: true, pager: true, idle_tax_percent: 75 };
+
+fn means() -> impl Strategy<Value = Means> {
+    let mean = (0u64..512 * MIB, 0.0f64..300.0, proptest::option::of(0u64..64 * MIB)).prop_map(
+        |(available_bytes, per_page_us, bytes_per_tick)| Mean { available_bytes, per_page_us, bytes_per_tick },
+    );
+    [mean.clone(), mean.clone(), mean].prop_map(Means)
+}
 
 /// Guests of all sizes and moods, with promises that make sense one by one.
 fn guest() -> impl Strategy<Value = Guest> {
@@ -14,12 +22,13 @@ fn guest() -> impl Strategy<Value = Guest> {
         0u64..64 * MIB,
         proptest::bool::ANY,
         prop_oneof![Just(0), 0u64..512 * MIB],
+        means(),
     );
     let usage = (0.0f64..=1.0, 0.0f64..=1.2, 0.0f64..=1.0, prop_oneof![Just(0.0), 0.0f64..1.0], 0.0f64..2000.0, active);
     (promises, usage).prop_map(
         |(
             (mib, reserved, limited, shares, overhead),
-            (held, committed, resident, stall, refaults, (active, charged, spared, irreducible_bytes)),
+            (held, committed, resident, stall, refaults, (active, charged, spared, irreducible_bytes, means)),
         )| {
             let mut guest = Guest::new(&ON, mib * MIB, overhead);
             guest.reservation_bytes = overhead + (reserved * 0.5 * guest.memory_bytes as f64) as u64;
@@ -38,6 +47,7 @@ fn guest() -> impl Strategy<Value = Guest> {
                 charged_bytes: charged,
                 spared,
                 irreducible_bytes,
+                means,
                 ..Usage::default()
             };
             guest
@@ -423,4 +433,27 @@ fn a_guest_with_little_of_much_memory_grows_all_the_same() {
     guests[0].usage.stall_ratio = 0.3;
     settle(&ON, &host, &mut guests, 300);
     assert!(guests[0].usage.allocation_bytes >= 98 * MIB, "{guests:?}");
+}
+
+#[test]
+fn who_gives_at_the_lowest_price_gives_first_and_as_fast_as_it_was_seen_to() {
+    let host = Host { budget_bytes: 300 * MIB, ..Host::default() };
+    // A step up of the first is 4 MiB.
+    let mut guests = [sampled(1000, 256, 0.5, 100), sampled(1000, 5, 0.0, 100), sampled(1000, 5, 0.0, 100)];
+    let after = |guests: &[Guest; 3]| {
+        let mut guests = *guests;
+        settle(&ON, &host, &mut guests, 1);
+        guests.map(|guest| 100 - guest.usage.allocation_bytes.min(100 * MIB) / MIB)
+    };
+    assert_eq!(after(&guests), [0, 2, 2], "nothing is known: both alike");
+    let mean = |per_page_us, mib_per_tick| Mean {
+        available_bytes: 50 * MIB,
+        per_page_us,
+        bytes_per_tick: Some(mib_per_tick * MIB),
+    };
+    guests[1].usage.means = Means([Mean::default(), mean(90.0, 8), Mean::default()]);
+    guests[2].usage.means = Means([mean(3.0, 8), Mean::default(), Mean::default()]);
+    assert_eq!(after(&guests), [0, 0, 4]);
+    guests[2].usage.means.0[0].bytes_per_tick = Some(MIB);
+    assert_eq!(after(&guests), [0, 3, 1], "it cannot give more in a tick");
 }
