@@ -25,6 +25,7 @@ mod ksm_settings;
 mod latency;
 mod live;
 mod merging;
+mod metadata;
 mod paced;
 mod pager_bench;
 mod paging;
@@ -131,7 +132,7 @@ struct Pager {
     /// Directory on a disk, for swap files; without it nothing is swapped
     #[arg(long, value_name = "DIR")]
     swap: Option<PathBuf>,
-    /// Measure a part; repeatable: faults, sweep, touch, zipf, scan, gups, stream [default: all]
+    /// Measure a part; repeatable: faults, metadata, sweep, touch, zipf, scan, gups, stream [default: all]
     #[arg(long = "only", value_name = "PART")]
     only: Vec<String>,
     /// Where to write the figures as JSON

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::{
     error::Error,
     faults,
+    metadata::{self, Metadata},
     paging::{self, Runs},
     target::Target,
     turn::Turn,
@@ -27,6 +28,7 @@ pub struct Plan {
 #[derive(Serialize)]
 struct Figures<'a> {
     faults: Option<&'a faults::Figures>,
+    metadata: &'a [Metadata],
     runs: &'a Runs,
     targets: &'a [Target],
 }
@@ -36,13 +38,15 @@ pub fn run(plan: &Plan) -> Result<(), Error> {
     let _turn = Turn::take()?;
     let is_wanted = |part: &str| plan.only.is_empty() || plan.only.iter().any(|wanted| wanted == part);
     let faults = is_wanted("faults").then(|| faults::run(plan.swap.as_deref())).transpose()?;
+    let metadata = if is_wanted("metadata") { metadata::run()? } else { Vec::new() };
     let runs = paging::run(plan.swap.as_deref(), is_wanted);
     let mut targets = faults.as_ref().map(faults::Figures::targets).unwrap_or_default();
+    targets.extend(metadata::targets(&metadata));
     targets.extend(runs.targets());
     targets.iter().for_each(|target| println!("{target}"));
     println!("summary: {} of {} targets met", targets.iter().filter(|target| target.is_met()).count(), targets.len());
     let Some(path) = &plan.json else { return Ok(()) };
-    let figures = Figures { faults: faults.as_ref(), runs: &runs, targets: &targets };
+    let figures = Figures { faults: faults.as_ref(), metadata: &metadata, runs: &runs, targets: &targets };
     let text = serde_json::to_vec_pretty(&figures).map_err(std::io::Error::from);
     text.and_then(|text| fs::write(path, text)).map_err(|source| Error::File { path: path.clone(), source })
 }

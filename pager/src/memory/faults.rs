@@ -93,7 +93,7 @@ impl GuestMemory {
 
     /// Brings pages back from the disk, one at a time.
     pub(super) fn run_reader(&self) -> Result<(), Failure> {
-        let mut buffer = PageBuffer::new(AHEAD_MAX);
+        let mut buffer = PageBuffer::new(AHEAD_MAX)?;
         while let Some((page, waiting)) = self.reads.next(|| self.stopping.load(Ordering::Acquire)) {
             self.pages.swap_in(page, &mut buffer)?;
             self.served(waiting, Cause::Swapped);

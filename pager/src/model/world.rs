@@ -217,7 +217,7 @@ impl World {
 
     /// A swap thread of [`crate::memory`].
     fn read_swap(&self) {
-        let mut buffer = PageBuffer::new(AHEAD_MAX);
+        let mut buffer = PageBuffer::new(AHEAD_MAX).expect("memory");
         let mut reads = lock(&self.reads);
         loop {
             let Some(page) = reads.pages.pop() else {

@@ -1,35 +1,36 @@
-//! Pages in memory as direct I/O wants them: beginning at a multiple of the page size.
+//! Pages in memory as direct I/O wants them: beginning at a multiple of the page size. Those that are never used cost nothing.
 
-use crate::units::{PAGE_BYTES, PageBytes};
+use std::io;
+
+use crate::{
+    pool::Arena,
+    sys::MmapArena,
+    units::{PAGE_BYTES, PageBytes},
+};
 
 /// A buffer for some pages.
-pub struct PageBuffer {
-    memory: Vec<u8>,
-    /// Where the first page begins.
-    start: usize,
-}
+pub struct PageBuffer(MmapArena);
 
 impl PageBuffer {
-    /// A buffer for `pages` pages.
-    pub fn new(pages: usize) -> PageBuffer {
-        let memory = vec![0; (pages + 1) * PAGE_BYTES];
-        let start = memory.as_ptr().align_offset(PAGE_BYTES);
-        PageBuffer { memory, start }
+    /// A buffer for `pages` pages, at least one.
+    pub fn new(pages: usize) -> io::Result<PageBuffer> {
+        let bytes = (pages * PAGE_BYTES).try_into().map_err(io::Error::other)?;
+        MmapArena::new(bytes).map(PageBuffer).map_err(io::Error::from)
     }
 
     /// Pages it holds.
     pub fn pages(&self) -> usize {
-        self.memory.len() / PAGE_BYTES - 1
+        self.0.bytes() / PAGE_BYTES
     }
 
     /// The bytes of `count` pages from page `first` on.
     pub fn bytes(&self, first: usize, count: usize) -> &[u8] {
-        &self.memory[self.start + first * PAGE_BYTES..][..count * PAGE_BYTES]
+        self.0.slice(first * PAGE_BYTES, count * PAGE_BYTES)
     }
 
     /// The same, to write to.
     pub fn bytes_mut(&mut self, first: usize, count: usize) -> &mut [u8] {
-        &mut self.memory[self.start + first * PAGE_BYTES..][..count * PAGE_BYTES]
+        self.0.slice_mut(first * PAGE_BYTES, count * PAGE_BYTES)
     }
 
     /// One page.
@@ -50,7 +51,7 @@ mod tests {
     #[test]
     fn every_page_begins_at_a_page() {
         for pages in [1, 2, 32] {
-            let mut buffer = PageBuffer::new(pages);
+            let mut buffer = PageBuffer::new(pages).unwrap();
             assert_eq!(buffer.pages(), pages);
             assert!((0..pages).all(|page| buffer.page(page).as_ptr().addr().is_multiple_of(PAGE_BYTES)));
             buffer.page_mut(pages - 1).fill(7);

@@ -16,7 +16,7 @@ fn swap() -> (FaultyFile, Swap) {
 
 /// `count` pages from `first` on, each full of its own number.
 fn pages(first: u32, count: u32) -> (Vec<Gfn>, PageBuffer) {
-    let mut buffer = PageBuffer::new(count as usize);
+    let mut buffer = PageBuffer::new(count as usize).unwrap();
     for page in 0..count {
         buffer
             .page_mut(page as usize)
@@ -38,7 +38,7 @@ fn write(swap: &Swap, first: u32, count: u32, now_ms: u64) -> Vec<u64> {
 }
 
 fn reads_back(swap: &Swap, slots: &[u64], first: u32) {
-    let mut buffer = PageBuffer::new(1);
+    let mut buffer = PageBuffer::new(1).unwrap();
     for (&slot, page) in slots.iter().zip(first..) {
         swap.read(slot, Gfn(page), 1, &mut buffer).unwrap();
         assert_eq!(buffer.page(0), pages(page, 1).1.page(0), "page {page}");
@@ -46,7 +46,7 @@ fn reads_back(swap: &Swap, slots: &[u64], first: u32) {
 }
 
 fn read_error(swap: &Swap, slot: u64, gfn: u32) -> ReadError {
-    swap.read(slot, Gfn(gfn), 1, &mut PageBuffer::new(1)).unwrap_err()
+    swap.read(slot, Gfn(gfn), 1, &mut PageBuffer::new(1).unwrap()).unwrap_err()
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn pages_side_by_side_are_one_read_and_what_is_wrong_with_one_that_comes_along_i
         || {
             let (file, swap) = swap();
             let slots = write(&swap, 40, 8, 0);
-            let mut buffer = PageBuffer::new(8);
+            let mut buffer = PageBuffer::new(8).unwrap();
             let mut read = |file: &FaultyFile, faults| {
                 file.set(faults);
                 swap.read(slots[0], Gfn(40), 8, &mut buffer).unwrap()

@@ -146,7 +146,7 @@ impl SwapFile {
         if self.bytes == 0 {
             return Ok(());
         }
-        let mut page = PageBuffer::new(1);
+        let mut page = PageBuffer::new(1)?;
         page.page_mut(0).fill(0x5a);
         let whole = |count| if count == PAGE_BYTES { Ok(()) } else { Err(io::Error::other("it takes no whole page")) };
         self.write_at(page.bytes(0, 1), 0).and_then(whole)?;
@@ -230,7 +230,7 @@ mod tests {
         assert_eq!((file.bytes(), entries(directory.path())), (1 << 20, 0));
         let blocks = |file: &SwapFile| std::os::unix::fs::MetadataExt::blocks(&file.file.metadata().unwrap()) * 512;
         assert!(blocks(&file) >= 1 << 20);
-        let mut buffer = PageBuffer::new(2);
+        let mut buffer = PageBuffer::new(2).unwrap();
         buffer.page_mut(1).fill(7);
         assert_eq!(file.write_at(buffer.bytes(0, 2), 8192).unwrap(), 8192);
         buffer.page_mut(1).fill(0);

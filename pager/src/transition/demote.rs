@@ -62,7 +62,7 @@ impl Staging {
     /// Room for `pages` pages, at least one.
     pub fn new(pages: usize) -> io::Result<Staging> {
         let squeeze = Squeeze::new()?;
-        Ok(Staging { pages: Vec::with_capacity(pages), buffer: PageBuffer::new(pages), squeeze })
+        Ok(Staging { pages: Vec::with_capacity(pages), buffer: PageBuffer::new(pages)?, squeeze })
     }
 
     /// Where the bytes of the next page go.
