@@ -4,7 +4,7 @@
 //!   all pages     every page of the images that is not filled with one word
 //!                   zram, lz4 | the pool as eviction fills it | the pool after it was packed and compacted
 //!   unique pages  those that have no equal in any of the images: what is left to the pool where pages are shared
-//!                   the same, and with patches against the pages that have equals
+//!                   the same, and with patches of the pages that have equals, each guest with a library of its own
 //! ```
 //!
 //! A page that does not fit the pool counts as a whole page on our side; zram counts its own.
@@ -13,6 +13,7 @@ use std::{
     collections::HashMap,
     fs,
     num::NonZeroUsize,
+    ops::Range,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -25,7 +26,13 @@ use pager::{
 };
 use serde::Serialize;
 
-use crate::{clocks, error::Error, patches, target::Target, zram_pages};
+use crate::{
+    clocks,
+    error::Error,
+    patches::{self, Patched},
+    target::Target,
+    zram_pages,
+};
 
 /// What to do.
 pub struct Plan {
@@ -54,7 +61,9 @@ struct Report {
 pub fn run(plan: &Plan) -> Result<(), Error> {
     let images = plan.images.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
     let filled = |page: &PageBytes| page.chunks_exact(8).all(|word| *word == page[..8]);
-    let all: Vec<&PageBytes> = images.iter().flatten().filter(|page| !filled(page)).collect();
+    let of_image = images.iter().map(|image| image.iter().filter(|page| !filled(page)).collect::<Vec<_>>());
+    let of_image: Vec<Vec<&PageBytes>> = of_image.collect();
+    let all: Vec<&PageBytes> = of_image.iter().flatten().copied().collect();
     let mut times = HashMap::<&PageBytes, u32>::new();
     all.iter().for_each(|&page| *times.entry(page).or_default() += 1);
     // In the order of their addresses, for what a run repeats.
@@ -72,11 +81,18 @@ pub fn run(plan: &Plan) -> Result<(), Error> {
         filled.pack()?;
         rows.push(row(name, "pool, packed", filled.bytes(), filled.cpu, pages.len()));
         if name == "unique" {
-            let alone: Vec<usize> = (0..pages.len()).map(|page| filled.length(page)).collect();
-            let patches = patches::measure(pages, &shared, &alone)?;
-            println!("pool: {} pages have a reference, {} gain by it", patches.candidates, patches.bytes.len());
-            let patched = filled.patched(&patches.bytes)?;
-            rows.push(row(name, "pool, packed, with patches", patched.bytes(), filled.cpu + patches.cpu, pages.len()));
+            let mut patched = Patched::default();
+            let mut first = 0;
+            for (image, of_image) in images.iter().zip(&of_image) {
+                let count = of_image.iter().filter(|&&page| times[page] == 1).count();
+                filled.patch(image.len() as u32, first..first + count, &shared, &mut patched)?;
+                first += count;
+            }
+            filled.compact();
+            print(&patched, images.len() * shared.len());
+            let cpu = filled.cpu + patched.reading + patched.packing;
+            let bytes = filled.bytes() + patched.library_bytes as f64;
+            rows.push(row(name, "pool, packed, with patches and libraries", bytes, cpu, pages.len()));
         }
     }
     let report = Report { targets: judge(&rows), rows };
@@ -96,10 +112,13 @@ fn judge(rows: &[Row]) -> Vec<Target> {
         let row = rows.iter().find(|row| row.pages == pages && row.side == side);
         row.map_or(f64::NAN, |row| 1.0 - row.kept)
     };
+    let patches = saved("unique", "pool, packed, with patches and libraries") / saved("unique", "pool, packed");
     let over_zram = |side: &str| saved("all", side) / saved("all", "zram, lz4");
     vec![
         Target::at_least("pool-evicted-saving-over-zram".into(), over_zram("pool, as evicted"), 1.0),
         Target::at_least("pool-packed-saving-over-zram".into(), over_zram("pool, packed"), 1.0),
+        // Of the unique pages, with what the libraries take while pages are packed deducted.
+        Target::at_least("pool-patches-saving-over-packed".into(), patches, 1.0),
     ]
 }
 
@@ -112,6 +131,21 @@ impl Report {
         println!();
         self.targets.iter().for_each(|target| println!("{target}"));
     }
+}
+
+fn print(patched: &Patched, frames_read: usize) {
+    let us = |time: Duration, count: usize| time.as_secs_f64() * 1e6 / count.max(1) as f64;
+    let Patched { tried, patches, library_bytes, reading, packing, returning } = *patched;
+    println!(
+        "pool: {tried} pages have a similar frame, {patches} are patches; libraries of {} KiB",
+        library_bytes >> 10
+    );
+    println!(
+        "pool: CPU: {:.1} µs a frame read, {:.1} µs a page that has a similar frame, {:.1} µs a patch brought back",
+        us(reading, frames_read),
+        us(packing, tried),
+        us(returning, patches)
+    );
 }
 
 fn read(path: &Path) -> Result<Vec<PageBytes>, Error> {
@@ -128,8 +162,9 @@ struct Filled<'a> {
     pages: &'a [&'a PageBytes],
     pool: Pool,
     squeeze: Squeeze,
-    /// By page: its slot, and whether it is as dense as it gets.
-    slots: Vec<Option<(u64, bool)>>,
+    /// By page: its slot, and whether it came in by zstd.
+    slots: Vec<Option<u64>>,
+    dense: Vec<bool>,
     cpu: Duration,
 }
 
@@ -139,7 +174,14 @@ impl<'a> Filled<'a> {
         let arena = MmapArena::new(bytes).map_err(Error::system("mapping memory"))?;
         let pool = Pool::new(Box::new(arena)).map_err(Error::system("making a pool"))?;
         let squeeze = Squeeze::new().map_err(Error::system("making a compressor"))?;
-        Ok(Filled { pages, pool, squeeze, slots: Vec::with_capacity(pages.len()), cpu: Duration::ZERO })
+        Ok(Filled {
+            pages,
+            pool,
+            squeeze,
+            slots: Vec::with_capacity(pages.len()),
+            dense: Vec::new(),
+            cpu: Duration::ZERO,
+        })
     }
 
     /// Evicts the pages.
@@ -149,15 +191,16 @@ impl<'a> Filled<'a> {
         let before = clocks::process()?;
         for (number, page) in pages.iter().enumerate() {
             let owner = Gfn(number as u32);
-            let slot = match quickly(page, &mut buffer) {
-                Some(bytes) => filled.pool.store(owner, Codec::Lz4, bytes).ok().map(|slot| (slot, false)),
-                None if is_noise(page) => None,
+            let (slot, dense) = match quickly(page, &mut buffer) {
+                Some(bytes) => (filled.pool.store(owner, Codec::Lz4, bytes).ok(), false),
+                None if is_noise(page) => (None, true),
                 None => {
                     let bytes = filled.squeeze.densely(page);
-                    bytes.and_then(|bytes| filled.pool.store(owner, Codec::Zstd, bytes).ok()).map(|slot| (slot, true))
+                    (bytes.and_then(|bytes| filled.pool.store(owner, Codec::Zstd, bytes).ok()), true)
                 }
             };
             filled.slots.push(slot);
+            filled.dense.push(dense);
         }
         filled.cpu = clocks::process()?.saturating_sub(before);
         Ok(filled)
@@ -167,42 +210,39 @@ impl<'a> Filled<'a> {
     fn pack(&mut self) -> Result<(), Error> {
         let before = clocks::process()?;
         for number in 0..self.pages.len() {
-            let Some((slot, false)) = self.slots[number] else { continue };
+            let Some(slot) = self.slots[number].filter(|_| !self.dense[number]) else { continue };
             let old = self.pool.length(slot);
             let bytes = self.squeeze.densely(self.pages[number]).filter(|bytes| is_smaller(bytes.len(), old));
             let packed = bytes.and_then(|bytes| self.pool.store(Gfn(number as u32), Codec::Zstd, bytes).ok());
             if let Some(packed) = packed {
                 self.pool.free(slot);
-                self.slots[number] = Some((packed, true));
+                self.slots[number] = Some(packed);
             }
         }
-        while let Some((slab, owners)) = self.pool.sparse_slab() {
-            for owner in owners {
-                let at = &mut self.slots[owner.index()];
-                let moved = at.and_then(|(slot, dense)| Some((self.pool.relocate(slot, slab)?.0, dense)));
-                *at = moved.or(*at);
-            }
-        }
+        self.compact();
         self.cpu += clocks::process()?.saturating_sub(before);
         Ok(())
     }
 
-    /// The same pages, those with a patch as long as that.
-    fn patched(&self, patches: &HashMap<usize, usize>) -> Result<Filled<'a>, Error> {
-        let mut patched = Filled::empty(self.pages)?;
-        for number in 0..self.pages.len() {
-            let length = patches.get(&number).copied().unwrap_or_else(|| self.length(number));
-            // Only the room counts; a patch also names its reference, in four bytes.
-            let bytes = vec![0; length + if patches.contains_key(&number) { 4 } else { 0 }];
-            let fits = bytes.len() <= pager::pool::COMPRESSED_BYTES_MAX;
-            let slot = fits.then(|| patched.pool.store(Gfn(number as u32), Codec::Zstd, &bytes).ok()).flatten();
-            patched.slots.push(slot.map(|slot| (slot, true)));
+    fn compact(&mut self) {
+        while let Some((slab, owners)) = self.pool.sparse_slab() {
+            for owner in owners {
+                let at = &mut self.slots[owner.index()];
+                let moved = at.and_then(|slot| Some(self.pool.relocate(slot, slab)?.0));
+                *at = moved.or(*at);
+            }
         }
-        Ok(patched)
     }
 
-    fn length(&self, number: usize) -> usize {
-        self.slots[number].map_or(PAGE_BYTES, |(slot, _)| self.pool.length(slot))
+    /// What the pager does to those of one guest that resemble a frame.
+    fn patch(
+        &mut self,
+        ram_pages: u32,
+        numbers: Range<usize>,
+        frames: &[&PageBytes],
+        patched: &mut Patched,
+    ) -> Result<(), Error> {
+        patches::make(ram_pages, self.pages, numbers, frames, (&mut self.pool, &mut self.slots), patched)
     }
 
     /// Memory that all the pages take.

@@ -70,6 +70,10 @@ pub struct PagerStatus {
     pub pool_bytes: u64,
     /// Part of it that is neither guest pages nor pool.
     pub overhead_bytes: u64,
+    /// Pages in the pool that are patches of frames of the store.
+    pub patch_pages: u64,
+    /// What these pages are compressed to, bytes.
+    pub patch_bytes: u64,
     /// Pages by state.
     pub pages: PageCounts,
     /// Part of `pages.zero` that the guest had touched before.
@@ -102,6 +106,8 @@ pub struct PagerStatus {
     pub evictions_proactive_total: u64,
     /// Pages of the pool that were compressed anew, denser.
     pub pool_packed_total: u64,
+    /// Pages of the pool that were made patches of frames.
+    pub pool_patched_total: u64,
     /// Pages of the pool that were moved to empty a slab.
     pub pool_moved_total: u64,
     /// Pages brought back from a tier by a fault.

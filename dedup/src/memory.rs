@@ -66,6 +66,7 @@ pub trait ScanMemory: Sync {
     /// Calls `report(frame, held now)` for at most `most` frames of which this changed since they were last reported.
     fn take_hold_changes(&self, most: usize, report: &mut dyn FnMut(u32, bool));
 
-    /// Whether any page refers to a frame now.
+    /// Whether any page refers to a frame now: an answer to the store. If it is held, and is not any more before that was reported, the change
+    /// is reported nevertheless.
     fn holds(&self, frame: u32) -> bool;
 }

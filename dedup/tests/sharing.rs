@@ -147,6 +147,28 @@ fn broken_shares_are_reported_and_unused_frames_are_punched() {
 }
 
 #[test]
+fn a_frame_that_only_a_patch_needs_is_kept_until_the_patch_is_gone() {
+    let domain = Domain::new(PAGES, 1).unwrap();
+    let guests = guests(&domain, 3);
+    let mut world = World::new(&domain, &guests);
+    (0..3).for_each(|_| world.pass());
+    // A guest that never had its content, too, may have a patch of a frame.
+    guests[2].write(7, content(40_000));
+    let frames: Vec<u32> =
+        guests[0].frames().into_iter().filter(|&frame| guests[0].frame_bytes(frame) == page(0, 7)).collect();
+    guests[2].set_patched(frames[0], true);
+    guests[..2].iter().for_each(|guest| guest.write(7, content(50_000)));
+    world.pass();
+    world.sweep();
+    assert_eq!(domain.figures().retired_total, 0);
+    assert_eq!(guests[2].frame_bytes(frames[0]), page(0, 7));
+    guests[2].set_patched(frames[0], false);
+    world.pass();
+    world.sweep();
+    assert_eq!(domain.figures().retired_total, 1);
+}
+
+#[test]
 fn a_page_that_keeps_breaking_is_left_alone_for_longer_and_longer() {
     let domain = Domain::new(PAGES, 1).unwrap();
     let guests = guests(&domain, 2);

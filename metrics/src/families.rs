@@ -88,7 +88,7 @@ pub(crate) static DOMAIN: [Family<Domain>; 7] = [
 
 /// A guest's, all with the label `guest`.
 #[rustfmt::skip] // A table reads as one.
-pub(crate) static GUEST: [Family<Guest>; 46] = [
+pub(crate) static GUEST: [Family<Guest>; 48] = [
     family(Gauge, "ballast_guest_memory_bytes", "Guest RAM by what backs it; the states sum to the RAM.", By("state", &[
         ("private", |guest| guest.status.pager.pages.private as f64 * PAGE_BYTES),
         ("shared", |guest| guest.status.pager.pages.shared as f64 * PAGE_BYTES),
@@ -124,6 +124,10 @@ pub(crate) static GUEST: [Family<Guest>; 46] = [
         One(|guest| guest.status.pager.committed_bytes as f64)),
     family(Gauge, "ballast_guest_pool_bytes", "Part of the resident memory that is the compressed pool.",
         One(|guest| guest.status.pager.pool_bytes as f64)),
+    family(Gauge, "ballast_guest_patched_pages", "Pages in the compressed pool that are kept as patches of shared frames.",
+        One(|guest| guest.status.pager.patch_pages as f64)),
+    family(Gauge, "ballast_guest_patches_bytes", "What the patches are compressed to.",
+        One(|guest| guest.status.pager.patch_bytes as f64)),
     family(Gauge, "ballast_guest_overhead_bytes", "Part of the resident memory that is neither guest pages nor pool.",
         One(|guest| guest.status.pager.overhead_bytes as f64)),
     family(Counter, "ballast_guest_faults_total", "Page faults served in user space.", By("kind", &[
@@ -147,6 +151,7 @@ pub(crate) static GUEST: [Family<Guest>; 46] = [
         One(|guest| guest.status.pager.evictions_proactive_total as f64)),
     family(Counter, "ballast_guest_pool_moves_total", "Pages moved within the compressed pool.", By("kind", &[
         ("packed", |guest| guest.status.pager.pool_packed_total as f64),
+        ("patched", |guest| guest.status.pager.pool_patched_total as f64),
         ("compacted", |guest| guest.status.pager.pool_moved_total as f64),
     ])),
     family(Counter, "ballast_guest_promotions_total", "Evicted pages brought back by a fault.",

@@ -14,7 +14,7 @@
 //! * `OP`en: mapped so that the kernel may copy it on write without telling us (the zero page, or a frame); it carries a page
 //!   credit, and may have been copied already.
 //! * `ERA`: when it was evicted, modulo 4, to tell a refault from an ordinary promotion.
-//! * `INC`ompressible: of a private page, did not compress when last tried; of a compressed one, the denser codec was tried.
+//! * `INC`ompressible: of a private page, did not compress when last tried; of a compressed one, it was packed, or could not be.
 //! * `W`at`CH`ed: not written to since a round of hinting began; a private page that is watched is write-protected.
 //! * `AGE`: of a private page, how many passes of the hand it survives (4 bits); of one that was evicted, how many pages had been
 //!   evicted before it, in units of [`Left`]. See [`crate::victims`].
@@ -213,8 +213,8 @@ impl Entry {
         Entry(self.0 & !(PAYLOAD_MAX << PAYLOAD_SHIFT) | slot << PAYLOAD_SHIFT)
     }
 
-    /// The same compressed page after the denser codec was tried.
-    pub fn into_dense(self) -> Entry {
+    /// The same compressed page after it was packed, as far as it could be.
+    pub fn into_packed(self) -> Entry {
         Entry(self.0 | INCOMPRESSIBLE)
     }
 
@@ -277,8 +277,8 @@ impl Entry {
         ((self.0 & AGE) >> AGE_SHIFT) as u8 & LIVES_MAX
     }
 
-    /// The denser codec was tried on this compressed page.
-    pub fn dense(self) -> bool {
+    /// This compressed page was packed, as far as it could be.
+    pub fn packed(self) -> bool {
         self.state() == State::Compressed && self.0 & INCOMPRESSIBLE != 0
     }
 

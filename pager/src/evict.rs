@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     entry::{Entry, State},
+    library::{Library, Turn},
     mapping::Mapping,
     sync::Ordering,
     transition::{Error, Evicted, Pages, Staging, in_pool},
@@ -45,6 +46,7 @@ pub struct Evictor {
     pool_barren: u32,
     /// Where the hand that packs the pool denser stands.
     dense_hand: u32,
+    library: Library,
     staging: Staging,
 }
 
@@ -59,6 +61,7 @@ impl Evictor {
             pool_hand: 0,
             pool_barren: 0,
             dense_hand: 0,
+            library: Library::new(pages),
             staging: Staging::new(BATCH)?,
         })
     }
@@ -120,25 +123,39 @@ impl Evictor {
         Ok(gone)
     }
 
-    /// Packs up to [`BATCH`] pages of the pool denser, of those that have been there for a while, and empties a slab that is nearly so.
+    /// Packs up to [`BATCH`] pages of the pool denser, of those that have been there for a while, or reads frames that they may resemble, and empties
+    /// a slab that is nearly so.
     pub fn tidy<M: Mapping>(&mut self, pages: &Pages<M>) -> Result<(), Error> {
+        let now_ms = pages.counters.now_ms();
+        self.library.expire(now_ms);
         if pages.table.counts().compressed == 0 {
             return Ok(());
         }
+        let last = self.dense_hand;
         let mut stayed = Vec::with_capacity(BATCH);
         let era = pages.counters.era();
         for _ in 0..STRIDE.min(pages.table.pages()) {
             let gfn = Gfn(self.dense_hand);
             self.dense_hand = (self.dense_hand + 1) % pages.table.pages();
             let entry = pages.table.peek(gfn);
-            if in_pool(entry) && !entry.dense() && era.wrapping_sub(entry.left().era) & 0b11 >= YOUNG_ERAS {
+            if in_pool(entry) && !entry.packed() && era.wrapping_sub(entry.left().era) & 0b11 >= YOUNG_ERAS {
                 stayed.push(gfn);
                 if stayed.len() == BATCH {
                     break;
                 }
             }
         }
-        let packed = pages.recompress(&stayed, &mut self.staging)?;
+        let turn = (!stayed.is_empty()).then(|| self.library.turn(now_ms));
+        let packed = match turn {
+            None => 0,
+            Some(Turn::Pack) => pages.recompress(&stayed, &mut self.staging, &mut self.library)?,
+            Some(Turn::Read(first)) => {
+                // The pages are found again once all frames have been read.
+                self.dense_hand = last;
+                pages.read_frames(first, &mut self.library);
+                0
+            }
+        };
         let moved = pages.compact();
         pages.counters.pool_packed.fetch_add(u64::from(packed), Ordering::Relaxed);
         pages.counters.pool_moved.fetch_add(u64::from(moved), Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! Which frames of the store this guest holds.
 //!
-//! A count a frame, of the guest's pages that share it. Adopting a frame is a handshake with whoever may be retiring it
-//! (the host clears the published bit, then asks; see `control::merge`):
+//! A count a frame, of the guest's pages that share it or are patches of it. Adopting a frame is a handshake with whoever may be retiring
+//! it (the host clears the published bit, then asks; see `control::merge`):
 //!
 //! ```text
 //!   adopter here                     host, and our answer to it
@@ -11,9 +11,20 @@
 //! ```
 //!
 //! In every interleaving either the adopter sees the cleared bit or the answer sees the count.
+//!
+//! That is the scanner's way, which also gives the answers, so that a reference it takes back was never spoken of. Others adopt, or read a frame
+//! for a moment, in a *silence*, in which no question is answered:
+//!
+//! ```text
+//!   silence { published? count += 1 }          silence { published? read the frame }
+//! ```
+//!
+//! A frame that is published in a silence stays what it is to its end: the host cannot have our answer to a question it asked before.
+//!
+//! **Invariant:** whatever the host was answered or told is taken back by a later report when it is so no more.
 
 use crate::{
-    sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, zeroed_u32s, zeroed_u64s},
+    sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, lock, zeroed_u32s, zeroed_u64s},
     units::Frame,
 };
 
@@ -23,8 +34,9 @@ pub struct References {
     changed: Box<[AtomicU64]>,
     /// Whether there may be a bit in `changed`, so that nobody looks through all of it for nothing.
     any_changed: AtomicBool,
-    /// What the host was last told; only [`References::take_changes`] writes it.
+    /// What the host was last told or answered; only the thread that speaks to the host writes it.
     told: Box<[AtomicU64]>,
+    silence: Mutex<()>,
 }
 
 fn bit(frame: Frame) -> (usize, u64) {
@@ -39,6 +51,7 @@ impl References {
             changed: zeroed_u64s(frames.div_ceil(64)),
             told: zeroed_u64s(frames.div_ceil(64)),
             any_changed: AtomicBool::new(false),
+            silence: Mutex::new(()),
         }
     }
 
@@ -47,7 +60,24 @@ impl References {
         self.counts.len() as u32
     }
 
-    /// Counts one more page that shares `frame`.
+    /// No question of the host is answered while this is kept. Not for long, and not while touching guest memory.
+    pub(crate) fn silence(&self) -> MutexGuard<'_, ()> {
+        lock(&self.silence)
+    }
+
+    /// Answers the host's question whether any page needs `frame`. For the thread that tells the host of changes.
+    pub fn answer(&self, frame: Frame) -> bool {
+        let _silence = self.silence();
+        let held = self.holds(frame);
+        if held {
+            // The host knows from now on, perhaps before it was told; if it is over before it would have been told, it still has to hear of that.
+            let (word, bit) = bit(frame);
+            self.told[word].fetch_or(bit, Ordering::Relaxed);
+        }
+        held
+    }
+
+    /// Counts one more page that needs `frame`.
     pub(crate) fn add(&self, frame: Frame) {
         // SeqCst: see the module's picture.
         if self.counts[frame.index()].fetch_add(1, Ordering::SeqCst) == 0 {
@@ -71,7 +101,7 @@ impl References {
         self.any_changed.store(true, Ordering::Release);
     }
 
-    /// Whether any page shares `frame`; false for a frame that does not exist.
+    /// Whether any page needs `frame`; false for a frame that does not exist.
     pub fn holds(&self, frame: Frame) -> bool {
         self.counts.get(frame.index()).is_some_and(|count| count.load(Ordering::SeqCst) > 0)
     }
@@ -106,5 +136,26 @@ impl References {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hold_that_was_answered_and_ended_before_it_was_reported_is_taken_back() {
+        shuttle::check_random(
+            || {
+                let references = References::new(70);
+                references.add(Frame(65));
+                assert!(references.answer(Frame(65)) && !references.answer(Frame(64)) && !references.answer(Frame(70)));
+                references.remove(Frame(65));
+                let mut reports = Vec::new();
+                references.take_changes(64, &mut |frame, held| reports.push((frame, held)));
+                assert_eq!(reports, [(Frame(65), false)]);
+            },
+            1,
+        );
     }
 }

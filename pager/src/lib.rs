@@ -17,7 +17,7 @@
 //! * [`entry`], [`table`]: one word a page, its lock, and the sums;
 //! * [`memory`]: the threads that serve faults and evict; [`evict`]: who evicts; [`victims`]: which page goes;
 //! * [`credit`]: why resident bytes never exceed the allocation; [`frames`]: why a frame in use is never released;
-//! * [`pool`]: compressed pages; [`swap`]: pages on disk; `sys`: all the `unsafe`, every ioctl.
+//! * [`pool`]: compressed pages; [`library`]: which frames they resemble; [`swap`]: pages on disk; `sys`: all the `unsafe`, every ioctl.
 //!
 //! **Never in here:** a page that changes state without its lock; a page made private without a credit; a merge without this
 //! process's own comparison of the protected page; a fault thread that waits, allocates or touches guest memory.
@@ -26,6 +26,7 @@ pub mod credit;
 pub mod entry;
 pub mod evict;
 pub mod frames;
+pub mod library;
 pub mod mapping;
 pub mod memory;
 mod notice;

@@ -86,6 +86,8 @@ pub trait Mapping: Send + Sync {
     fn read(&self, gfn: Gfn, into: &mut PageBytes);
     /// Whether a mapped page's content equals a published frame's.
     fn equal(&self, gfn: Gfn, frame: Frame) -> bool;
+    /// Copies out a frame that is counted, or published in a silence of the references.
+    fn read_frame(&self, frame: Frame, into: &mut PageBytes);
     /// Whether the host has announced this frame; false for one that does not exist.
     fn published(&self, frame: Frame) -> bool;
     /// Gives up what is kept only to read frames faster.

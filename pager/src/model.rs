@@ -40,6 +40,12 @@
 //! | `fault` leaves an open page protected that the guest writes to         | faults without end                            |
 //! | `recompress` keeps the old slot                                       | the pool keeps pages for nobody               |
 //! | `recompress` leaves the old slot in the entry                         | a damaged page                                |
+//! | `adopt` does not count the reference                                  | a hole of the store is read, frames not held  |
+//! | `adopt` looks at the published bit and counts without a silence       | a hole of the store is read                   |
+//! | `answer` breaks the silence                                           | the same                                      |
+//! | `read_published` reads without a silence                              | the same                                      |
+//! | `free_slot` keeps the reference of a patch                            | a frame is held for nobody                    |
+//! | `promote` frees the slot before it reads its content                  | a hole of the store is read, a damaged page   |
 
 mod actors;
 mod content;
@@ -65,14 +71,19 @@ const RANDOM: usize = 1000;
 const BY_PRIORITY: usize = 500;
 const PRIORITY_DEPTH: usize = 3;
 
-/// Explores a race; a failure prints the seed or schedule that shows it again.
+/// Explores a race.
 fn race(actors: &'static [Actor]) {
+    explore(move || World::race(actors));
+}
+
+/// Runs `execution` over and over, differently interleaved; a failure prints the seed or schedule that shows it again.
+fn explore(execution: impl Fn() + Clone + Send + Sync + 'static) {
     let mut config = Config::new();
     // Compression works on its stack.
     config.stack_size = 256 << 10;
     config.silence_warnings = true;
-    Runner::new(RandomScheduler::new(RANDOM), config.clone()).run(move || World::race(actors));
-    Runner::new(PctScheduler::new(PRIORITY_DEPTH, BY_PRIORITY), config).run(move || World::race(actors));
+    Runner::new(RandomScheduler::new(RANDOM), config.clone()).run(execution.clone());
+    Runner::new(PctScheduler::new(PRIORITY_DEPTH, BY_PRIORITY), config).run(execution);
 }
 
 /// One test for each pair, `model::first::second`.
@@ -117,6 +128,21 @@ fn pages_go_to_disk_and_come_back_while_the_scanner_works() {
 #[test]
 fn pages_of_the_pool_are_packed_while_they_go_on_to_disk_and_come_back() {
     race(&[Actor::Pack, Actor::WriteBack, Actor::Evict]);
+}
+
+#[test]
+fn pages_become_patches_and_come_back_while_their_frames_are_released() {
+    race(&[Actor::Pack, Actor::Release, Actor::Evict]);
+}
+
+#[test]
+fn a_frame_is_adopted_for_a_patch_or_released_and_never_both() {
+    explore(World::patch_or_release);
+}
+
+#[test]
+fn frames_that_patches_are_of_are_shared_broken_and_released_at_once() {
+    race(&[Actor::Pack, Actor::Release, Actor::Merge, Actor::ReportFree]);
 }
 
 #[test]

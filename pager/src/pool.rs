@@ -3,7 +3,8 @@
 //! ```text
 //!   arena   | slab 0 (16 KiB) | slab 1 | ...          a slab holds pieces of one size class, or is free and costs nothing
 //!   slab    | piece | piece | ... |                   classes: 5, 6, 7, ... 128 pieces a slab, so that no slab has a rest
-//!   piece   | owner: u32 | codec, length: u16 | bytes ... |
+//!   piece   | owner: u32 | codec, length: u16 | bytes ... |            by lz4 or zstd
+//!           | owner: u32 | codec, length: u16 | frame: u32 | bytes ... |      a patch: by zstd, with the frame's bytes as if they came before
 //!   slot    = slab number × 256 + piece number        what the page-state table remembers
 //! ```
 //!
@@ -13,9 +14,9 @@
 
 use std::io;
 
-use zstd::bulk::Decompressor;
+use zstd::zstd_safe::DCtx;
 
-use crate::units::{Gfn, PAGE_BYTES, PageBytes};
+use crate::units::{Frame, Gfn, PAGE_BYTES, PageBytes};
 
 /// Bytes of a slab: large enough for five of the largest pieces, small enough to empty out soon.
 pub const SLAB_BYTES: usize = 4 * PAGE_BYTES;
@@ -31,6 +32,8 @@ const PIECES: [usize; 23] =
 const PIECES_MAX: usize = 128;
 const CLASSES: usize = PIECES.len();
 const HEADER_BYTES: usize = 6;
+/// A patch's frame number, before its bytes.
+pub const FRAME_BYTES: usize = 4;
 /// Where the codec is in the header's second part, above the length.
 const CODEC_SHIFT: u32 = 12;
 
@@ -38,9 +41,34 @@ const CODEC_SHIFT: u32 = 12;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Codec {
     /// LZ4's block format: what a page is compressed with first, and comes back fastest from.
-    Lz4 = 0,
+    Lz4,
     /// Zstandard, one frame: smaller by a third on real memory, for pages that stay.
-    Zstd = 1,
+    Zstd,
+    /// A patch: the same with a frame of the store as prefix, which whoever stores it holds for as long as the pool has it.
+    Patch(Frame),
+}
+
+impl Codec {
+    const LZ4: u16 = 0;
+    const ZSTD: u16 = 1;
+    const PATCH: u16 = 2;
+
+    fn number(self) -> u16 {
+        match self {
+            Codec::Lz4 => Codec::LZ4,
+            Codec::Zstd => Codec::ZSTD,
+            Codec::Patch(_) => Codec::PATCH,
+        }
+    }
+
+    fn frame(self) -> Option<Frame> {
+        if let Codec::Patch(frame) = self { Some(frame) } else { None }
+    }
+
+    /// What a page that compressed to `bytes` bytes is in the pool, bytes.
+    pub fn length(self, bytes: usize) -> usize {
+        bytes + if self.frame().is_some() { FRAME_BYTES } else { 0 }
+    }
 }
 
 /// Memory the pool may spread over. Slabs that were released read as anything and cost nothing.
@@ -76,8 +104,19 @@ pub struct Pool {
     used: [usize; CLASSES],
     free: Vec<u32>,
     in_use: usize,
-    /// Made once: whoever serves faults allocates nothing.
-    zstd: Decompressor<'static>,
+    patches: Patches,
+    // Made once: whoever serves faults allocates nothing.
+    zstd: DCtx<'static>,
+    prefix: Box<PageBytes>,
+}
+
+/// Patches in a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Patches {
+    /// Pages.
+    pub pages: u64,
+    /// What they are compressed to, bytes.
+    pub bytes: u64,
 }
 
 /// The pool's arena is full, or the kernel has no memory for another slab.
@@ -91,6 +130,11 @@ const fn piece_bytes(class: usize) -> usize {
 /// The smallest pieces that hold `length` bytes.
 fn class_of(length: usize) -> usize {
     (0..CLASSES).rev().find(|&class| piece_bytes(class) >= length + HEADER_BYTES).unwrap_or(0)
+}
+
+/// Room that `length` bytes take, with all that belongs to them.
+pub fn room_bytes(length: usize) -> usize {
+    piece_bytes(class_of(length))
 }
 
 /// Whether `length` bytes take less room than `other` bytes.
@@ -109,7 +153,9 @@ impl Pool {
             used: [0; CLASSES],
             free: Vec::new(),
             in_use: 0,
-            zstd: Decompressor::new()?,
+            patches: Patches::default(),
+            zstd: DCtx::try_create().ok_or(io::ErrorKind::OutOfMemory)?,
+            prefix: Box::new([0; PAGE_BYTES]),
         })
     }
 
@@ -118,25 +164,36 @@ impl Pool {
         (self.in_use * SLAB_BYTES) as u64
     }
 
+    /// What there is of patches.
+    pub fn patches(&self) -> Patches {
+        self.patches
+    }
+
     /// Whether storing `length` bytes would take a new slab.
     pub fn needs_slab(&self, length: usize) -> bool {
         self.partial[class_of(length)].is_empty()
     }
 
-    /// Stores `bytes` (at most [`COMPRESSED_BYTES_MAX`]), which are `owner`'s page by `codec`, and gives their slot.
+    /// Stores `bytes` (with what belongs to the codec at most [`COMPRESSED_BYTES_MAX`]), which are `owner`'s page by `codec`, and gives their slot.
     pub fn store(&mut self, owner: Gfn, codec: Codec, bytes: &[u8]) -> Result<u64, Full> {
-        let class = class_of(bytes.len());
+        let length = codec.length(bytes.len());
+        let class = class_of(length);
         let slab = match self.partial[class].last() {
             Some(&slab) => slab,
             None => self.new_slab(class)?,
         };
         let slot = self.take_piece(slab);
         let start = self.start(slot);
-        let target = self.arena.slice_mut(start, HEADER_BYTES + bytes.len());
+        let target = self.arena.slice_mut(start, HEADER_BYTES + length);
         target[..4].copy_from_slice(&owner.0.to_le_bytes());
-        let tail = (codec as u16) << CODEC_SHIFT | bytes.len() as u16;
+        let tail = codec.number() << CODEC_SHIFT | length as u16;
         target[4..HEADER_BYTES].copy_from_slice(&tail.to_le_bytes());
-        target[HEADER_BYTES..].copy_from_slice(bytes);
+        target[HEADER_BYTES + length - bytes.len()..].copy_from_slice(bytes);
+        if let Some(frame) = codec.frame() {
+            target[HEADER_BYTES..HEADER_BYTES + FRAME_BYTES].copy_from_slice(&frame.0.to_le_bytes());
+            self.patches.pages += 1;
+            self.patches.bytes += length as u64;
+        }
         Ok(slot)
     }
 
@@ -196,20 +253,56 @@ impl Pool {
         self.header(slot).2
     }
 
-    /// Decompresses the page in `slot`; false if it is damaged.
-    pub fn decompress(&mut self, slot: u64, into: &mut PageBytes) -> bool {
+    /// Whether the page in `slot` is compressed by the faster and less dense codec.
+    pub fn is_quick(&self, slot: u64) -> bool {
+        self.header(slot).1 == Codec::LZ4
+    }
+
+    /// The frame that the page in `slot` is a patch of.
+    pub fn frame(&self, slot: u64) -> Option<Frame> {
+        let (_, codec, length) = self.header(slot);
+        let bytes = self.arena.slice(self.start(slot) + HEADER_BYTES, length.min(COMPRESSED_BYTES_MAX));
+        let (frame, _) = bytes.split_first_chunk::<FRAME_BYTES>().filter(|_| codec == Codec::PATCH)?;
+        Some(Frame(u32::from_le_bytes(*frame)))
+    }
+
+    /// Decompresses the page in `slot`; false if it is damaged. `read_frame` gives the bytes of the frame that a patch is of.
+    pub fn decompress(
+        &mut self,
+        slot: u64,
+        into: &mut PageBytes,
+        read_frame: impl FnOnce(Frame, &mut PageBytes),
+    ) -> bool {
         let (_, codec, length) = self.header(slot);
         let bytes = self.arena.slice(self.start(slot) + HEADER_BYTES, length.min(COMPRESSED_BYTES_MAX));
         let done = match codec {
-            codec if codec == Codec::Lz4 as u16 => lz4_flex::block::decompress_into(bytes, into).ok(),
-            codec if codec == Codec::Zstd as u16 => self.zstd.decompress_to_buffer(bytes, into.as_mut_slice()).ok(),
+            Codec::LZ4 => lz4_flex::block::decompress_into(bytes, into).ok(),
+            Codec::ZSTD => self.zstd.decompress(into.as_mut_slice(), bytes).ok(),
+            Codec::PATCH => bytes.split_first_chunk::<FRAME_BYTES>().and_then(|(frame, bytes)| {
+                read_frame(Frame(u32::from_le_bytes(*frame)), &mut self.prefix);
+                self.zstd.decompress_using_dict(into.as_mut_slice(), bytes, self.prefix.as_slice()).ok()
+            }),
             _ => None,
         };
         done == Some(PAGE_BYTES)
     }
 
-    /// Frees `slot`; gives back how many slabs that emptied (0 or 1).
+    /// Whether `bytes`, a patch of `reference`, give `page`.
+    pub fn gives(&mut self, bytes: &[u8], reference: &PageBytes, page: &PageBytes) -> bool {
+        let done = self.zstd.decompress_using_dict(self.prefix.as_mut_slice(), bytes, reference);
+        done == Ok(PAGE_BYTES) && *self.prefix == *page
+    }
+
+    /// Frees `slot`; gives back how many slabs that emptied (0 or 1). Of a patch, the frame's reference is the caller's to give back.
     pub fn free(&mut self, slot: u64) -> i64 {
+        if self.frame(slot).is_some() {
+            self.patches.pages -= 1;
+            self.patches.bytes -= self.length(slot) as u64;
+        }
+        self.give_piece(slot)
+    }
+
+    fn give_piece(&mut self, slot: u64) -> i64 {
         let (slab, piece) = ((slot >> 8) as u32, (slot & 0xff) as usize);
         let meta = &mut self.slabs[slab as usize];
         let class = usize::from(meta.class);
@@ -252,7 +345,7 @@ impl Pool {
         let new = self.take_piece(target);
         let start = self.start(new);
         self.arena.slice_mut(start, length).copy_from_slice(&piece[..length]);
-        Some((new, self.free(slot)))
+        Some((new, self.give_piece(slot)))
     }
 }
 
@@ -264,6 +357,7 @@ fn free_piece(bitmap: &[u64]) -> usize {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::transition::Squeeze;
     use proptest::prelude::*;
     use std::collections::HashMap;
 
@@ -314,15 +408,27 @@ pub(crate) mod tests {
         })
     }
 
+    /// The frames of these tests: the pages of their numbers' seeds, all noise.
+    fn read_frame(frame: Frame, into: &mut PageBytes) {
+        *into = page(PAGE_BYTES, frame.0 as u8);
+    }
+
     fn compress(page: &PageBytes, seed: u8) -> (Codec, Vec<u8>) {
-        match seed % 2 {
+        match seed % 3 {
             0 => {
                 let mut bytes = vec![0; 2 * PAGE_BYTES];
                 let length = lz4_flex::block::compress_into(page, &mut bytes).unwrap();
                 bytes.truncate(length);
                 (Codec::Lz4, bytes)
             }
-            _ => (Codec::Zstd, zstd::bulk::compress(page, 1).unwrap()),
+            1 => (Codec::Zstd, zstd::bulk::compress(page, 1).unwrap()),
+            _ => {
+                let mut reference = [0; PAGE_BYTES];
+                read_frame(Frame(u32::from(seed)), &mut reference);
+                let against = Squeeze::new().unwrap().against(page, &reference).map(<[u8]>::to_vec);
+                // Nothing a patch of noise cannot do: it has the noise of the page.
+                (Codec::Patch(Frame(u32::from(seed))), against.unwrap())
+            }
         }
     }
 
@@ -367,13 +473,43 @@ pub(crate) mod tests {
             }
             let mut found = [0; PAGE_BYTES];
             for (&slot, page) in &kept {
-                prop_assert!(pool.decompress(slot, &mut found));
+                prop_assert!(pool.decompress(slot, &mut found, read_frame));
                 prop_assert!(found == *page);
             }
+            let patches: Vec<u64> = kept.keys().copied().filter(|&slot| pool.frame(slot).is_some()).collect();
+            let bytes = patches.iter().map(|&slot| pool.length(slot) as u64).sum();
+            prop_assert_eq!(pool.patches(), Patches { pages: patches.len() as u64, bytes });
             for slot in kept.into_keys() {
                 pool.free(slot);
             }
-            prop_assert_eq!(pool.bytes(), 0);
+            prop_assert_eq!((pool.bytes(), pool.patches()), (0, Patches::default()));
+        }
+
+        #[test]
+        fn any_page_comes_back_from_a_patch_of_any_frame(
+            bytes in proptest::collection::vec(any::<u8>(), PAGE_BYTES),
+            copied in (0..PAGE_BYTES, 0..=PAGE_BYTES),
+            dictionary in any::<bool>(),
+        ) {
+            let mut reference: PageBytes = bytes.try_into().unwrap();
+            if dictionary {
+                // Zstandard takes bytes that begin so for a dictionary of its own making, and refuses them.
+                reference[..4].copy_from_slice(&[0x37, 0xa4, 0x30, 0xec]);
+            }
+            let mut page = page(PAGE_BYTES, 9);
+            let (start, end) = (copied.0.min(copied.1), copied.0.max(copied.1));
+            page[start..end].copy_from_slice(&reference[start..end]);
+            let mut squeeze = Squeeze::new().unwrap();
+            let mut pool = pool(HeapArena::new(1));
+            let Some(patch) = squeeze.against(&page, &reference).filter(|patch| pool.gives(patch, &reference, &page)) else {
+                prop_assert!(dictionary || end - start < 1500, "{start} to {end}");
+                return Ok(());
+            };
+            let slot = pool.store(Gfn(1), Codec::Patch(Frame(3)), patch).unwrap();
+            prop_assert_eq!(pool.frame(slot), Some(Frame(3)));
+            let mut found = [0; PAGE_BYTES];
+            prop_assert!(pool.decompress(slot, &mut found, |_, into| *into = reference));
+            prop_assert!(found == page);
         }
     }
 
@@ -385,10 +521,10 @@ pub(crate) mod tests {
     fn a_damaged_page_is_found_out() {
         let mut pool = pool(HeapArena::new(1));
         let page = page(1000, 3);
-        for seed in [0, 1] {
+        for seed in [0, 1, 2] {
             let (codec, bytes) = compress(&page, seed);
             let slot = pool.store(Gfn(1), codec, &bytes[..bytes.len() / 2]).unwrap();
-            assert!(!pool.decompress(slot, &mut [0; PAGE_BYTES]));
+            assert!(!pool.decompress(slot, &mut [0; PAGE_BYTES], read_frame));
         }
     }
 

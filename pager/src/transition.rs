@@ -34,6 +34,7 @@
 
 mod ahead;
 mod demote;
+mod patch;
 mod promote;
 mod squeeze;
 mod tidy;

@@ -122,6 +122,6 @@ impl ScanMemory for GuestPages {
     }
 
     fn holds(&self, frame: u32) -> bool {
-        self.memory.pages().references().holds(Frame(frame))
+        self.memory.pages().references().answer(Frame(frame))
     }
 }

@@ -91,6 +91,11 @@ impl FakeGuest {
         }
     }
 
+    /// The pager makes a page a patch of a frame, or has it back.
+    pub fn set_patched(&self, frame: u32, patched: bool) {
+        self.inner().count(frame, if patched { 1 } else { -1 });
+    }
+
     pub fn set_alias_budget(&self, runs: u32) {
         self.inner().alias_runs_left = runs;
     }

@@ -51,7 +51,10 @@ impl GuestMemory {
         self.note_written(process_anonymous_bytes)?;
         let (table, counters) = (&self.pages.table, &self.pages.counters);
         let pages = table.counts();
-        let pool_bytes = lock(&self.pages.pool).bytes();
+        let (pool_bytes, patches) = {
+            let pool = lock(&self.pages.pool);
+            (pool.bytes(), pool.patches())
+        };
         let accounted = pages.private * PAGE_BYTES as u64 + pool_bytes;
         self.set_overhead(process_anonymous_bytes.saturating_sub(accounted), pages.private as i64);
         let credits = &self.pages.credits;
@@ -73,6 +76,8 @@ impl GuestMemory {
             resident_bytes: accounted + credits.overhead_bytes(),
             pool_bytes,
             overhead_bytes: credits.overhead_bytes(),
+            patch_pages: patches.pages,
+            patch_bytes: patches.bytes,
             pages,
             zero_touched: table.zero_touched(),
             ballooned_touched: table.ballooned_touched(),
@@ -89,6 +94,7 @@ impl GuestMemory {
             evictions_total: load(&counters.evictions),
             evictions_proactive_total: load(&counters.evictions_proactive),
             pool_packed_total: load(&counters.pool_packed),
+            pool_patched_total: load(&counters.pool_patched),
             pool_moved_total: load(&counters.pool_moved),
             promotions_total: load(&counters.promotions),
             read_ahead_total: load(&counters.read_ahead),

@@ -125,13 +125,13 @@ pub(super) fn share(world: &World, run: Run, frame: Frame) {
 }
 
 /// The host's half of the handshake drawn in [`crate::frames`]; a frame it got back it may fill again.
-fn release(world: &World, frame: Frame) {
+pub(super) fn release(world: &World, frame: Frame) {
     let kernel = &world.pages.mapping;
     if kernel.stored(frame).is_none() {
         return kernel.publish(frame, world.any_content(frame));
     }
     kernel.set_published(frame, false);
-    if world.pages.references().holds(frame) {
+    if world.pages.references().answer(frame) {
         return kernel.set_published(frame, true);
     }
     kernel.punch(frame);

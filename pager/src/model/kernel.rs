@@ -399,6 +399,10 @@ impl Mapping for Kernel {
         self.space().frame(frame).bytes() == &page
     }
 
+    fn read_frame(&self, frame: Frame, into: &mut PageBytes) {
+        into.copy_from_slice(self.space().frame(frame).bytes());
+    }
+
     fn published(&self, frame: Frame) -> bool {
         frame.0 < FRAMES && self.space().published[frame.index()]
     }

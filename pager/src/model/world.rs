@@ -9,7 +9,7 @@ use shuttle::{
 
 use super::{
     FRAMES, PAGES,
-    actors::{Actor, below, coin, share},
+    actors::{Actor, below, coin, release, share},
     content::Content,
     kernel::Kernel,
 };
@@ -17,6 +17,7 @@ use crate::{
     credit::{Credits, EVICTOR_RESERVE},
     entry::State,
     frames::References,
+    library::Library,
     mapping::{Mapped, Mapping},
     pool::{Pool, SLAB_PAGES, tests::HeapArena},
     reach::Reach,
@@ -27,7 +28,7 @@ use crate::{
     },
     sync::{lock, pause},
     table::PageTable,
-    transition::{AHEAD_MAX, Pages, Served, Staging, SwapIn},
+    transition::{AHEAD_MAX, Pages, Served, Staging, SwapIn, in_pool},
     units::{Frame, Gfn, PAGE_BYTES, Run},
 };
 
@@ -90,6 +91,27 @@ impl World {
         assert_eq!(world.pages.table.counts().zero, u64::from(PAGES));
     }
 
+    /// A page becomes a patch of a frame that the host takes back at the same time, and comes back to the guest.
+    pub fn patch_or_release() {
+        let (page, frame) = (Gfn(0), Frame(2));
+        let world = Arc::new(World::with(100, Content::COUNT, None, HeapArena::new(4)));
+        let kernel = &world.pages.mapping;
+        kernel.publish(frame, Content(Content::COMPRESSIBLE));
+        assert!(world.pages.populate(page, Content(Content::COMPRESSIBLE + 1).bytes()).expect("loading"));
+        kernel.loaded(page, Content(Content::COMPRESSIBLE + 1));
+        world.evict(&[page]);
+        let host = thread::spawn({
+            let world = world.clone();
+            move || release(&world, frame)
+        });
+        world.pack(&[page]);
+        let promoted = world.pages.fault(page, false, &mut [0; PAGE_BYTES]).expect("bringing back");
+        assert_eq!(promoted, Served::Done);
+        host.join().expect("the host failed");
+        kernel.access(page, None);
+        world.check();
+    }
+
     /// A guest with room for everything, for one page beside a pool, or for one page and no pool, with a swap file or without;
     /// the contents are chosen so that its evictor can always win a page.
     fn new() -> World {
@@ -102,6 +124,10 @@ impl World {
         };
         // With a swap file, the pool may find no memory at all.
         let arena = if disk.is_some() && coin() { HeapArena::short_of_memory(4, 0) } else { HeapArena::new(4) };
+        World::with(credits, contents, disk, arena)
+    }
+
+    fn with(credits: i64, contents: u8, disk: Option<FaultyFile>, arena: HeapArena) -> World {
         let pages = Pages {
             table: PageTable::new(PAGES),
             credits: Credits::new((credits + EVICTOR_RESERVE) as u64 * PAGE_BYTES as u64, 0),
@@ -140,13 +166,17 @@ impl World {
         for gfn in (0..PAGES).rev().map(Gfn) {
             let frame = Frame(gfn.0 + below(2));
             let content = kernel.stored(frame).filter(|_| coin()).unwrap_or_else(|| self.any_content(frame));
-            let way = below(9);
-            if (2..9).contains(&way) && pages.populate(gfn, content.bytes()).expect("loading") {
+            let way = below(10);
+            if (2..10).contains(&way) && pages.populate(gfn, content.bytes()).expect("loading") {
                 kernel.loaded(gfn, content);
             }
             match way {
                 0 => _ = pages.fault(gfn, coin(), &mut buffer).expect("a first touch"),
                 2 => self.evict(&[gfn]),
+                8 => {
+                    self.evict(&[gfn]);
+                    self.pack(&[gfn]);
+                }
                 7 => {
                     self.evict(&[gfn]);
                     self.write_back(&[gfn]);
@@ -174,7 +204,9 @@ impl World {
     }
 
     pub fn pack(&self, gfns: &[Gfn]) {
-        self.pages.recompress(gfns, &mut Staging::new(PAGES as usize).expect("memory")).expect("packing");
+        let mut library = Library::new(PAGES * 8);
+        self.pages.read_frames(Frame(0), &mut library);
+        self.pages.recompress(gfns, &mut Staging::new(PAGES as usize).expect("memory"), &mut library).expect("packing");
         self.pages.compact();
     }
 
@@ -273,6 +305,12 @@ impl World {
         }
     }
 
+    /// The frame that a page is a patch of.
+    fn patched(&self, gfn: Gfn) -> Option<Frame> {
+        let entry = self.pages.table.peek(gfn);
+        in_pool(entry).then(|| lock(&self.pages.pool).frame(entry.slot())).flatten()
+    }
+
     /// At rest: no lock is held, table and mapping agree, every credit and every reference is where it should be.
     fn check(&self) {
         let (table, mapping) = (&self.pages.table, &self.pages.mapping);
@@ -295,6 +333,8 @@ impl World {
         assert_eq!(carried, table.counts().private as i64 + table.open() as i64, "the sums are wrong");
         let pool = lock(&self.pages.pool).bytes() as i64 / PAGE_BYTES as i64;
         let slots = RAM.gfns().filter(|&gfn| table.peek(gfn).state() == State::Compressed).count();
+        let patched: Vec<Frame> = RAM.gfns().filter_map(|gfn| self.patched(gfn)).collect();
+        assert_eq!(lock(&self.pages.pool).patches().pages, patched.len() as u64, "patches are counted wrongly");
         assert!(slots > 0 || pool == 0, "the pool keeps {pool} pages for nobody");
         assert_eq!(self.pages.credits.available() + carried + pool, self.credits, "credits were lost or made");
         let swapped = table.counts().swapped;
@@ -303,7 +343,8 @@ impl World {
         for frame in (0..FRAMES).map(Frame) {
             let shared =
                 RAM.gfns().any(|gfn| table.peek(gfn).state() == State::Shared && table.peek(gfn).frame() == frame);
-            assert_eq!(self.pages.references.holds(frame), shared, "frame {} is held, or not, wrongly", frame.0);
+            let needed = shared || patched.contains(&frame);
+            assert_eq!(self.pages.references.holds(frame), needed, "frame {} is held, or not, wrongly", frame.0);
         }
     }
 }

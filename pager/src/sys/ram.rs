@@ -326,6 +326,11 @@ impl Mapping for Ram {
         unsafe { libc::memcmp(self.page(gfn).cast(), self.store.frame(frame).cast(), PAGE_BYTES) == 0 }
     }
 
+    fn read_frame(&self, frame: Frame, into: &mut PageBytes) {
+        // SAFETY: mapped for the life of `self`; counted or published, as the caller sees to, so nobody writes to it or punches it.
+        unsafe { ptr::copy_nonoverlapping(self.store.frame(frame), into, 1) };
+    }
+
     fn published(&self, frame: Frame) -> bool {
         self.store.published(frame)
     }

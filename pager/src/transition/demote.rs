@@ -188,13 +188,13 @@ impl<M: Mapping> Pages<M> {
             return None;
         }
         let slot = self.put(gfn, Codec::Zstd, squeeze.densely(page)?)?;
-        Some(Entry::compressed(slot, self.now()).into_dense())
+        Some(Entry::compressed(slot, self.now()))
     }
 
     /// Puts a compressed page into the pool, which pays for a slab if it takes one.
     pub(super) fn put(&self, gfn: Gfn, codec: Codec, bytes: &[u8]) -> Option<u64> {
         let mut pool = lock(&self.pool);
-        if pool.needs_slab(bytes.len()) {
+        if pool.needs_slab(codec.length(bytes.len())) {
             self.credits.force(SLAB_PAGES);
         }
         let before = pool.bytes();

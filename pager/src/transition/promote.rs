@@ -57,7 +57,8 @@ impl<M: Mapping> Pages<M> {
             buffer.chunks_exact_mut(4).for_each(|word| word.copy_from_slice(&pattern));
             return Ok(());
         }
-        let decompressed = lock(&self.pool).decompress(slot, buffer);
+        let read_frame = |frame, into: &mut PageBytes| self.mapping.read_frame(frame, into);
+        let decompressed = lock(&self.pool).decompress(slot, buffer, read_frame);
         if decompressed { Ok(()) } else { Err(Error::Damaged { gfn, slot }) }
     }
 
@@ -140,9 +141,14 @@ impl<M: Mapping> Pages<M> {
 
     /// Nobody needs what a `Compressed` entry speaks of any more.
     pub(super) fn free_slot(&self, entry: Entry) {
-        if entry.slot() & FILLED == 0 {
-            let emptied = lock(&self.pool).free(entry.slot());
-            self.credits.give(emptied * SLAB_PAGES);
+        if entry.slot() & FILLED != 0 {
+            return;
         }
+        let (frame, emptied) = {
+            let mut pool = lock(&self.pool);
+            (pool.frame(entry.slot()), pool.free(entry.slot()))
+        };
+        self.credits.give(emptied * SLAB_PAGES);
+        frame.into_iter().for_each(|frame| self.references.remove(frame));
     }
 }

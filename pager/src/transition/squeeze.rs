@@ -2,10 +2,10 @@
 
 use std::io;
 
-use zstd::{bulk::Compressor, zstd_safe::CParameter};
+use zstd::zstd_safe::{CCtx, CParameter};
 
 use crate::{
-    pool::COMPRESSED_BYTES_MAX,
+    pool::{COMPRESSED_BYTES_MAX, FRAME_BYTES},
     units::{PAGE_BYTES, PageBytes},
 };
 
@@ -32,7 +32,7 @@ pub fn is_noise(page: &PageBytes) -> bool {
 
 /// The compressor for pages that stay, and where it writes to.
 pub struct Squeeze {
-    zstd: Compressor<'static>,
+    zstd: CCtx<'static>,
     // No room for more than what would be kept: Zstandard gives up sooner.
     buffer: Box<[u8; COMPRESSED_BYTES_MAX]>,
 }
@@ -40,15 +40,24 @@ pub struct Squeeze {
 impl Squeeze {
     /// Fails for want of memory only.
     pub fn new() -> io::Result<Squeeze> {
-        let mut zstd = Compressor::new(LEVEL)?;
+        let mut zstd = CCtx::try_create().ok_or(io::ErrorKind::OutOfMemory)?;
         // Every page is as long as every other.
-        zstd.set_parameter(CParameter::ContentSizeFlag(false))?;
+        for parameter in [CParameter::CompressionLevel(LEVEL), CParameter::ContentSizeFlag(false)] {
+            zstd.set_parameter(parameter).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        }
         Ok(Squeeze { zstd, buffer: Box::new([0; COMPRESSED_BYTES_MAX]) })
     }
 
     /// The page by zstd, if it fits the pool.
     pub fn densely(&mut self, page: &PageBytes) -> Option<&[u8]> {
-        let length = self.zstd.compress_to_buffer(page, self.buffer.as_mut_slice()).ok()?;
+        let length = self.zstd.compress2(self.buffer.as_mut_slice(), page).ok()?;
+        Some(&self.buffer[..length])
+    }
+
+    /// The page by zstd as if it came right after `reference`, if it fits the pool as a patch.
+    pub fn against(&mut self, page: &PageBytes, reference: &PageBytes) -> Option<&[u8]> {
+        let room = &mut self.buffer[..COMPRESSED_BYTES_MAX - FRAME_BYTES];
+        let length = self.zstd.compress_using_dict(room, page, reference, LEVEL).ok()?;
         Some(&self.buffer[..length])
     }
 }

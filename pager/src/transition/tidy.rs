@@ -1,45 +1,59 @@
 //! Upkeep of the pool: pages that stay in it are packed denser, and slabs with few pages left are emptied.
 //!
 //! ```text
-//!   Compressed, lz4 --- lock, decompress, zstd ---> Compressed, zstd: another slot, if it is smaller
+//!   Compressed, lz4 --- lock, decompress, zstd ---> Compressed, zstd, or a patch (see `patch`): another slot, if it is smaller
 //!   Compressed      --- lock, move ---------------> Compressed: a slot in a fuller slab
 //! ```
 //!
 //! The page itself is absent all the time: what is locked out is only the fault that would bring it back.
 
-use super::{Error, Pages, Staging, demote::in_pool};
+use super::{Error, Pages, Squeeze, Staging, demote::in_pool};
 use crate::{
+    entry::Entry,
+    library::Library,
     mapping::Mapping,
     pool::{Codec, SLAB_PAGES, is_smaller},
     sync::lock,
-    units::Gfn,
+    units::{Gfn, PageBytes},
 };
 
 impl<M: Mapping> Pages<M> {
-    /// Compresses pages anew, all of `gfns` that are in the pool, not in motion, and not dense yet. How many take less room now.
-    pub fn recompress(&self, gfns: &[Gfn], staging: &mut Staging) -> Result<u32, Error> {
+    /// Compresses pages anew, all of `gfns` that are in the pool, not in motion, and not packed yet. How many take less room now.
+    pub fn recompress(&self, gfns: &[Gfn], staging: &mut Staging, library: &mut Library) -> Result<u32, Error> {
         let mut smaller = 0;
         for &gfn in gfns {
-            let Some(entry) = self.lock_if(gfn, |entry| in_pool(entry) && !entry.dense()) else { continue };
+            let Some(entry) = self.lock_if(gfn, |entry| in_pool(entry) && !entry.packed()) else { continue };
             if let Err(error) = self.content(gfn, entry, staging.next()) {
                 self.unlock(gfn, entry, entry);
                 return Err(error);
             }
-            let old = lock(&self.pool).length(entry.slot());
             let (page, squeeze) = staging.next_and_squeeze();
-            let bytes = squeeze.densely(page).filter(|bytes| is_smaller(bytes.len(), old));
-            let slot = bytes.and_then(|bytes| self.put(gfn, Codec::Zstd, bytes));
-            let new = match slot {
-                Some(slot) => {
-                    smaller += 1;
-                    self.free_slot(entry);
-                    entry.with_slot(slot)
-                }
-                None => entry,
-            };
-            self.unlock(gfn, entry, new.into_dense());
+            let packed = self.pack(gfn, entry, page, squeeze);
+            let packed = self.patch(gfn, packed, page, squeeze, library);
+            smaller += u32::from(packed != entry);
+            self.unlock(gfn, entry, packed.into_packed());
         }
         Ok(smaller)
+    }
+
+    /// Compresses `page`, which is locked and in the pool, by zstd, if it is there by lz4 and that takes less room. Its entry from now on.
+    fn pack(&self, gfn: Gfn, entry: Entry, page: &PageBytes, squeeze: &mut Squeeze) -> Entry {
+        let (quick, old) = {
+            let pool = lock(&self.pool);
+            (pool.is_quick(entry.slot()), pool.length(entry.slot()))
+        };
+        if !quick {
+            return entry;
+        }
+        let bytes = squeeze.densely(page).filter(|bytes| is_smaller(bytes.len(), old));
+        bytes.and_then(|bytes| self.replace(gfn, entry, Codec::Zstd, bytes)).unwrap_or(entry)
+    }
+
+    /// Puts other bytes in the place of a locked page's, if the pool has room for them. Its entry from now on.
+    pub(super) fn replace(&self, gfn: Gfn, entry: Entry, codec: Codec, bytes: &[u8]) -> Option<Entry> {
+        let slot = self.put(gfn, codec, bytes)?;
+        self.free_slot(entry);
+        Some(entry.with_slot(slot))
     }
 
     /// Empties one slab of the pool whose pieces fit elsewhere, as far as its pages are not in motion. How many pages moved.

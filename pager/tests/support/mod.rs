@@ -52,6 +52,10 @@ impl Store {
         self.published.read_exact_at(&mut byte, u64::from(frame / 8)).unwrap();
         self.published.write_all_at(&[byte[0] | 1 << (frame % 8)], u64::from(frame / 8)).unwrap();
     }
+
+    pub fn unpublish_all(&self) {
+        self.published.write_all_at(&[0; FRAMES as usize / 8], 0).unwrap();
+    }
 }
 
 /// A failed guest's threads would wait for ever for their pages, and the test for them.
