@@ -221,6 +221,9 @@ pub struct Run {
     /// Evict pages that guests do not seem to need before memory is short, slowly, while more than this part of the budget is in use [default: never]
     #[arg(long, value_name = "PERCENT", value_parser = part_of_budget)]
     proactive_reclaim: Option<f64>,
+    /// Bring a guest's working set back in bulk when it is resumed, or given much memory at once
+    #[arg(long, value_enum, default_value = "on")]
+    prefetch: Switch,
     /// Measure used memory this often, whatever that costs [default: as often as is cheap]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     sample_every: Option<Duration>,
@@ -288,6 +291,7 @@ impl Run {
             domains: self.domains,
             swap: self.swap,
             proactive_reclaim: self.proactive_reclaim,
+            prefetch: on(self.prefetch),
             sample_every: self.sample_every,
             metrics: self.metrics,
             report: self.report,

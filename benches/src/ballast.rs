@@ -184,6 +184,7 @@ impl Guest {
             // What `ballast run` gives a guest: an area for each page, within the kernel's limit.
             vma_budget: pages.min(VMA_BUDGET_MAX),
             swap: None,
+            prefetch: false,
         };
         let reporter = failures.clone();
         let on_failure = Box::new(move |failure: pager::Failure| reporter.report(failure.to_string()));

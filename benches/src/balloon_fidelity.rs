@@ -54,6 +54,8 @@ pub fn measure() -> Result<Fidelity, Error> {
         workload: Workload::Zipf,
         active_permille: Some(ACTIVE_PERMILLE / 2),
         filled: false,
+        pager: false,
+        prefetch: false,
     };
     let born_small =
         Plan { memory_mib: SMALL_MIB, balloon_mib: None, active_permille: Some(ACTIVE_PERMILLE), ..ballooned };

@@ -72,6 +72,7 @@ impl Memory {
             evict: false,
             vma_budget: 0,
             swap: None,
+            prefetch: false,
         };
         let failures = Failures::default();
         let on_failure = Box::new(move |failure: pager::Failure| failures.report(failure.to_string()));

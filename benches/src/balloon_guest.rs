@@ -1,4 +1,4 @@
-//! A guest of ours in this process: the VMM's own machine, without host, scanner and eviction.
+//! A guest of ours in this process: the VMM's own machine, without host and scanner.
 
 use std::time::Duration;
 
@@ -26,6 +26,10 @@ pub struct Plan {
     pub active_permille: Option<u16>,
     /// Whether all of RAM has content, as after a life of a guest.
     pub filled: bool,
+    /// Whether it is evicted when it has not enough memory.
+    pub pager: bool,
+    /// Whether its working set comes back in bulk.
+    pub prefetch: bool,
 }
 
 /// The guest; it stands still until [`Guest::resume`].
@@ -55,7 +59,7 @@ impl Guest {
             workload: plan.workload as u32,
             seed: 1,
             image: None,
-            levers: Levers { dedup: Dedup::Off, balloon: plan.balloon_mib.is_some(), pager: false },
+            levers: Levers { dedup: Dedup::Off, balloon: plan.balloon_mib.is_some(), pager: plan.pager },
             store_frames: domain.store_frames(),
             hash_secret: domain.hash_secret(),
             scanner_cpu_share: 0.0,
@@ -67,6 +71,7 @@ impl Guest {
             active_permille: plan.active_permille.map(|permille| [permille; 2]),
             vma_budget: 0,
             swap: false,
+            prefetch: plan.prefetch,
         };
         let machine = Machine::build(config, descriptors.store, &descriptors.published, None, failures.clone(), |_| {})
             .map_err(|error| Error::Guest(error.to_string()))?;

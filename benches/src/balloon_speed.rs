@@ -141,6 +141,8 @@ impl Ours {
             workload: Workload::Idle,
             active_permille: None,
             filled: true,
+            pager: false,
+            prefetch: false,
         })?;
         guest.resume();
         Ok(Ours(guest))

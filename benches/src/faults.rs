@@ -210,6 +210,7 @@ pub fn guest(
         evict: true,
         vma_budget: 1,
         swap,
+        prefetch: false,
     };
     let failures = Failures::default();
     let on_failure = Box::new(move |failure: pager::Failure| failures.report(failure.to_string()));

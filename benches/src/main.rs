@@ -36,6 +36,7 @@ mod pool_bench;
 mod progress;
 mod ram;
 mod random;
+mod resume_bench;
 mod scenario;
 mod settings;
 mod sharer;
@@ -107,6 +108,11 @@ Example:
 Example:
   cargo run --release -p ballast-bench -- pool --image a.mem --image b.mem --image c.mem")]
     Pool(PoolArguments),
+    /// What going on costs a guest that was evicted while it was paused, with and without its working set prefetched. Needs KVM.
+    #[command(after_help = "\
+Example:
+  cargo run --release -p ballast-bench -- resume --json resume.json")]
+    Resume(Resume),
     /// Which page to evict: policies over recorded traces of the guests' workloads. Needs the right to serve faults.
     #[command(after_help = "\
 Example:
@@ -122,6 +128,13 @@ Example:
 
 #[derive(Args)]
 struct Balloon {
+    /// Where to write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Resume {
     /// Where to write the figures as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -325,6 +338,7 @@ fn measure(bench: Bench) -> Result<(), Error> {
     match bench {
         Bench::Dedup(arguments) => dedup_bench::run(arguments.plan()),
         Bench::Balloon(Balloon { json }) => balloon_bench::run(json.as_deref()),
+        Bench::Resume(Resume { json }) => resume_bench::run(json.as_deref()),
         Bench::Soak(arguments) => soak::run(&arguments.plan()?),
         Bench::Policy(arguments) => policy_bench::run(&arguments.plan()?),
         Bench::WakeAll(arguments) => wake_all::run(&arguments.plan()?),

@@ -130,6 +130,8 @@ pub struct GuestConfig {
     pub vma_budget: u32,
     /// Whether there is a swap file, as descriptor [`SWAP_FD`].
     pub swap: bool,
+    /// Whether the working set comes back in bulk after a pause, or when much memory is given at once.
+    pub prefetch: bool,
 }
 
 /// Host to VMM.

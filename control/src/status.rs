@@ -114,6 +114,8 @@ pub struct PagerStatus {
     pub promotions_total: u64,
     /// Pages brought back along with others that a fault brought back.
     pub read_ahead_total: u64,
+    /// Pages brought back in bulk before a fault asked for them: the working set of a guest that was paused, or given much memory at once.
+    pub prefetched_total: u64,
     /// Pages brought back soon after their eviction.
     pub refaults_total: u64,
     /// Part of them that came from the swap file.

@@ -53,6 +53,8 @@ pub struct RunConfig {
     pub swap: Option<SwapConfig>,
     /// Pages are evicted before memory is short while more than this part of the budget is in use; without it, never.
     pub proactive_reclaim: Option<f64>,
+    /// Whether working sets come back in bulk when guests are resumed, or given much memory at once.
+    pub prefetch: bool,
     /// How often used memory is measured; without it, as often as is cheap.
     pub sample_every: Option<Duration>,
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
@@ -87,6 +89,7 @@ impl RunConfig {
             domains: Vec::new(),
             swap: None,
             proactive_reclaim: None,
+            prefetch: true,
             sample_every: None,
             metrics: ([127, 0, 0, 1], 0).into(),
             report: None,

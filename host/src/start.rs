@@ -123,5 +123,6 @@ fn guest_config(config: &RunConfig, number: u32, plan: &PlannedGuest, grant: Gra
         active_permille: plan.active_permille,
         vma_budget: plan.vma_budget,
         swap: plan.swap_bytes > 0,
+        prefetch: config.prefetch,
     }
 }

@@ -63,6 +63,7 @@ fn config(behaviour: Behaviour, guests: u32) -> RunConfig {
         domains: Vec::new(),
         swap: None,
         proactive_reclaim: None,
+        prefetch: true,
         sample_every: None,
         metrics: ([127, 0, 0, 1], 0).into(),
         report: None,

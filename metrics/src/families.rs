@@ -88,7 +88,7 @@ pub(crate) static DOMAIN: [Family<Domain>; 7] = [
 
 /// A guest's, all with the label `guest`.
 #[rustfmt::skip] // A table reads as one.
-pub(crate) static GUEST: [Family<Guest>; 48] = [
+pub(crate) static GUEST: [Family<Guest>; 49] = [
     family(Gauge, "ballast_guest_memory_bytes", "Guest RAM by what backs it; the states sum to the RAM.", By("state", &[
         ("private", |guest| guest.status.pager.pages.private as f64 * PAGE_BYTES),
         ("shared", |guest| guest.status.pager.pages.shared as f64 * PAGE_BYTES),
@@ -158,6 +158,8 @@ pub(crate) static GUEST: [Family<Guest>; 48] = [
         One(|guest| guest.status.pager.promotions_total as f64)),
     family(Counter, "ballast_guest_read_ahead_total", "Evicted pages that came back along with others.",
         One(|guest| guest.status.pager.read_ahead_total as f64)),
+    family(Counter, "ballast_guest_prefetched_total", "Evicted pages that came back in bulk before they were asked for.",
+        One(|guest| guest.status.pager.prefetched_total as f64)),
     family(Counter, "ballast_guest_refaults_total", "Evicted pages brought back soon after their eviction.",
         One(|guest| guest.status.pager.refaults_total as f64)),
     family(Counter, "ballast_guest_incompressible_total", "Pages that eviction found incompressible.",

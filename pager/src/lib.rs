@@ -47,6 +47,7 @@ pub mod table;
 pub mod transition;
 pub mod units;
 pub mod victims;
+pub mod working_set;
 
 #[cfg(test)]
 mod model;

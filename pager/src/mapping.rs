@@ -40,9 +40,9 @@ pub enum Woken {
 /// The address space of one guest's RAM. All of it works on pages whose lock the caller holds, except [`Mapping::wake`],
 /// [`Mapping::published`] and [`Mapping::anonymous`].
 pub trait Mapping: Send + Sync {
-    /// Gives an absent page an anonymous page with this content, and wakes who waits for it.
-    fn copy(&self, gfn: Gfn, bytes: &PageBytes) -> io::Result<Woken>;
-    /// [`Mapping::copy`] of a frame's content.
+    /// Gives absent pages anonymous pages with this content, and wakes who waits for them.
+    fn copy(&self, run: Run, bytes: &[u8]) -> io::Result<Woken>;
+    /// [`Mapping::copy`] of a frame's content to one page.
     fn copy_frame(&self, gfn: Gfn, frame: Frame) -> io::Result<Woken>;
     /// Maps absent pages to the zero page, to be copied by the kernel on write, and wakes who waits for them.
     fn zero(&self, run: Run) -> io::Result<Woken>;

@@ -16,6 +16,7 @@
 
 mod evictor;
 mod faults;
+mod prefetch;
 mod status;
 
 use std::{
@@ -28,6 +29,8 @@ use std::{
 
 use control::status::SamplingStatus;
 use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use prefetch::Prefetch;
 
 use crate::{
     credit::Credits,
@@ -69,6 +72,8 @@ pub struct Config {
     pub vma_budget: u32,
     /// Where pages go that neither compress nor fit in the pool.
     pub swap: Option<Box<dyn SlotFile>>,
+    /// Whether the working set comes back in bulk after a pause, or when much memory is given at once.
+    pub prefetch: bool,
 }
 
 /// Why a guest's memory cannot go on. The guest must be stopped; it has not seen a wrong byte.
@@ -125,6 +130,7 @@ pub struct GuestMemory {
     waiting: Mutex<Vec<Waiting>>,
     evictor: Condvar,
     reads: Reads,
+    prefetch: Prefetch,
     vcpu_tids: Mutex<Vec<i32>>,
     fault_clock: OnceLock<ThreadClock>,
     evict_clock: OnceLock<ThreadClock>,
@@ -177,6 +183,7 @@ impl GuestMemory {
             waiting: Mutex::new(Vec::with_capacity(WAITING_MAX)),
             evictor: Condvar::new(),
             reads: Reads::default(),
+            prefetch: Prefetch::new(config.prefetch),
             vcpu_tids: Mutex::new(Vec::new()),
             fault_clock: OnceLock::new(),
             evict_clock: OnceLock::new(),
@@ -189,7 +196,9 @@ impl GuestMemory {
         let mut threads = Threads { memory: memory.clone(), threads: Vec::new() };
         let readers = if memory.pages.swap.is_some() { READERS } else { 0 };
         let servants = [("fault", GuestMemory::serve_faults as fn(&_) -> _), ("evictor", GuestMemory::run_evictor)];
-        for (name, body) in servants.into_iter().chain((0..readers).map(|_| ("swap", GuestMemory::run_reader as _))) {
+        let prefetcher = config.prefetch.then_some(("prefetch", GuestMemory::run_prefetch as _));
+        let readers = (0..readers).map(|_| ("swap", GuestMemory::run_reader as _));
+        for (name, body) in servants.into_iter().chain(prefetcher).chain(readers) {
             let memory = memory.clone();
             let run = move || {
                 if let Err(failure) = body(&memory) {
@@ -218,7 +227,9 @@ impl GuestMemory {
 
     /// Changes the allocation, bytes. In force at once; a guest above it is evicted down to it.
     pub fn set_allocation(&self, allocation_bytes: u64) {
+        let before_bytes = self.pages.credits.allocation_bytes();
         self.pages.credits.resize(allocation_bytes, self.pages.credits.overhead_bytes());
+        self.grown(allocation_bytes.saturating_sub(before_bytes));
         self.evictor.notify_one();
     }
 
@@ -275,6 +286,7 @@ impl Drop for Threads {
         let _ = self.memory.stop.write(1);
         self.memory.evictor.notify_all();
         self.memory.reads.wake_all();
+        self.memory.prefetch.wake();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }

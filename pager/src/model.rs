@@ -36,6 +36,9 @@
 //! | `give_up` keeps the slot of a swapped page                            | slots of the swap file are lost               |
 //! | `write_back` frees the pool's slot of a page that was not written     | a damaged page                                |
 //! | `write_back` keeps the pool's slot of a page that was written         | the pool keeps pages for nobody               |
+//! | `map` does not wake who came while the page was locked               | deadlock                                      |
+//! | `map` keeps slots                                                     | slots of the swap file, or the pool, are lost |
+//! | `prefetch` takes no credits                                           | credits were lost or made                     |
 //! | `put_back` keeps the credit                                           | credits were lost or made                     |
 //! | `fault` leaves an open page protected that the guest writes to         | faults without end                            |
 //! | `recompress` keeps the old slot                                       | the pool keeps pages for nobody               |
@@ -101,7 +104,7 @@ macro_rules! pairs {
 }
 
 pairs! {
-    write Write, fault Fault, merge Merge, alias Alias, drop_zero DropZero, evict Evict, stretch Stretch, sample Sample, write_back WriteBack, pack Pack, close_open CloseOpen, note Note,
+    write Write, fault Fault, merge Merge, alias Alias, drop_zero DropZero, evict Evict, stretch Stretch, sample Sample, write_back WriteBack, pack Pack, prefetch Prefetch, close_open CloseOpen, note Note,
     inflate Inflate, deflate Deflate, report_free ReportFree, report_poison ReportPoison, hint Hint, release Release,
 }
 
@@ -143,6 +146,11 @@ fn a_frame_is_adopted_for_a_patch_or_released_and_never_both() {
 #[test]
 fn frames_that_patches_are_of_are_shared_broken_and_released_at_once() {
     race(&[Actor::Pack, Actor::Release, Actor::Merge, Actor::ReportFree]);
+}
+
+#[test]
+fn pages_are_prefetched_while_they_are_evicted_written_back_and_given_up() {
+    race(&[Actor::Prefetch, Actor::Evict, Actor::WriteBack, Actor::Inflate]);
 }
 
 #[test]

@@ -78,6 +78,6 @@ impl<M: Mapping> Pages<M> {
         let mut contents: Vec<PageBytes> = vec![[0; PAGE_BYTES]; private.len()];
         private.iter().zip(&mut contents).for_each(|(&gfn, page)| self.mapping.read(gfn, page));
         self.mapping.rehome(run)?;
-        private.iter().zip(&contents).try_for_each(|(&gfn, page)| self.mapping.copy(gfn, page).map(drop))
+        private.iter().zip(&contents).try_for_each(|(&gfn, page)| self.mapping.copy(gfn.run(), page).map(drop))
     }
 }

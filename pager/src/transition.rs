@@ -33,8 +33,10 @@
 //! **Invariant:** no transition waits for a lock while it holds one, a fault never waits at all.
 
 mod ahead;
+mod bring;
 mod demote;
 mod patch;
+mod prefetch;
 mod promote;
 mod squeeze;
 mod tidy;
@@ -51,7 +53,7 @@ use crate::{
     pool::Pool,
     reach::{REACH_MIN, Reach},
     stats::Counters,
-    swap::{ReadError, Swap},
+    swap::{PageBuffer, ReadError, Swap},
     sync::{Mutex, Ordering},
     table::PageTable,
     units::{Frame, Gfn, PAGE_BYTES, PageBytes, Run, runs},
@@ -190,8 +192,9 @@ impl<M: Mapping> Pages<M> {
         self.mapping.forget_frames();
     }
 
-    /// Serves one fault on `gfn`. Never waits for a lock or for memory.
-    pub fn fault(&self, gfn: Gfn, write: bool, buffer: &mut PageBytes) -> Result<Served, Error> {
+    /// Serves one fault on `gfn`. Never waits for a lock or for memory. `buffer` is for at least one page; with one for [`AHEAD_MAX`] pages those that
+    /// come along are mapped together.
+    pub fn fault(&self, gfn: Gfn, write: bool, buffer: &mut PageBuffer) -> Result<Served, Error> {
         let Some(entry) = self.table.lock_or_wait(gfn) else { return Ok(Served::Moving) };
         let failed = |action| move |source| Error::Kernel { action, gfn, source };
         let result = match entry.state() {
@@ -286,7 +289,7 @@ impl<M: Mapping> Pages<M> {
         let entry = self.table.lock(gfn);
         debug_assert_eq!(entry, Entry::UNTOUCHED);
         let paid = self.credits.take(1);
-        let result = if paid { self.mapping.copy(gfn, bytes) } else { Ok(Woken::Nobody) };
+        let result = if paid { self.mapping.copy(gfn.run(), bytes) } else { Ok(Woken::Nobody) };
         let new = if paid && result.is_ok() { Entry::private() } else { entry };
         self.unlock(gfn, entry, new);
         match result {
@@ -423,9 +426,7 @@ impl<M: Mapping> Pages<M> {
             }
             match entry.state() {
                 State::Shared => self.references.remove(entry.frame()),
-                State::Compressed => self.free_slot(entry),
-                State::Swapped => self.swap.iter().for_each(|swap| swap.free(entry.slot())),
-                State::Zero | State::Private | State::Ballooned => {}
+                _ => self.free_backing(entry),
             }
             self.unlock(gfn, entry, new);
         }

@@ -30,6 +30,7 @@ fn round(seed: u64) {
         dedup_cpu_share: 0.05,
         swap: None,
         proactive_reclaim: None,
+        prefetch: true,
         sample_every: None,
         restart_every: None,
         vma_budget: None,

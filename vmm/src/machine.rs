@@ -136,6 +136,7 @@ impl Machine {
             evict: config.levers.pager,
             vma_budget: config.vma_budget,
             swap: swap.map(swap_file).transpose()?,
+            prefetch: config.prefetch,
         };
         let reporter = failures.clone();
         let on_failure = Box::new(move |failure: pager::Failure| reporter.report(failure.to_string()));
@@ -214,6 +215,7 @@ impl Machine {
     /// Lets the vCPUs run.
     pub fn resume(&self) {
         self.held().runs = true;
+        self.memory.resume();
         self.vcpus.iter().for_each(Vcpus::resume);
     }
 
@@ -249,6 +251,7 @@ impl Machine {
     /// Stops the vCPUs where they are.
     pub fn pause(&self, timeout: Duration) -> Result<(), Error> {
         self.held().runs = false;
+        self.memory.pause();
         self.vcpus.iter().try_for_each(|vcpus| vcpus.pause(timeout))
     }
 
@@ -256,6 +259,7 @@ impl Machine {
     /// have left.
     pub fn order_pause(&self) {
         self.held().runs = false;
+        self.memory.pause();
         self.vcpus.iter().for_each(Vcpus::hold);
     }
 

@@ -111,6 +111,7 @@ impl Ballast {
             evict: true,
             vma_budget: 1,
             swap: swap.transpose()?,
+            prefetch: false,
         };
         let failures = Failures::default();
         let reporter = failures.clone();

@@ -10,10 +10,10 @@ use crate::{
     evict::{BATCH, Evictor, Need},
     proactive::Proactive,
     sample::Sampler,
-    swap::Swap,
+    swap::{PageBuffer, Swap},
     sync::{Ordering, lock},
     sys::ThreadClock,
-    units::{PAGE_BYTES, PageBytes},
+    transition::AHEAD_MAX,
 };
 
 /// Credits the evictor keeps in hand: what a burst of faults takes while one batch is evicted.
@@ -45,7 +45,7 @@ impl GuestMemory {
         let (mut hands, mut sampler) = (Evictor::new(self.pages.count())?, Sampler::default());
         let (mut last_discard, mut last_tidy) = (Instant::now(), Instant::now());
         let mut proactive = None;
-        let mut buffer: PageBytes = [0; PAGE_BYTES];
+        let mut buffer = PageBuffer::new(AHEAD_MAX)?;
         while !self.stopping.load(Ordering::Acquire) {
             self.pages.counters.tick(self.start);
             let progress = self.make_room(&mut hands)?;
@@ -97,7 +97,9 @@ impl GuestMemory {
     /// Samples what is due; returns when something is due next. On the evictor's thread, because it stores pages in the pool, too.
     fn sample(&self, sampler: &mut Sampler) -> Result<Duration, Failure> {
         let period_ms = self.sample_period_ms.load(Ordering::Relaxed);
-        let period = (self.evict && period_ms > 0).then(|| Duration::from_millis(period_ms));
+        // A guest that is paused would be found to use nothing.
+        let due = self.evict && period_ms > 0 && !self.prefetch.is_paused();
+        let period = due.then(|| Duration::from_millis(period_ms));
         let next = sampler.turn(&self.pages, period)?;
         *self.sampling.lock().unwrap_or_else(PoisonError::into_inner) = sampler.status();
         Ok(next)
@@ -133,12 +135,12 @@ impl GuestMemory {
         self.pages.swap_usable() && lock(&self.pages.pool).bytes() > room_bytes / POOL_SHARE_DIVISOR
     }
 
-    fn nobody_waits(&self) -> bool {
+    pub(super) fn nobody_waits(&self) -> bool {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Serves faults that wait, oldest first, while credits last; whether all were.
-    fn serve_waiting(&self, buffer: &mut PageBytes) -> Result<bool, Failure> {
+    fn serve_waiting(&self, buffer: &mut PageBuffer) -> Result<bool, Failure> {
         loop {
             let oldest = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).first().copied();
             let Some(waiting) = oldest else { return Ok(true) };

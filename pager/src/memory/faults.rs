@@ -16,7 +16,6 @@ use crate::{
     swap::PageBuffer,
     sys::{FaultEvent, FaultKind, ThreadClock, Uffd},
     transition::{AHEAD_MAX, Served},
-    units::{PAGE_BYTES, PageBytes},
 };
 
 impl GuestMemory {
@@ -24,7 +23,7 @@ impl GuestMemory {
         _ = self.fault_clock.set(ThreadClock::this()?);
         let uffd = self.pages.mapping.uffd();
         let mut events = Uffd::buffer();
-        let mut buffer: PageBytes = [0; PAGE_BYTES];
+        let mut buffer = PageBuffer::new(AHEAD_MAX)?;
         // Read, and not served yet: events are read on while a mapping is moved, because the move waits for its own.
         let mut pending = Vec::with_capacity(WAITING_MAX);
         let mut fds = [PollFd::new(uffd.as_fd(), PollFlags::POLLIN), PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)];
@@ -44,7 +43,7 @@ impl GuestMemory {
         Ok(())
     }
 
-    fn serve(&self, event: FaultEvent, buffer: &mut PageBytes) -> Result<(), Failure> {
+    fn serve(&self, event: FaultEvent, buffer: &mut PageBuffer) -> Result<(), Failure> {
         let counters = &self.pages.counters;
         let kind = match event.kind {
             FaultKind::Missing => &counters.faults_missing,
@@ -75,7 +74,7 @@ impl GuestMemory {
     }
 
     /// Serves a fault, or hands it to who may wait for the disk, unless there is no credit for it.
-    pub(super) fn try_serve(&self, waiting: Waiting, buffer: &mut PageBytes) -> Result<bool, Failure> {
+    pub(super) fn try_serve(&self, waiting: Waiting, buffer: &mut PageBuffer) -> Result<bool, Failure> {
         let seen = Cause::of(self.pages.table.peek(waiting.gfn), waiting.event.write);
         match self.pages.fault(waiting.gfn, waiting.event.write, buffer)? {
             Served::NoCredit => return Ok(false),

@@ -98,6 +98,7 @@ impl GuestMemory {
             pool_moved_total: load(&counters.pool_moved),
             promotions_total: load(&counters.promotions),
             read_ahead_total: load(&counters.read_ahead),
+            prefetched_total: load(&counters.prefetched),
             refaults_total: load(&counters.refaults),
             refaults_swapped_total: load(&counters.refaults_swapped),
             reported: taken(Taker::Reporting),

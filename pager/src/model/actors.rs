@@ -35,6 +35,8 @@ pub(super) enum Actor {
     WriteBack,
     /// The evictor, packing the pool.
     Pack,
+    /// The prefetch thread.
+    Prefetch,
     /// A disk that fails and works again.
     Disk,
     /// The evictor, short of credits.
@@ -82,6 +84,7 @@ impl Actor {
             }
             Actor::WriteBack => world.write_back(&run.gfns().collect::<Vec<_>>()),
             Actor::Pack => world.pack(&run.gfns().collect::<Vec<_>>()),
+            Actor::Prefetch => world.prefetch(),
             Actor::Disk => {
                 world.set_disk_failing(true);
                 world.evict(&[gfn]);

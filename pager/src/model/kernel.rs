@@ -24,7 +24,7 @@ use crate::{
     mapping::{Mapped, Mapping, Woken},
     share::Alias,
     sync::lock,
-    units::{Frame, Gfn, PageBytes, Run, sample},
+    units::{Frame, Gfn, PAGE_BYTES, PageBytes, Run, sample},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,20 +257,27 @@ impl Kernel {
 }
 
 impl Mapping for Kernel {
-    fn copy(&self, gfn: Gfn, bytes: &PageBytes) -> io::Result<Woken> {
-        let mut space = self.space();
-        if !space.is_absent(gfn) {
-            return Ok(Woken::Nobody);
+    fn copy(&self, run: Run, bytes: &[u8]) -> io::Result<Woken> {
+        let (pages, _) = bytes.as_chunks::<PAGE_BYTES>();
+        assert_eq!(pages.len(), run.count as usize, "a page's content for each page");
+        let mut woken = Woken::All;
+        for (gfn, bytes) in run.gfns().zip(pages) {
+            let mut space = self.space();
+            if space.is_absent(gfn) {
+                space.set_anonymous(gfn.index(), Content::of(bytes));
+            } else {
+                woken = Woken::Nobody;
+            }
         }
-        space.set_anonymous(gfn.index(), Content::of(bytes));
-        drop(space);
-        self.wake(gfn.run());
-        Ok(Woken::All)
+        if woken == Woken::All {
+            self.wake(run);
+        }
+        Ok(woken)
     }
 
     fn copy_frame(&self, gfn: Gfn, frame: Frame) -> io::Result<Woken> {
         let content = self.space().frame(frame);
-        self.copy(gfn, content.bytes())
+        self.copy(gfn.run(), content.bytes())
     }
 
     fn zero(&self, run: Run) -> io::Result<Woken> {

@@ -30,6 +30,7 @@ use crate::{
     table::PageTable,
     transition::{AHEAD_MAX, Pages, Served, Staging, SwapIn, in_pool},
     units::{Frame, Gfn, PAGE_BYTES, Run},
+    working_set::WorkingSet,
 };
 
 /// All of RAM.
@@ -105,7 +106,7 @@ impl World {
             move || release(&world, frame)
         });
         world.pack(&[page]);
-        let promoted = world.pages.fault(page, false, &mut [0; PAGE_BYTES]).expect("bringing back");
+        let promoted = world.pages.fault(page, false, &mut PageBuffer::new(1).expect("memory")).expect("bringing back");
         assert_eq!(promoted, Served::Done);
         host.join().expect("the host failed");
         kernel.access(page, None);
@@ -161,7 +162,7 @@ impl World {
         for frame in (0..FRAMES).map(Frame).filter(|_| below(4) > 0) {
             kernel.publish(frame, Content(1 + below(u32::from(self.contents) - 1) as u8));
         }
-        let mut buffer = [0; PAGE_BYTES];
+        let mut buffer = PageBuffer::new(AHEAD_MAX).expect("memory");
         // From the last on, because a first touch opens untouched pages after it, and only untouched pages are loaded.
         for gfn in (0..PAGES).rev().map(Gfn) {
             let frame = Frame(gfn.0 + below(2));
@@ -210,6 +211,15 @@ impl World {
         self.pages.compact();
     }
 
+    /// Everything comes back that there are credits for.
+    pub fn prefetch(&self) {
+        let (all, mut buffer, mut at) =
+            (WorkingSet::new(0, u64::MAX), PageBuffer::new(PAGES as usize).expect("memory"), Some(Gfn(0)));
+        while let Some(from) = at {
+            at = self.pages.prefetch(all, from, PAGES, &mut buffer).expect("prefetching");
+        }
+    }
+
     /// The disk begins to fail, or ceases to.
     pub fn set_disk_failing(&self, failing: bool) {
         let write_error = failing.then_some(libc::EIO);
@@ -227,7 +237,7 @@ impl World {
 
     /// The fault thread of [`crate::memory`].
     fn serve_faults(&self) {
-        let mut buffer = [0; PAGE_BYTES];
+        let mut buffer = PageBuffer::new(AHEAD_MAX).expect("memory");
         while let Some((gfn, write)) = self.pages.mapping.next_fault() {
             match self.pages.fault(gfn, write, &mut buffer).expect("serving a fault") {
                 Served::NoCredit => {
@@ -272,7 +282,7 @@ impl World {
 
     /// The evictor thread of [`crate::memory`], as far as faults wait for it.
     fn make_room(&self) {
-        let mut buffer = [0; PAGE_BYTES];
+        let mut buffer = PageBuffer::new(AHEAD_MAX).expect("memory");
         let mut room = lock(&self.room);
         loop {
             let Some(&(gfn, write)) = room.faults.first() else {

@@ -165,8 +165,17 @@ impl Drop for Ram {
 }
 
 impl Mapping for Ram {
-    fn copy(&self, gfn: Gfn, bytes: &PageBytes) -> io::Result<Woken> {
-        self.uffd.copy(self.address(gfn), bytes.as_ptr() as u64, PAGE_BYTES)
+    fn copy(&self, run: Run, bytes: &[u8]) -> io::Result<Woken> {
+        assert_eq!(bytes.len(), run.bytes(), "a page's content for each page");
+        let mut woken = Woken::All;
+        self.in_one_area(run, |part| {
+            let source = &bytes[(part.first.0 - run.first.0) as usize * PAGE_BYTES..];
+            if self.uffd.copy(self.address(part.first), source.as_ptr() as u64, part.bytes())? == Woken::Nobody {
+                woken = Woken::Nobody;
+            }
+            Ok(())
+        })?;
+        Ok(woken)
     }
 
     fn copy_frame(&self, gfn: Gfn, frame: Frame) -> io::Result<Woken> {

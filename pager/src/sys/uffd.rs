@@ -170,7 +170,7 @@ impl Uffd {
         let _ = self.0.wake(start as *mut c_void, bytes);
     }
 
-    /// Gives the absent page at `target` an anonymous page with the bytes at `source`, and wakes who waits for it.
+    /// Gives absent pages at `target` anonymous pages with the bytes at `source`, and wakes who waits for them.
     ///
     /// The kernel reads `source` itself: an address that cannot be read is an error, not undefined behaviour.
     pub fn copy(&self, target: u64, source: u64, bytes: usize) -> io::Result<Woken> {

@@ -13,13 +13,14 @@
 //! What comes along is locked and paid for like what was asked for, from the eighth part of the credits that are left, and has no lives: the hand
 //! takes it first if it was not wanted.
 
-use super::{Error, Pages};
+use super::{Error, Pages, bring::is_away};
 use crate::{
-    entry::{Entry, State},
-    mapping::{Mapping, Woken},
+    entry::Entry,
+    mapping::Mapping,
     reach::Reach,
+    swap::PageBuffer,
     sync::Ordering,
-    units::{Gfn, PageBytes, Run},
+    units::{Gfn, Run},
 };
 
 /// Most pages that come back together, 64 KiB: some 40 µs of decompression after the page that was asked for is there, and one request to
@@ -36,7 +37,7 @@ pub(crate) fn reach() -> Reach {
 impl<M: Mapping> Pages<M> {
     /// Whether the page is in a tier at this moment.
     pub(crate) fn is_away(&self, gfn: Gfn) -> bool {
-        matches!(self.state(gfn), State::Compressed | State::Swapped)
+        is_away(self.table.peek(gfn))
     }
 
     /// The window of a return of `gfn`, which goes first. The next window begins at the first page behind it that is away.
@@ -50,53 +51,20 @@ impl<M: Mapping> Pages<M> {
     }
 
     /// Brings back pages of the window behind its first that are compressed. What cannot be had now stays where it is.
-    pub(super) fn promote_ahead(&self, window: Run, buffer: &mut PageBytes) -> Result<(), Error> {
-        for gfn in window.skip(1).gfns() {
-            let wanted = |entry: Entry| entry.state() == State::Compressed && !entry.probed();
-            let Some(entry) = self.lock_if(gfn, wanted) else { continue };
-            if !self.credits.take(1) {
-                self.unlock(gfn, entry, entry);
-                return Ok(());
-            }
-            let copied = self.content(gfn, entry, buffer).and_then(|()| {
-                self.mapping.copy(gfn, buffer).map_err(|source| Error::Kernel { action: "reading ahead", gfn, source })
-            });
-            let woken = match copied {
-                Ok(woken) => woken,
-                Err(error) => {
-                    self.credits.give(1);
-                    self.unlock(gfn, entry, entry);
-                    return Err(error);
-                }
-            };
-            self.free_slot(entry);
-            self.came_along(gfn, entry, woken);
+    pub(super) fn promote_ahead(&self, window: Run, buffer: &mut PageBuffer) -> Result<(), Error> {
+        let mut rest = window.skip(1);
+        while rest.count > 0 {
+            let run = self.lock_compressed(rest, |entry| !entry.probed(), buffer)?;
+            self.map(run, buffer, 0, |_| self.came_along())?;
+            // The one behind it is there already, in motion, elsewhere, or there is no credit for it.
+            rest = rest.skip((run.count + 1).min(rest.count));
         }
         Ok(())
     }
 
-    /// Locks and pays for pages of the window behind its first, which is locked, as far as their slots lie behind that of the first, `slot`, one
-    /// after the other. Gives all of them, with the first.
-    pub(super) fn lock_swapped_ahead(&self, window: Run, slot: u64) -> Run {
-        let mut count = 1;
-        for gfn in window.skip(1).gfns() {
-            let next = |entry: Entry| entry.state() == State::Swapped && entry.slot() == slot + u64::from(count);
-            let Some(entry) = self.lock_if(gfn, next) else { break };
-            if !self.credits.take(1) {
-                self.unlock(gfn, entry, entry);
-                break;
-            }
-            count += 1;
-        }
-        Run { count, ..window }
-    }
-
-    /// Ends the way back of a page that was not asked for.
-    pub(super) fn came_along(&self, gfn: Gfn, entry: Entry, woken: Woken) {
+    /// What a page becomes that was not asked for.
+    pub(super) fn came_along(&self) -> Entry {
         self.counters.read_ahead.fetch_add(1, Ordering::Relaxed);
-        // The credit is the page's from now on.
-        if self.table.unlock(gfn, entry, Entry::private()) || woken == Woken::Nobody {
-            self.mapping.wake(gfn.run());
-        }
+        Entry::private()
     }
 }

@@ -34,13 +34,15 @@ impl<M: Mapping> Pages<M> {
         &self,
         gfn: Gfn,
         entry: Entry,
-        buffer: &mut PageBytes,
+        buffer: &mut PageBuffer,
     ) -> Result<Option<(Entry, Woken)>, Error> {
         if !self.credits.take(1) {
             return Ok(None);
         }
-        let result = self.content(gfn, entry, buffer).and_then(|()| {
-            self.mapping.copy(gfn, buffer).map_err(|source| Error::Kernel { action: "bringing back", gfn, source })
+        let page = buffer.page_mut(0);
+        let result = self.content(gfn, entry, page).and_then(|()| {
+            let copied = self.mapping.copy(gfn.run(), page);
+            copied.map_err(|source| Error::Kernel { action: "bringing back", gfn, source })
         });
         let woken = result.inspect_err(|_| self.credits.give(1))?;
         self.free_slot(entry);
@@ -65,8 +67,8 @@ impl<M: Mapping> Pages<M> {
     /// A touch of a swapped page, which is locked: pays for it.
     pub(super) fn begin_swap_in(&self, gfn: Gfn, entry: Entry) -> Served {
         if self.credits.take(1) {
-            let run = self.lock_swapped_ahead(self.window(gfn), entry.slot());
-            return Served::Read(SwapIn { run, entry });
+            let ahead = self.lock_swapped(self.window(gfn).skip(1), entry.slot() + 1, |_| true);
+            return Served::Read(SwapIn { run: Run { first: gfn, count: 1 + ahead.count }, entry });
         }
         self.unlock(gfn, entry, entry);
         Served::NoCredit
@@ -75,28 +77,22 @@ impl<M: Mapping> Pages<M> {
     /// Reads pages back; waits for the disk. Of a page that was asked for and cannot be read, the lock is kept: nobody will ever see it. One
     /// that was to come along stays where it is until it is asked for.
     pub fn swap_in(&self, SwapIn { run, entry }: SwapIn, buffer: &mut PageBuffer) -> Result<(), Error> {
+        let read = self.read_back(run, entry, buffer)?;
+        self.map(Run { count: read, ..run }, buffer, 0, |returning| {
+            if returning == entry { self.returned(entry) } else { self.came_along() }
+        })
+    }
+
+    /// Reads pages that are locked, paid for and side by side in the file, the first with `entry`. How many are right, from the first on; the others
+    /// stay where they are.
+    pub(super) fn read_back(&self, run: Run, entry: Entry, buffer: &mut PageBuffer) -> Result<u32, Error> {
         let (gfn, slot) = (run.first, entry.slot());
         let swap = self.swap.as_ref().ok_or(Error::NoSwap { gfn, slot })?;
         let read = swap.read(slot, gfn, run.count, buffer);
         let read = read.inspect_err(|_| run.skip(1).gfns().for_each(|gfn| self.give_back(gfn)));
         let read = read.map_err(|source| Error::Unreadable { gfn, slot, source })?;
-        let copied = self.mapping.copy(gfn, buffer.page(0));
-        let woken = copied.map_err(|source| Error::Kernel { action: "bringing back", gfn, source })?;
-        swap.free(slot);
-        // The credit is the page's from now on. Who came after COPY woke all has left a mark.
-        if self.table.unlock(gfn, entry, self.returned(entry)) || woken == Woken::Nobody {
-            self.mapping.wake(gfn.run());
-        }
         run.skip(read).gfns().for_each(|gfn| self.give_back(gfn));
-        for number in 1..read {
-            let gfn = gfn.plus(number);
-            let copied = self.mapping.copy(gfn, buffer.page(number as usize));
-            let woken = copied.map_err(|source| Error::Kernel { action: "reading ahead", gfn, source })?;
-            let entry = self.table.peek(gfn).unlocked();
-            swap.free(entry.slot());
-            self.came_along(gfn, entry, woken);
-        }
-        Ok(())
+        Ok(read)
     }
 
     /// Takes a [`Served::Read`] back: nobody can see to it now. Who waits for the pages faults again.
@@ -104,16 +100,8 @@ impl<M: Mapping> Pages<M> {
         run.gfns().for_each(|gfn| self.give_back(gfn));
     }
 
-    fn give_back(&self, gfn: Gfn) {
-        // Ours, and so as it was when it was locked.
-        let entry = self.table.peek(gfn).unlocked();
-        self.credits.give(1);
-        _ = self.table.unlock(gfn, entry, entry);
-        self.mapping.wake(gfn.run());
-    }
-
     /// What an evicted page is after the guest wanted it back.
-    fn returned(&self, entry: Entry) -> Entry {
+    pub(super) fn returned(&self, entry: Entry) -> Entry {
         if entry.probed() {
             // It did not go for want of memory, so its return says nothing about that.
             return Entry::private_with(1);
@@ -135,7 +123,7 @@ impl<M: Mapping> Pages<M> {
     }
 
     /// Evictions that [`Left`] counts as one: so that its 12 bits go round once in eight times all of RAM.
-    fn eviction_unit(&self) -> u64 {
+    pub(super) fn eviction_unit(&self) -> u64 {
         u64::from(self.table.pages()).div_ceil(512)
     }
 

@@ -75,19 +75,32 @@ pub fn guest_with(
     swap: Option<Box<dyn SlotFile>>,
     on_failure: Box<dyn Fn(Failure) + Send + Sync>,
 ) -> Option<(Store, Arc<GuestMemory>, Threads)> {
-    if let Err(error) = pager::probe() {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {error}");
-        return None;
-    }
-    let (store, view) = Store::new();
-    let config = Config {
+    guest_of(Config { swap, ..config(allocation_pages) }, on_failure)
+}
+
+/// What most of these guests are.
+pub fn config(allocation_pages: u64) -> Config {
+    Config {
         pages: PAGES,
         allocation_bytes: allocation_pages * PAGE_BYTES as u64,
         overhead_bytes: 0,
         evict: true,
         vma_budget: 1000,
-        swap,
-    };
+        swap: None,
+        prefetch: false,
+    }
+}
+
+/// A guest made to order.
+pub fn guest_of(
+    config: Config,
+    on_failure: Box<dyn Fn(Failure) + Send + Sync>,
+) -> Option<(Store, Arc<GuestMemory>, Threads)> {
+    if let Err(error) = pager::probe() {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {error}");
+        return None;
+    }
+    let (store, view) = Store::new();
     let (memory, threads) = GuestMemory::new(config, view, on_failure).unwrap();
     Some((store, memory, threads))
 }
@@ -131,13 +144,18 @@ pub fn write(memory: &GuestMemory, page: u32, bytes: &PageBytes) {
 /// Waits until the pages' states are as expected: the fault thread wakes a writer a moment before it unlocks the page, and
 /// the table learns of the kernel's own copies only when it looks.
 pub fn wait_for(memory: &GuestMemory, expected: impl Fn(&PageCounts) -> bool) -> PagerStatus {
+    wait_until(memory, |status| expected(&status.pages))
+}
+
+/// The same for anything else.
+pub fn wait_until(memory: &GuestMemory, expected: impl Fn(&PagerStatus) -> bool) -> PagerStatus {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let status = memory.status(0).unwrap();
-        if expected(&status.pages) {
+        if expected(&status) {
             return status;
         }
-        assert!(Instant::now() < deadline, "the pages' states are not as expected: {status:?}");
+        assert!(Instant::now() < deadline, "it is not as expected: {status:?}");
         thread::yield_now();
     }
 }
