@@ -55,6 +55,8 @@ pub struct Figures {
     pub active_ratio: f64,
     /// Pages written to its swap file.
     pub swapped_out_pages: f64,
+    /// Bytes of its RAM that are in its swap file.
+    pub swapped_bytes: f64,
     /// CPU time of its vCPU threads, s.
     pub vcpu_seconds: f64,
 }
@@ -90,7 +92,7 @@ impl Run<'_> {
 
     fn start(&self, address: SocketAddr) -> Result<Child, Error> {
         let mut command = Command::new(self.program);
-        command.args(["run", "--dedup", "off", "--guests", &self.guests.len().to_string()]);
+        command.args(["run", "--guests", &self.guests.len().to_string()]);
         command.args(["--memory", &format!("{}MiB", self.memory_mib), "--budget", &format!("{}MiB", self.budget_mib)]);
         command.args(["--duration", &format!("{}s", self.seconds), "--metrics", &address.to_string()]);
         for (number, settings) in self.guests.iter().enumerate() {
@@ -141,6 +143,7 @@ fn figures(metrics: &str, number: usize) -> Figures {
         periods: of("ballast_guest_sampling_periods_total"),
         active_ratio: of("ballast_guest_active_ratio"),
         vcpu_seconds: 0.0,
+        swapped_bytes: sum_of(metrics, "ballast_guest_memory_bytes", &format!("{label},state=\"swapped\"")),
         swapped_out_pages: sum_of(metrics, "ballast_guest_swap_pages_total", &format!("{label},kind=\"out\"")),
     }
 }
@@ -174,6 +177,11 @@ impl Course {
             .between(from, to)
             .fold((0.0, 0.0), |(sum, count), look| (sum + figure(&look.guests[guest]), count + 1.0));
         sum / count
+    }
+
+    /// The largest sum of all guests' figures between two seconds; not a number without a look.
+    pub fn most(&self, from: f64, to: f64, figure: fn(&Figures) -> f64) -> f64 {
+        self.between(from, to).map(|look| look.guests.iter().map(figure).sum()).fold(f64::NAN, f64::max)
     }
 
     /// How fast a guest's counter grew between two seconds, per second; not a number with less than two looks.
@@ -212,6 +220,8 @@ mod tests {
         assert_eq!(course.rate(0, 2.0, 6.0, |figures| figures.operations), 10.0);
         assert_eq!(course.settles(0, 1.0, 6.0, 8.0, allocation), 3.0, "a dip is not settled");
         assert!(course.settles(0, 0.0, 3.0, 8.0, allocation).is_nan());
+        assert_eq!(course.most(3.0, 6.0, allocation), 9.0);
+        assert!(course.most(50.0, 60.0, allocation).is_nan());
         assert!(course.mean(0, 50.0, 60.0, allocation).is_nan());
     }
 }

@@ -22,6 +22,8 @@ pub struct RunConfig {
     pub budget_bytes: u64,
     /// What is special about single guests.
     pub guest_settings: Vec<GuestSettings>,
+    /// Who divides memory.
+    pub rule: policy::Rule,
     /// What of its idle memory a guest is charged more for, per cent.
     pub idle_tax_percent: u8,
     /// How often each guest's active memory is sampled while the host has plenty; never without it.
@@ -84,6 +86,7 @@ impl RunConfig {
             dedup_cpu_share: 0.05,
             vma_budget: None,
             guest_settings: Vec::new(),
+            rule: policy::Rule::default(),
             idle_tax_percent: 75,
             sample_period: None,
             domains: Vec::new(),

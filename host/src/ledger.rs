@@ -11,7 +11,7 @@ use policy::active;
 use policy::levers::Lever;
 use policy::record::Record;
 use policy::state::{HostState, Outside, Thresholds, usable_budget};
-use policy::{Config, Host};
+use policy::{Config, Host, Rule};
 use wire::PAGE_BYTES;
 
 use crate::admission::{grant, host, least_headroom, policy_config};
@@ -39,6 +39,8 @@ pub struct Ledger {
     state: HostState,
     sample_period_ms: u64,
     outside: Outside,
+    rule: Rule,
+    clock_ms: u64,
 }
 
 /// What one tick decides.
@@ -77,6 +79,8 @@ impl Ledger {
             state: HostState::default(),
             sample_period_ms: config.sample_period.map_or(0, |period| period.as_millis() as u64),
             outside: Outside::default(),
+            rule: config.rule,
+            clock_ms: 0,
         }
     }
 
@@ -103,7 +107,9 @@ impl Ledger {
         let guests: Vec<_> = living()
             .map(|(number, view)| self.rates[number].guest(&config, view, &self.promises[number], fraction))
             .collect();
-        let mut decisions = policy::allocate(&config, &host, &guests);
+        let before_ms = self.clock_ms;
+        self.clock_ms += elapsed.as_millis() as u64;
+        let mut decisions = self.rule.decide(&config, &host, &guests, before_ms, self.clock_ms);
 
         let in_force =
             guests.iter().zip(&decisions).map(|(guest, new)| guest.usage.committed_bytes.max(new.allocation_bytes));

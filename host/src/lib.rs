@@ -65,6 +65,7 @@ pub use error::Error;
 pub use explain::explain;
 pub use guest_client::{GuestOrder, list_guests, order_guests};
 pub use guest_settings::GuestSettings;
+pub use policy::Rule;
 pub use policy_client::explain_policy;
 pub use report::Outcome;
 pub use run::run;

@@ -12,7 +12,7 @@ use policy::means::Means;
 use policy::regret::Regret;
 use policy::{Config, Usage};
 use wire::PAGE_BYTES;
-use wire::balloon::stat::{MAJFLT, SWAP_IN};
+use wire::balloon::stat::{MAJFLT, MEMFREE, SWAP_IN};
 
 use crate::admission::{overhead_bytes, promised};
 use crate::cow::Breaks;
@@ -62,7 +62,7 @@ impl Rates {
         self.estimate(&status.pager.sampling, fraction);
         self.prices.update(status, elapsed);
         for ((last, rate), tag) in self.own.iter_mut().zip([MAJFLT, SWAP_IN]) {
-            let said = status.balloon.statistics.iter().find(|(known, _)| *known == tag).map(|&(_, value)| value);
+            let said = said(status, tag);
             let grown = said.zip(*last).map_or(0, |(said, last)| said.saturating_sub(last));
             *rate += SMOOTHING * (grown as f64 / seconds - *rate);
             *last = said;
@@ -89,6 +89,7 @@ impl Rates {
     pub(crate) fn guest(&mut self, config: &Config, view: &View, promises: &Promises, fraction: f64) -> policy::Guest {
         let (memory_bytes, pager) = (view.status.memory_bytes, &view.status.pager);
         let page_bytes = PAGE_BYTES as u64;
+        let bytes = |ratio: f64| (ratio * memory_bytes as f64) as u64;
         let usage = Usage {
             allocation_bytes: view.grant.allocation_bytes,
             balloon_bytes: view.grant.balloon_bytes,
@@ -101,8 +102,10 @@ impl Rates {
             irreducible_bytes: irreducible_bytes(pager),
             stall_ratio: self.stall_ratio,
             refaults_per_second: self.refaults_per_second,
-            active_bytes: self.estimator.ratio().map(|ratio| (ratio * memory_bytes as f64) as u64),
+            active_bytes: self.estimator.ratio().map(bytes),
+            recent_bytes: self.estimator.recent_ratio().map(bytes),
             charged_bytes: (pager.pages.shared as f64 * page_bytes as f64 * fraction) as u64,
+            free_bytes: said(&view.status, MEMFREE).unwrap_or(0),
             spared: false,
             means: Means::default(),
         };
@@ -157,6 +160,11 @@ impl Rates {
             },
         })
     }
+}
+
+/// What the guest says of itself under this tag.
+fn said(status: &GuestStatus, tag: u16) -> Option<u64> {
+    status.balloon.statistics.iter().find(|(known, _)| *known == tag).map(|&(_, value)| value)
 }
 
 /// What would be left of a guest's pages if all of them were evicted: the pool as it is, and the private pages as dense as the pool is. Nothing, if

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use policy::simulate::{Demand, Plot, Rule, SimulatedGuest, World};
-use policy::{Config, Guest, Host};
+use policy::simulate::{Demand, Plot, SimulatedGuest, World};
+use policy::{Config, Guest, Host, Rule};
 
 const MIB: u64 = 1 << 20;
 const TICK: f64 = 0.1;
@@ -110,7 +110,7 @@ fn demand_moves() -> Plot {
         title: "Demand moves at 60 s: allocation of the guest that grows from 10 to 90 % of 1 GiB".into(),
         x: "s".into(),
         y: "allocation, MiB".into(),
-        lines: [Rule::Ballast, Rule::Proxmox, Rule::Mom].map(line).to_vec(),
+        lines: Rule::ALL.map(line).to_vec(),
     }
 }
 
@@ -138,7 +138,7 @@ fn density() -> Plot {
         title: "Density: guests of 256 MiB with waves of demand in 4 GiB".into(),
         x: "guests".into(),
         y: "work, guests that miss nothing".into(),
-        lines: [Rule::Ballast, Rule::Proxmox, Rule::Mom].map(line).to_vec(),
+        lines: Rule::ALL.map(line).to_vec(),
     }
 }
 

@@ -15,6 +15,9 @@
 //! What policy goes by moves only when the estimate has left it by more than the error of the averages: entitlements that followed every
 //! sample would move memory back and forth for nothing.
 //!
+//! That holds for guests that wait. One that does not is not harmed if it is believed to use less than it does: it waits, and is believed again. So the less
+//! it waits, the more its last period counts alone, with the one under way ([`Estimator::recent_ratio`]): demand that has gone is seen in one period, not in ten.
+//!
 //! A guest that waits for memory touches less than it would: one that is thrashing looks idle, and would be taken for that. So what it touched is taken
 //! for what it would have touched in the whole of its time ([`Sample::unhindered`]).
 //!
@@ -30,6 +33,8 @@ const SLOW: f64 = 0.25;
 const FAST: f64 = 0.5;
 /// Estimates that differ by less are the same: one and a half standard deviations of the slow average.
 const DEAD_BAND: f64 = 0.03;
+/// What a single period may have missed, in standard deviations: one period of forty has missed more.
+const MISSED: f64 = 2.0;
 /// A period under pressure is this much shorter than one without.
 const PRESSED_DIVISOR: u64 = 5;
 /// Shortest period under pressure, ms: a hundred faults of 65 µs are 0.2 % of it, less than what counts as waiting for memory.
@@ -79,6 +84,8 @@ pub struct Estimator {
     /// Slow and fast average; none before the first period has ended.
     averages: Option<(f64, f64)>,
     current: Option<f64>,
+    /// Of the last period and the one under way, the larger; with what may have been missed.
+    recent: Option<f64>,
     settled: Option<f64>,
 }
 
@@ -89,6 +96,8 @@ impl Estimator {
         let (slow, fast) = self.averages.unwrap_or((ratio, ratio));
         self.averages = Some((slow + SLOW * (ratio - slow), fast + FAST * (ratio - fast)));
         self.current = None;
+        let missed = MISSED * (ratio * (1.0 - ratio) / f64::from(sample.sampled)).sqrt();
+        self.recent = Some(ratio + missed);
         self.settle();
     }
 
@@ -96,12 +105,18 @@ impl Estimator {
     pub fn look(&mut self, sample: Sample) {
         let Some(ratio) = sample.ratio() else { return };
         self.current = self.averages.map(|(_, fast)| fast + FAST * (ratio - fast));
+        self.recent = self.recent.map(|recent| recent.max(ratio));
         self.settle();
     }
 
     /// Share of the guest's memory that is active, 0 to 1, as policy goes by it; none before the first period has ended.
     pub fn ratio(&self) -> Option<f64> {
         self.settled
+    }
+
+    /// What of that the guest has used lately, 0 to 1: for a guest that does not wait for memory.
+    pub fn recent_ratio(&self) -> Option<f64> {
+        self.settled.zip(self.recent).map(|(settled, recent)| settled.min(recent))
     }
 
     fn settle(&mut self) {
@@ -159,6 +174,17 @@ mod tests {
         assert_eq!(estimator.ratio(), None);
         estimator.end_period(Sample { sampled: 100, touched: u32::MAX });
         assert_eq!(estimator.ratio(), Some(1.0));
+    }
+
+    #[test]
+    fn demand_that_has_gone_is_seen_in_one_period_and_demand_that_comes_within_it() {
+        let mut estimator = Estimator::default();
+        (0..10).for_each(|_| estimator.end_period(period(90)));
+        estimator.end_period(period(10));
+        let recent = estimator.recent_ratio().unwrap();
+        assert!((0.1..0.2).contains(&recent) && estimator.ratio() > Some(0.6), "{estimator:?}");
+        estimator.look(period(50));
+        assert_eq!(estimator.recent_ratio(), Some(0.5));
     }
 
     #[test]

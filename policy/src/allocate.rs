@@ -226,18 +226,23 @@ fn bounds(config: &Config, guest: &Guest) -> (u64, u64) {
 fn entitlements(config: &Config, total: u64, guests: &[Guest]) -> Vec<u64> {
     let bidder = |guest: &Guest| {
         let (minimum, limit) = bounds(config, guest);
-        let (usage, charged) = (&guest.usage, guest.usage.charged_bytes);
+        let charged = guest.usage.charged_bytes;
         Bidder {
             low: minimum.saturating_add(charged),
             high: limit.saturating_add(charged),
             shares: guest.shares,
-            active: usage.active_bytes.map_or(limit, |active| active.saturating_add(guest.overhead_bytes)),
+            active: guest.used_bytes().map_or(limit, |active| active.saturating_add(guest.overhead_bytes)),
         }
     };
     let charged: u64 = guests.iter().map(|guest| guest.usage.charged_bytes).fold(0, u64::saturating_add);
     let bidders: Vec<_> = guests.iter().map(bidder).collect();
     let entitled = entitle(total.saturating_add(charged), &bidders, config.idle_tax_percent);
     entitled.iter().zip(guests).map(|(&entitled, guest)| entitled.saturating_sub(guest.usage.charged_bytes)).collect()
+}
+
+/// What there is to be divided.
+pub(crate) fn total_bytes(host: &Host) -> u64 {
+    host.budget_bytes.saturating_sub(host.set_aside_bytes())
 }
 
 /// First allocations, as if nothing were known of the guests but what they were promised: by shares between reservation and limit.
@@ -248,7 +253,7 @@ pub fn initial(config: &Config, host: &Host, guests: &[Guest]) -> Vec<Decision> 
 
 /// Allocations for the next tick, one for each guest, in their order.
 pub fn allocate(config: &Config, host: &Host, guests: &[Guest]) -> Vec<Decision> {
-    let total = host.budget_bytes.saturating_sub(host.set_aside_bytes());
+    let total = total_bytes(host);
     let weights: Vec<u64> = guests.iter().map(Guest::weight).collect();
     let entitlements = entitlements(config, total, guests);
     let places: Vec<Place> =

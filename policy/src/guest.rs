@@ -13,6 +13,9 @@ const FLOOR_BYTES_MIN: u64 = 8 << 20;
 const REFAULT_SECONDS: f64 = 100e-6;
 /// A guest that waits less than this share of its time is calm; as good as one can measure in 100 ms.
 const PRESSURE_DEAD_BAND: f64 = 0.005;
+/// A guest that waits this share of its time is believed to need all that it has used in the past periods. Taking memory from a guest that needs it no more makes
+/// it wait a little, too: nobody sees beforehand which pages these are.
+const BELIEVED_PRESSURE: f64 = 0.25;
 /// Need is counted in sixteenths, in integers, so that allocations are exact.
 const NEED_UNIT: u64 = 16;
 /// Pressure counts up to this many dead bands (a third of the time): all worse is equally bad.
@@ -108,6 +111,10 @@ pub struct Usage {
     pub refaults_per_second: f64,
     /// What of its memory is in use, in bytes of host memory that this takes; none until it has been sampled.
     pub active_bytes: Option<u64>,
+    /// What it says that it has free, by its balloon's statistics; 0 if it says nothing. Only the rules of others believe it.
+    pub free_bytes: u64,
+    /// What of that was in use lately; see [`crate::active`].
+    pub recent_bytes: Option<u64>,
     /// Its part of the frames it shares: what it costs beside its allocation.
     pub charged_bytes: u64,
     /// It waited for what it last gave, and keeps what it has for a while; see [`crate::regret`].
@@ -155,6 +162,14 @@ impl Guest {
             0 => 0,
             bytes => bytes.saturating_add(self.overhead_bytes).saturating_add(self.floor_bytes),
         }
+    }
+
+    /// What of its memory counts as in use: of a guest that does not wait what it used lately, and the more it waits, the more of what it used before.
+    pub(crate) fn used_bytes(&self) -> Option<u64> {
+        let Usage { active_bytes, recent_bytes, .. } = self.usage;
+        let recent = recent_bytes.unwrap_or(u64::MAX).min(active_bytes?);
+        let doubt = ((active_bytes? - recent) as f64 * (self.pressure() / BELIEVED_PRESSURE).min(1.0)) as u64;
+        Some(recent + doubt)
     }
 
     /// Share of its time that the guest waits for memory. Measurements that make no sense count as none.

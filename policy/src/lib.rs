@@ -35,6 +35,7 @@ pub mod means;
 pub mod record;
 pub mod regret;
 pub mod reporting;
+mod rule;
 pub mod simulate;
 pub mod state;
 
@@ -44,3 +45,4 @@ pub use guest::{
     Config, Guest, Host, IDLE_TAX_PERCENT_DEFAULT, RESERVATION_BYTES_MIN, SHARES_DEFAULT, Usage, default_floor,
     default_reservation,
 };
+pub use rule::Rule;

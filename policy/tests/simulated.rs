@@ -1,7 +1,7 @@
 //! What policy promises over time, in simulated hosts: bounds at every tick, rest in bounded time, no oscillation.
 
-use policy::simulate::{Demand, Rule, SimulatedGuest, World};
-use policy::{Config, Guest, Host};
+use policy::simulate::{Demand, SimulatedGuest, World};
+use policy::{Config, Guest, Host, Rule};
 use proptest::prelude::*;
 
 const MIB: u64 = 1 << 20;

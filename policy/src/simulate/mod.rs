@@ -13,16 +13,14 @@
 
 mod demand;
 mod plot;
-mod rule;
 
 pub use demand::Demand;
 pub use plot::Plot;
-pub use rule::Rule;
 
 use crate::active::{Estimator, SAMPLE_PAGES, Sample, period_ms};
 use crate::regret::Regret;
 use crate::state::{HostState, Thresholds};
-use crate::{Config, Decision, Guest, Host, Usage};
+use crate::{Config, Decision, Guest, Host, Rule, Usage};
 
 /// A fault in accesses: 65 µs against 1 µs for a page that is there.
 const FAULT_COST: f64 = 65.0;
@@ -86,6 +84,8 @@ impl SimulatedGuest {
         usage.resident_bytes =
             if held < usage.resident_bytes { held.max(usage.resident_bytes.saturating_sub(taken)) } else { held };
         usage.committed_bytes = usage.resident_bytes;
+        // It frees what it does not use, and says so: the others go by that.
+        usage.free_bytes = room.saturating_sub(wanted);
         self.guest.usage.spared = self.regret.look((second * 1e3) as u64, &self.guest);
         self.sample(second, wanted, state, random);
     }
@@ -99,6 +99,7 @@ impl SimulatedGuest {
             self.estimator.end_period(Sample { sampled: SAMPLE_PAGES, touched });
             let bytes = |ratio: f64| (ratio * self.guest.memory_bytes as f64) as u64;
             self.guest.usage.active_bytes = self.estimator.ratio().map(bytes);
+            self.guest.usage.recent_bytes = self.estimator.recent_ratio().map(bytes);
         }
     }
 }
@@ -150,7 +151,9 @@ impl World {
         let budget = self.host.budget_bytes;
         self.state = Thresholds::of(budget).next(self.state, budget.saturating_sub(used));
         let guests: Vec<Guest> = self.guests.iter().map(|simulated| simulated.guest).collect();
-        let decisions = self.rule.decide(&self.config, &self.host, &guests, self.second, seconds);
+        let now_ms = (self.second * 1e3) as u64;
+        let before_ms = ((self.second - seconds) * 1e3) as u64;
+        let decisions = self.rule.decide(&self.config, &self.host, &guests, before_ms, now_ms);
         self.apply(&decisions);
         decisions
     }
