@@ -115,6 +115,7 @@ impl Outcome {
                 fault_seconds: FaultSeconds::of(&self.after),
                 evictions_total: total(|status| status.pager.evictions_total),
                 promotions_total: total(|status| status.pager.promotions_total),
+                patched_total: total(|status| status.pager.pool_patched_total),
             },
             guests: guests.collect(),
         }
@@ -164,6 +165,7 @@ struct PagerReport {
     fault_seconds: FaultSeconds,
     evictions_total: u64,
     promotions_total: u64,
+    patched_total: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -251,6 +253,7 @@ mod tests {
         assert_eq!(keys(&json["dedup"]["domains"][0]).len(), 7);
         assert_eq!(keys(&json["dedup"]["domains"][0]["gain_bytes"]), ["across_guests", "within_guest", "zero"]);
         assert_eq!(keys(&json["guests"][0]["unmerged_pages"]).len(), control::explain::REASONS.len());
+        assert_eq!(keys(&json["pager"]).len(), 5);
         assert_eq!(keys(&json["pager"]["fault_seconds"]), ["max", "p50", "p99"]);
         assert_eq!(keys(&json["guests"][0]).len(), 15);
     }

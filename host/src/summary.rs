@@ -57,6 +57,11 @@ fn write_summary(text: &mut String, outcome: &Outcome) -> fmt::Result {
         writeln!(text, "  {name:<11} {:>10}   {meaning}", ByteCount::rounded(bytes))?;
     }
 
+    let patched = sum(&outcome.after, |status| status.pager.pool_patched_total);
+    if patched > 0 {
+        writeln!(text, "Of compressed pages, {patched} were kept as what distinguishes them from a shared page.")?;
+    }
+
     let faults = sum(&outcome.after, |status| {
         status.pager.faults_missing_total + status.pager.faults_minor_total + status.pager.faults_write_protect_total
     });
