@@ -9,7 +9,8 @@
 //!   across   (VMM, frame) pairs − frames held                 sum: zero + shared pages − frames held
 //! ```
 //!
-//! A frame that a guest needs for patches alone counts as one that it has, so that the split is off by such frames, and the sum is not.
+//! A frame that a guest needs for patches alone counts as one that it has once the guest was asked about it, so that the split is off by such frames, and the
+//! sum is not.
 //!
 //! Frames that nobody holds (just published, or about to be released) are no part of it: they are shown as *idle*.
 

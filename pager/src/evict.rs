@@ -131,6 +131,7 @@ impl Evictor {
         if pages.table.counts().compressed == 0 {
             return Ok(());
         }
+        pages.undo_lonely(&mut self.staging)?;
         let last = self.dense_hand;
         let mut stayed = Vec::with_capacity(BATCH);
         let era = pages.counters.era();

@@ -21,6 +21,9 @@
 //!
 //! A frame that is published in a silence stays what it is to its end: the host cannot have our answer to a question it asked before.
 //!
+//! The host is told of pages that share a frame only. So it asks about a frame that nobody shares any more, although patches need it, and learns that it is
+//! held. One that a single patch needs is *lonely* then: it costs a page for less than one, and the patch is to be undone.
+//!
 //! **Invariant:** whatever the host was answered or told is taken back by a later report when it is so no more.
 
 use crate::{
@@ -31,6 +34,9 @@ use crate::{
 /// Counts, and which of them went from or to zero since the host was last told.
 pub struct References {
     counts: Box<[AtomicU32]>,
+    patches: Box<[AtomicU32]>,
+    lonely: Box<[AtomicU64]>,
+    any_lonely: AtomicBool,
     changed: Box<[AtomicU64]>,
     /// Whether there may be a bit in `changed`, so that nobody looks through all of it for nothing.
     any_changed: AtomicBool,
@@ -48,6 +54,9 @@ impl References {
     pub fn new(frames: u32) -> References {
         References {
             counts: zeroed_u32s(frames),
+            patches: zeroed_u32s(frames),
+            lonely: zeroed_u64s(frames.div_ceil(64)),
+            any_lonely: AtomicBool::new(false),
             changed: zeroed_u64s(frames.div_ceil(64)),
             told: zeroed_u64s(frames.div_ceil(64)),
             any_changed: AtomicBool::new(false),
@@ -73,11 +82,45 @@ impl References {
             // The host knows from now on, perhaps before it was told; if it is over before it would have been told, it still has to hear of that.
             let (word, bit) = bit(frame);
             self.told[word].fetch_or(bit, Ordering::Relaxed);
+            if !self.is_shared(frame) && self.patches[frame.index()].load(Ordering::Relaxed) == 1 {
+                self.lonely[word].fetch_or(bit, Ordering::Relaxed);
+                // Release: pairs with the swap in `take_lonely`, which then finds the bit.
+                self.any_lonely.store(true, Ordering::Release);
+            }
         }
         held
     }
 
-    /// Counts one more page that needs `frame`.
+    /// Up to 64 frames, in one place, that were lonely when the host asked about them last; none twice. For one thread at a time.
+    pub(crate) fn take_lonely(&self) -> Vec<Frame> {
+        // Acquire: pairs with `answer`. What is marked from here on sets it again.
+        if !self.any_lonely.swap(false, Ordering::Acquire) {
+            return Vec::new();
+        }
+        let Some(word) = self.lonely.iter().position(|word| word.load(Ordering::Relaxed) != 0) else {
+            return Vec::new();
+        };
+        self.any_lonely.store(true, Ordering::Relaxed);
+        let bits = self.lonely[word].swap(0, Ordering::Relaxed);
+        (0..64).filter(|bit| bits >> bit & 1 == 1).map(|bit| Frame(word as u32 * 64 + bit)).collect()
+    }
+
+    /// Counts one more patch of `frame`.
+    pub(crate) fn add_patch(&self, frame: Frame) {
+        // SeqCst: as for pages.
+        self.patches[frame.index()].fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Counts one patch less.
+    pub(crate) fn remove_patch(&self, frame: Frame) {
+        // SeqCst: as for pages.
+        if self.patches[frame.index()].fetch_sub(1, Ordering::SeqCst) <= 2 {
+            // With the last one the host may have the frame back; with the last but one it is to ask again whether it is lonely.
+            self.mark(frame);
+        }
+    }
+
+    /// Counts one more page that shares `frame`.
     pub(crate) fn add(&self, frame: Frame) {
         // SeqCst: see the module's picture.
         if self.counts[frame.index()].fetch_add(1, Ordering::SeqCst) == 0 {
@@ -103,10 +146,14 @@ impl References {
 
     /// Whether any page needs `frame`; false for a frame that does not exist.
     pub fn holds(&self, frame: Frame) -> bool {
+        self.is_shared(frame) || self.patches.get(frame.index()).is_some_and(|count| count.load(Ordering::SeqCst) > 0)
+    }
+
+    fn is_shared(&self, frame: Frame) -> bool {
         self.counts.get(frame.index()).is_some_and(|count| count.load(Ordering::SeqCst) > 0)
     }
 
-    /// Reports up to `most` frames that are held and were not when last reported, or the other way round.
+    /// Reports up to `most` frames that pages share and did not when last reported, or the other way round.
     /// For one thread at a time: the one that tells the host.
     pub fn take_changes(&self, most: usize, report: &mut dyn FnMut(Frame, bool)) {
         // Acquire: pairs with `mark`. What is marked from here on sets it again.
@@ -127,7 +174,7 @@ impl References {
                 let bit = bits & bits.wrapping_neg();
                 bits ^= bit;
                 let frame = Frame(index as u32 * 64 + bit.trailing_zeros());
-                let held = self.holds(frame);
+                let held = self.is_shared(frame);
                 let told = &self.told[index];
                 if (told.load(Ordering::Relaxed) & bit != 0) != held {
                     told.fetch_xor(bit, Ordering::Relaxed);
@@ -154,6 +201,37 @@ mod tests {
                 let mut reports = Vec::new();
                 references.take_changes(64, &mut |frame, held| reports.push((frame, held)));
                 assert_eq!(reports, [(Frame(65), false)]);
+            },
+            1,
+        );
+    }
+
+    #[test]
+    fn the_host_is_told_of_sharers_answered_about_patches_and_asks_again_about_the_last_patch() {
+        shuttle::check_random(
+            || {
+                let references = References::new(70);
+                let told = |expected: &[bool]| {
+                    let mut reports = Vec::new();
+                    references.take_changes(64, &mut |_, held| reports.push(held));
+                    assert_eq!(reports, expected);
+                };
+                references.add(Frame(65));
+                told(&[true]);
+                references.add_patch(Frame(65));
+                references.add_patch(Frame(65));
+                told(&[]);
+                references.remove(Frame(65));
+                told(&[false]);
+                assert!(references.answer(Frame(65)));
+                assert_eq!(references.take_lonely(), [], "two patches are worth it");
+                references.remove_patch(Frame(65));
+                told(&[false]);
+                assert!(references.answer(Frame(65)));
+                assert_eq!((references.take_lonely(), references.take_lonely()), (vec![Frame(65)], vec![]));
+                references.remove_patch(Frame(65));
+                told(&[false]);
+                assert!(!references.answer(Frame(65)));
             },
             1,
         );

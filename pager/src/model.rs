@@ -48,6 +48,8 @@
 //! | `answer` breaks the silence                                           | the same                                      |
 //! | `read_published` reads without a silence                              | the same                                      |
 //! | `free_slot` keeps the reference of a patch                            | a frame is held for nobody                    |
+//! | `answer` looks at sharers only                                        | a hole of the store is read                   |
+//! | `undo_lonely` leaves the old slot in the entry                        | a damaged page                                |
 //! | `promote` frees the slot before it reads its content                  | a hole of the store is read, a damaged page   |
 
 mod actors;

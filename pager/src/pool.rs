@@ -330,9 +330,23 @@ impl Pool {
         let roomy = |&class: &usize| self.of_class[class] * PIECES[class] - self.used[class] >= PIECES[class];
         let class = (0..CLASSES).find(roomy)?;
         let &slab = self.partial[class].iter().min_by_key(|&&slab| self.slabs[slab as usize].used)?;
-        let bitmap = &self.slabs[slab as usize].bitmap;
-        let taken = (0..PIECES[class]).filter(|piece| bitmap[piece / 64] & 1 << (piece % 64) != 0);
+        let taken = taken(&self.slabs[slab as usize]);
         Some((slab, taken.map(|piece| self.header(u64::from(slab) << 8 | piece as u64).0).collect()))
+    }
+
+    /// Slabs there are, free ones included.
+    pub fn slabs(&self) -> u32 {
+        self.slabs.len() as u32
+    }
+
+    /// Owners and frames of the patches in a slab.
+    pub fn patches_in(&self, slab: u32) -> Vec<(Gfn, Frame)> {
+        let meta = &self.slabs[slab as usize];
+        let patch = |piece: usize| {
+            let slot = u64::from(slab) << 8 | piece as u64;
+            Some((self.header(slot).0, self.frame(slot)?))
+        };
+        taken(meta).filter_map(patch).collect()
     }
 
     /// Moves a piece, if it is in `slab`, to another slab of its class: its new slot, and how many slabs that emptied.
@@ -347,6 +361,11 @@ impl Pool {
         self.arena.slice_mut(start, length).copy_from_slice(&piece[..length]);
         Some((new, self.give_piece(slot)))
     }
+}
+
+/// Numbers of the pieces in use.
+fn taken(slab: &Slab) -> impl Iterator<Item = usize> {
+    (0..PIECES_MAX).filter(|piece| slab.bitmap[piece / 64] & 1 << (piece % 64) != 0)
 }
 
 fn free_piece(bitmap: &[u64]) -> usize {

@@ -142,6 +142,26 @@ fn a_page_may_share_the_frame_that_another_is_a_patch_of() {
 }
 
 #[test]
+fn a_patch_of_a_frame_that_nobody_shares_is_undone_when_the_host_asks() {
+    let Some((store, memory, _threads)) = guest(AMPLE) else { return };
+    fill(&store, &memory);
+    pack(&memory);
+    let mut staging = Staging::new(1).unwrap();
+    assert_eq!(memory.pages().undo_lonely(&mut staging).unwrap(), 0, "nobody has asked");
+    assert!(frames().take(4).all(|frame| is_held(&memory, frame)));
+    // The evictor may be at it, too.
+    while frames().take(4).any(|frame| memory.pages().references().holds(frame)) {
+        memory.pages().undo_lonely(&mut staging).unwrap();
+    }
+    assert_eq!(memory.status(0).unwrap().patch_pages, u64::from(PATCHED - 4));
+    let mut reports = Vec::new();
+    memory.pages().references().take_changes(64, &mut |frame, held| reports.push((frame, held)));
+    assert_eq!(reports, frames().take(4).map(|frame| (frame, false)).collect::<Vec<_>>());
+    frames().take(4).for_each(|frame| store.publish(frame.0, &content(9, 9)));
+    pages().for_each(|page| assert!(read(&memory, page) == similar(page), "page {page}"));
+}
+
+#[test]
 fn the_evictor_makes_patches_of_pages_that_stay() {
     let Some((store, memory, _threads)) = guest(AMPLE) else { return };
     fill(&store, &memory);

@@ -40,6 +40,8 @@ pub enum FakePage {
 struct Inner {
     pages: Vec<FakePage>,
     references: HashMap<u32, u32>,
+    /// Frames that patches need; the store hears of them only when it asks.
+    patched: BTreeSet<u32>,
     changed: BTreeSet<u32>,
     alias_runs_left: u32,
 }
@@ -54,11 +56,11 @@ impl FakeGuest {
     pub fn new(domain: &Domain, pages: impl Iterator<Item = PageBytes>) -> Self {
         let descriptors = domain.descriptors().unwrap();
         let pages = pages.map(|page| FakePage::Private(Box::new(page))).collect();
-        let (references, changed) = Default::default();
+        let (references, patched, changed) = Default::default();
         Self {
             view: PublishedView::map(descriptors.published, domain.store_frames()).unwrap(),
             store: File::from(descriptors.store),
-            inner: Mutex::new(Inner { pages, references, changed, alias_runs_left: u32::MAX }),
+            inner: Mutex::new(Inner { pages, references, patched, changed, alias_runs_left: u32::MAX }),
         }
     }
 
@@ -93,7 +95,13 @@ impl FakeGuest {
 
     /// The pager makes a page a patch of a frame, or has it back.
     pub fn set_patched(&self, frame: u32, patched: bool) {
-        self.inner().count(frame, if patched { 1 } else { -1 });
+        let inner = &mut *self.inner();
+        if patched {
+            inner.patched.insert(frame);
+        } else {
+            inner.patched.remove(&frame);
+            inner.changed.insert(frame);
+        }
     }
 
     pub fn set_alias_budget(&self, runs: u32) {
@@ -220,7 +228,8 @@ impl ScanMemory for FakeGuest {
     }
 
     fn holds(&self, frame: u32) -> bool {
-        self.inner().references.contains_key(&frame)
+        let inner = self.inner();
+        inner.references.contains_key(&frame) || inner.patched.contains(&frame)
     }
 }
 

@@ -207,6 +207,7 @@ impl World {
     pub fn pack(&self, gfns: &[Gfn]) {
         let mut library = Library::new(PAGES * 8);
         self.pages.read_frames(Frame(0), &mut library);
+        self.pages.undo_lonely(&mut Staging::new(1).expect("memory")).expect("undoing patches");
         self.pages.recompress(gfns, &mut Staging::new(PAGES as usize).expect("memory"), &mut library).expect("packing");
         self.pages.compact();
     }

@@ -6,6 +6,7 @@
 //!                   smaller, and gives the page back?  store     the pool's piece has the reference
 //!                   else                               uncount
 //!   free_slot     free the piece, uncount                        whatever became of the page, and whoever asks
+//!   undo_lonely   of patches whose frame nobody else needs       compress without
 //! ```
 //!
 //! The frame is any that the guest's domain has published, not only one that this guest shares: what resembles it most is what another guest has and
@@ -14,7 +15,7 @@
 //!
 //! **Invariant:** a patch in the pool has a reference to its frame, from before its frame is read until after it was freed.
 
-use super::{Pages, squeeze::Squeeze};
+use super::{Error, Pages, Squeeze, Staging, in_pool};
 use crate::{
     entry::Entry,
     library::Library,
@@ -65,9 +66,37 @@ impl<M: Mapping> Pages<M> {
         let _silence = self.references.silence();
         let published = self.mapping.published(frame);
         if published {
-            self.references.add(frame);
+            self.references.add_patch(frame);
         }
         published
+    }
+
+    /// Compresses pages anew and without a frame that are the only patches of it, when nobody shares it any more: some of them. How many.
+    pub fn undo_lonely(&self, staging: &mut Staging) -> Result<u32, Error> {
+        let frames = self.references.take_lonely();
+        let mut undone = 0;
+        let slabs = if frames.is_empty() { 0 } else { lock(&self.pool).slabs() };
+        for slab in 0..slabs {
+            // One slab at a time: faults wait for the pool.
+            let patches = lock(&self.pool).patches_in(slab);
+            for (gfn, frame) in patches.into_iter().filter(|(_, frame)| frames.contains(frame)) {
+                let Some(entry) = self.lock_if(gfn, in_pool) else { continue };
+                let is_patch = lock(&self.pool).frame(entry.slot()) == Some(frame);
+                let result = if is_patch { self.undo(gfn, entry, staging) } else { Ok(entry) };
+                let new = *result.as_ref().unwrap_or(&entry);
+                self.unlock(gfn, entry, new);
+                undone += u32::from(result? != entry);
+            }
+        }
+        Ok(undone)
+    }
+
+    fn undo(&self, gfn: Gfn, entry: Entry, staging: &mut Staging) -> Result<Entry, Error> {
+        self.content(gfn, entry, staging.next())?;
+        let (page, squeeze) = staging.next_and_squeeze();
+        // What came in by lz4 may, hardly ever, not fit by zstd; then it stays as it is.
+        let bytes = squeeze.densely(page);
+        Ok(bytes.and_then(|bytes| self.replace(gfn, entry, Codec::Zstd, bytes)).unwrap_or(entry))
     }
 
     /// Makes `page`, which is locked and in the pool, a patch, if that takes less room. Its entry from now on.
@@ -88,7 +117,7 @@ impl<M: Mapping> Pages<M> {
         let patch = patch.filter(|patch| lock(&self.pool).gives(patch, &reference, page));
         let stored = patch.and_then(|patch| Some((self.replace(gfn, entry, codec, patch)?, patch.len())));
         let Some((new, length)) = stored else {
-            self.references.remove(frame);
+            self.references.remove_patch(frame);
             return entry;
         };
         library.gained(room_bytes(old) - room_bytes(codec.length(length)));

@@ -137,6 +137,6 @@ impl<M: Mapping> Pages<M> {
             (pool.frame(entry.slot()), pool.free(entry.slot()))
         };
         self.credits.give(emptied * SLAB_PAGES);
-        frame.into_iter().for_each(|frame| self.references.remove(frame));
+        frame.into_iter().for_each(|frame| self.references.remove_patch(frame));
     }
 }
