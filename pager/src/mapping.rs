@@ -48,6 +48,8 @@ pub trait Mapping: Send + Sync {
     fn zero(&self, run: Run) -> io::Result<Woken>;
     /// Maps absent pages to the frames their placement names: write-protected, or open to the kernel's copy on write.
     fn map_placed(&self, run: Run, open: bool) -> io::Result<()>;
+    /// Gives absent pages anonymous pages of zeros, and wakes who waits for them. At most [`crate::transition::RUN_MAX`] pages.
+    fn clear(&self, run: Run) -> io::Result<Woken>;
     /// Changes the placement of pages to these frames. They become absent, or what an access in between made of them: their
     /// frame, or an anonymous copy of it. The aliases ascend.
     fn place(&self, aliases: &[Alias]) -> io::Result<()>;

@@ -213,7 +213,7 @@ impl<M: Mapping> Pages<M> {
                 writable.map(|()| Some((entry, Woken::Nobody))).map_err(failed("mapping the frame of"))
             }
             State::Shared => self.break_share(gfn, entry).map_err(failed("breaking the share of")),
-            State::Zero | State::Ballooned => self.fill_zero(gfn, entry).map_err(failed("zeroing")),
+            State::Zero | State::Ballooned => self.fill_zero(gfn, entry, write).map_err(failed("zeroing")),
             State::Compressed => self.promote(gfn, entry, buffer),
             State::Swapped => return Ok(self.begin_swap_in(gfn, entry)),
         };
@@ -253,7 +253,10 @@ impl<M: Mapping> Pages<M> {
     ///
     /// The page is open from now on, even if this touch is a write: the kernel's copy comes only when the thread tries again,
     /// and until then a hole punched in the store at the page's placement takes the zero page away once more.
-    fn fill_zero(&self, gfn: Gfn, entry: Entry) -> io::Result<Option<(Entry, Woken)>> {
+    ///
+    /// A sweep that writes gets pages of its own instead: a vCPU that breaks the zero page loses what KVM had mapped for it, and faults
+    /// once more. They are zero until they are written to, so those that the sweep does not come to are dropped as such.
+    fn fill_zero(&self, gfn: Gfn, entry: Entry, write: bool) -> io::Result<Option<(Entry, Woken)>> {
         if !entry.open() && !self.credits.take(1) {
             return Ok(None);
         }
@@ -262,12 +265,16 @@ impl<M: Mapping> Pages<M> {
         if let Some(taker) = entry.taken().filter(|_| entry.eras_since_taken(self.counters.era()) <= REFAULT_ERAS) {
             self.counters.back_soon(taker);
         }
-        let woken = self.mapping.zero(run)?;
-        run.skip(1).gfns().for_each(|gfn| self.unlock(gfn, Entry::UNTOUCHED, Entry::zero_open()));
+        let is_sweep = write && entry == Entry::UNTOUCHED && self.reach.follows(gfn);
+        let (new, woken) = match is_sweep {
+            true => (Entry::private(), self.mapping.clear(run)?),
+            false => (Entry::zero_open(), self.mapping.zero(run)?),
+        };
+        run.skip(1).gfns().for_each(|gfn| self.unlock(gfn, Entry::UNTOUCHED, new));
         if entry == Entry::UNTOUCHED {
             self.reach.opened(gfn, run.count);
         }
-        Ok(Some((Entry::zero_open(), woken)))
+        Ok(Some((new, woken)))
     }
 
     /// Locks and pays for untouched pages behind `gfn`; how many.

@@ -54,7 +54,7 @@ fn a_guest_larger_than_its_allocation_keeps_every_byte_and_stays_within_it() {
 #[test]
 fn equal_pages_share_a_frame_at_home_and_elsewhere_until_they_are_written() {
     let Some((store, memory, _threads)) = guest(AMPLE) else { return };
-    (0..64).for_each(|page| write(&memory, page, &content(page % 32, 9)));
+    (0..64).rev().for_each(|page| write(&memory, page, &content(page % 32, 9)));
     (0..32).for_each(|frame| store.publish(frame, &content(frame, 9)));
     wait_for(&memory, |pages| pages.private == 64);
     assert_eq!((share(&memory, 0, 0, 32), share(&memory, 32, 0, 32)), (32, 32));
@@ -77,7 +77,7 @@ fn areas() -> usize {
 fn aliases_that_share_nothing_any_more_give_their_areas_back() {
     let Some((store, memory, _threads)) = guest(AMPLE) else { return };
     // Every other page is an alias of a frame elsewhere: 127 areas more.
-    (0..128).for_each(|page| write(&memory, page, &content(page, 3)));
+    (0..128).rev().for_each(|page| write(&memory, page, &content(page, 3)));
     (0..128).for_each(|page| store.publish(1000 + page, &content(page, 3)));
     wait_for(&memory, |pages| pages.private == 128);
     let before = areas();
@@ -132,10 +132,24 @@ fn a_page_that_differs_by_one_byte_or_is_unpublished_is_not_shared() {
     assert!(!memory.pages().references().holds(Frame(3)));
 }
 
+/// Pages are written downwards elsewhere in these tests, so that none comes along.
+#[test]
+fn a_sweep_that_writes_finds_pages_of_its_own() {
+    let Some((_store, memory, _threads)) = guest(AMPLE) else { return };
+    (0..256).for_each(|page| write(&memory, page, &content(page, 1)));
+    let status = wait_for(&memory, |pages| pages.private >= 256);
+    assert!(status.faults_missing_total < 16, "{} faults", status.faults_missing_total);
+    assert!((0..256).all(|page| read(&memory, page) == content(page, 1)));
+    assert!((256..512).all(|page| read(&memory, page) == [0; PAGE_BYTES]), "what came along is fresh memory");
+    let beyond = memory.status(0).unwrap().pages.private - 256;
+    assert_eq!(u64::from(memory.pages().drop_zero(Run { first: Gfn(0), count: PAGES }).unwrap()), beyond);
+    assert_eq!(memory.pages().counts().private, 256);
+}
+
 #[test]
 fn ballooned_and_zeroed_pages_cost_nothing_and_read_as_zero() {
     let Some((store, memory, _threads)) = guest(AMPLE) else { return };
-    (0..96).for_each(|page| write(&memory, page, &content(page, 1)));
+    (0..96).rev().for_each(|page| write(&memory, page, &content(page, 1)));
     store.publish(0, &content(0, 1));
     wait_for(&memory, |pages| pages.private == 96);
     assert_eq!(share(&memory, 0, 0, 1), 1);
@@ -155,7 +169,7 @@ fn ballooned_and_zeroed_pages_cost_nothing_and_read_as_zero() {
 #[test]
 fn hinted_pages_go_unless_somebody_wrote_to_them_since_the_watch_began() {
     let Some((_store, memory, _threads)) = guest(AMPLE) else { return };
-    (0..64).for_each(|page| write(&memory, page, &content(page, 1)));
+    (0..64).rev().for_each(|page| write(&memory, page, &content(page, 1)));
     wait_for(&memory, |pages| pages.private == 64);
     let pages = memory.pages();
     let all = Run { first: Gfn(0), count: PAGES };
@@ -178,7 +192,7 @@ fn hinted_pages_go_unless_somebody_wrote_to_them_since_the_watch_began() {
 #[test]
 fn reported_pages_come_back_with_the_pattern_the_guest_fills_them_with() {
     let Some((_store, memory, _threads)) = guest(AMPLE) else { return };
-    (0..32).for_each(|page| write(&memory, page, &content(page, 1)));
+    (0..32).rev().for_each(|page| write(&memory, page, &content(page, 1)));
     memory.pages().report_free(Run { first: Gfn(0), count: 32 }, 0xaaaa_aaaa).unwrap();
     let status = memory.status(0).unwrap();
     assert_eq!((status.pages.private, status.pages.compressed, status.pool_bytes), (0, 32, 0));

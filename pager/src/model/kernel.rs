@@ -295,6 +295,16 @@ impl Mapping for Kernel {
         Ok(woken)
     }
 
+    fn clear(&self, run: Run) -> io::Result<Woken> {
+        let mut woken = Woken::All;
+        for gfn in run.gfns() {
+            if self.copy(gfn.run(), Content::ZERO.bytes())? == Woken::Nobody {
+                woken = Woken::Nobody;
+            }
+        }
+        Ok(woken)
+    }
+
     fn map_placed(&self, run: Run, open: bool) -> io::Result<()> {
         for gfn in run.gfns() {
             let mut space = self.space();

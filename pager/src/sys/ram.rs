@@ -20,15 +20,20 @@ use std::{
 use nix::sys::mman::{MRemapFlags, MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mremap, munmap};
 
 use super::{
-    StoreView, Uffd,
+    MmapArena, StoreView, Uffd,
     many::Advice,
     pagemap::{Pagemap, is_anonymous, is_present, is_zero_page},
 };
 use crate::{
     mapping::{Mapped, Mapping, Woken},
+    pool::Arena,
     share::Alias,
+    transition::RUN_MAX,
     units::{Frame, Gfn, PAGE_BYTES, PageBytes, Run, SAMPLE_AT, sample},
 };
+
+/// What one call clears at most.
+const ZEROS_BYTES: NonZeroUsize = NonZeroUsize::new(RUN_MAX as usize * PAGE_BYTES).unwrap();
 
 /// The mapping, and which frame each page's address range is a mapping of.
 pub struct Ram {
@@ -38,6 +43,8 @@ pub struct Ram {
     store: StoreView,
     pagemap: Pagemap,
     advice: Advice,
+    /// Never written to: all of it is the kernel's zero page.
+    zeros: MmapArena,
     /// How far each page's frame lies from home (wrapping): nothing, and no memory, for most.
     displaced: Box<[AtomicU32]>,
     /// Places where the placement of neighbours is not that of neighbours: each begins an address-space area.
@@ -71,6 +78,7 @@ impl Ram {
             store,
             pagemap: Pagemap::open()?,
             advice: Advice::new()?,
+            zeros: MmapArena::new(ZEROS_BYTES).map_err(super::io_error)?,
             displaced: bytemuck::zeroed_slice_box(pages as usize),
             seams: AtomicU32::new(0),
             moving: Mutex::new(()),
@@ -191,6 +199,10 @@ impl Mapping for Ram {
             Ok(())
         })?;
         Ok(woken)
+    }
+
+    fn clear(&self, run: Run) -> io::Result<Woken> {
+        self.copy(run, self.zeros.slice(0, run.bytes()))
     }
 
     fn map_placed(&self, run: Run, open: bool) -> io::Result<()> {
