@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use control::{Dedup, Levers, VcpuKind};
-use host::{ByteCount, DomainRange, GuestSettings, Rule, RunConfig, SwapConfig, VmmCommand};
+use host::{ByteCount, DomainRange, FreePageReporting, GuestSettings, Rule, RunConfig, SwapConfig, VmmCommand};
 use wire::machine::Workload;
 
 /// Runs KVM guests that were promised more memory than there is, and keeps the promise.
@@ -37,6 +37,9 @@ pub enum Verb {
     /// List the guests of a running host, hold them, let them go on.
     #[command(subcommand, after_help = GUEST_EXAMPLES)]
     Guest(Guest),
+    /// Look at the host of a run, and give it more memory, or less.
+    #[command(subcommand)]
+    Host(Host),
     /// Be the balloon device of another VMM's guest, over vhost-user.
     #[command(after_help = VHOST_USER_EXAMPLES)]
     VhostUserBalloon(VhostUserBalloon),
@@ -124,6 +127,28 @@ Examples:
   ballast policy explain                  the last decision about each guest
   ballast policy explain guest3
   ballast policy explain guest3 --json | jq '.decisions[0].inputs'";
+
+#[derive(Debug, Subcommand)]
+pub enum Host {
+    /// What it may use, what it does use, and how short it is.
+    Show {
+        /// Where the host serves /metrics
+        #[arg(long, value_name = "ADDRESS", default_value = METRICS_DEFAULT)]
+        metrics: SocketAddr,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change what the run may use. Less than is in use is taken from the guests, down to their reservations.
+    Set {
+        /// Host memory that all guests together may cost from now on
+        #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+        budget: ByteCount,
+        /// Where the host serves /metrics
+        #[arg(long, value_name = "ADDRESS", default_value = METRICS_DEFAULT)]
+        metrics: SocketAddr,
+    },
+}
 
 #[derive(Debug, Args)]
 pub struct VhostUserBalloon {
@@ -215,6 +240,9 @@ pub struct Run {
     /// Ask guests for memory
     #[arg(long, value_enum, default_value = "on")]
     balloon: Switch,
+    /// Take pages that guests report free: as the host is short and as few come back, always, or never
+    #[arg(long, value_enum, default_value = "adaptive")]
+    free_page_reporting: Taking,
     /// Compress pages that are not in use
     #[arg(long, value_enum, default_value = "on")]
     pager: Switch,
@@ -250,6 +278,13 @@ enum Vcpu {
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 enum Switch {
     On,
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Taking {
+    Adaptive,
+    Eager,
     Off,
 }
 
@@ -296,6 +331,11 @@ impl Run {
             swap: self.swap,
             proactive_reclaim: self.proactive_reclaim,
             prefetch: on(self.prefetch),
+            free_page_reporting: match self.free_page_reporting {
+                Taking::Adaptive => FreePageReporting::Adaptive,
+                Taking::Eager => FreePageReporting::Eager,
+                Taking::Off => FreePageReporting::Off,
+            },
             sample_every: self.sample_every,
             metrics: self.metrics,
             report: self.report,

@@ -35,6 +35,10 @@ fn main() -> ExitCode {
         Verb::Guest(arguments::Guest::List { metrics, json }) => answer(host::list_guests(metrics, json)),
         Verb::Guest(arguments::Guest::Pause { guests, metrics }) => order(metrics, &guests, GuestOrder::Pause),
         Verb::Guest(arguments::Guest::Resume { guests, metrics }) => order(metrics, &guests, GuestOrder::Resume),
+        Verb::Host(arguments::Host::Show { metrics, json }) => answer(host::show_host(metrics, json)),
+        Verb::Host(arguments::Host::Set { budget, metrics }) => {
+            answer(host::set_budget(metrics, budget).map(|()| String::new()))
+        }
         Verb::VhostUserBalloon(arguments) => {
             log_to(io::stderr, true);
             match vhost_user_balloon::run(arguments.into_config()) {

@@ -14,7 +14,8 @@
 //!    | -- Merge ----------------------> |   dedup: answers, Retire
 //!    | -- Hurry ----------------------> |   dedup: the host is short of memory
 //!    | -- Pause, Resume --------------> |   Status says when all vCPUs have obeyed
-//!    | -- PollStatistics, HintPages --> |   balloon; at any time
+//!    | -- PollStatistics, HintPages,    |   balloon; at any time
+//!    |    TakeReports ----------------> |
 //!    | -- Stop -----------------------> |
 //!    | <------------------ Finished --- |   last; then the VMM closes the socket and exits
 //! ```
@@ -38,7 +39,7 @@ pub use merge::{MergeAnswer, MergeRequest};
 pub use status::GuestStatus;
 
 /// Version of the messages; a VMM of another version refuses to start.
-pub const PROTOCOL_VERSION: u32 = 6;
+pub const PROTOCOL_VERSION: u32 = 7;
 /// Longest frame, bytes: a full batch of published pages and change.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
 /// How often a VMM sends its status.
@@ -165,6 +166,11 @@ pub enum ToVmm {
     },
     /// Ask the guest to name all pages whose content it does not need, or end that.
     HintPages(Round),
+    /// Take what the guest reports free no more often than this, ms; 0 for always, `u64::MAX` for never.
+    TakeReports {
+        /// From the beginning of what is taken to the beginning of what is taken next.
+        delay_ms: u64,
+    },
     /// Hold the vCPUs back for so long, ms: the host is short of memory, and the guest above its allocation.
     Hold {
         /// How long.

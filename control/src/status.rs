@@ -301,6 +301,10 @@ pub struct BalloonStatus {
     pub hint_dropped_pages_total: u64,
     /// Rounds of free page hinting that ended.
     pub hint_rounds_total: u64,
+    /// How long reported pages are left alone, ms; `u64::MAX` for ever.
+    pub report_delay_ms: u64,
+    /// Pages that were reported free and left as they were.
+    pub reports_left_pages_total: u64,
     /// CPU time of the device thread in the balloon's queues, ns: inflating and deflating, ...
     pub inflate_cpu_ns: u64,
     /// ... and taking what is reported free or hinted at.

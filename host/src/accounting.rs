@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::Mutex;
 
+use crate::budget::Budget;
 use crate::fleet::Fleet;
 
 /// Shortest time between two samples.
@@ -25,8 +26,10 @@ const CPU_DIVISOR: u32 = 20;
 const REST_FACTOR: u32 = 3;
 
 /// Used memory, now and at most.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Meter {
+    /// What use is judged by.
+    pub budget: Budget,
     used_bytes: AtomicU64,
     peak_used_bytes: AtomicU64,
     /// Held while processes are read, and while memory is granted.
@@ -34,6 +37,16 @@ pub struct Meter {
 }
 
 impl Meter {
+    /// A meter of a run with this budget, that has measured nothing.
+    pub fn new(budget_bytes: u64) -> Meter {
+        Meter {
+            budget: Budget::new(budget_bytes),
+            used_bytes: AtomicU64::new(0),
+            peak_used_bytes: AtomicU64::new(0),
+            ledger: Mutex::new(()),
+        }
+    }
+
     /// At the last sample, bytes.
     pub fn used_bytes(&self) -> u64 {
         self.used_bytes.load(Ordering::Relaxed)
@@ -57,6 +70,7 @@ impl Meter {
         drop(held);
         self.used_bytes.store(used_bytes, Ordering::Relaxed);
         self.peak_used_bytes.fetch_max(used_bytes, Ordering::Relaxed);
+        self.budget.judge(used_bytes, Instant::now());
         let living = fleet.views().into_iter().filter(|view| !view.has_ended());
         let table_bytes = living.map(|view| view.status.pager.resident_bytes).sum::<u64>() + fleet.frames_bytes();
         tracing::trace!(used_bytes, table_bytes, ?took, ?cpu, "used memory");

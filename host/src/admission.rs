@@ -4,6 +4,7 @@ use control::{Dedup, Levers};
 use policy::{Config, Host};
 use wire::PAGE_BYTES;
 
+use crate::bytes::ByteCount;
 use crate::config::RunConfig;
 use crate::error::Error;
 use crate::guest::Grant;
@@ -32,6 +33,26 @@ pub fn admit(config: &RunConfig, guests: &[PlannedGuest]) -> Result<(), Error> {
         refusal = policy::admit(&policy, &host, &[], &guests).err().unwrap_or(refusal);
     }
     Err(Error::BudgetTooSmall { budget_bytes: config.budget_bytes, refusal: refusal.to_string() })
+}
+
+/// Whether what is promised to guests that run already fits another budget, beside the frames they share: those cannot be evicted. If not, why,
+/// and what would do.
+pub fn refit(config: &RunConfig, guests: &[PlannedGuest], frames_bytes: u64, budget_bytes: u64) -> Result<(), String> {
+    let policy = policy_config(config);
+    let reserved_bytes: u64 = planned(&policy, guests).iter().map(|guest| guest.minimum_bytes(&policy)).sum();
+    let needed_bytes = reserved_bytes + frames_bytes + least_headroom(config.levers);
+    if needed_bytes + budget_bytes / MARGIN_DIVISOR <= budget_bytes {
+        return Ok(());
+    }
+    let would_do = (needed_bytes.div_ceil(MARGIN_DIVISOR - 1) * MARGIN_DIVISOR).div_ceil(1 << 20);
+    Err(format!(
+        "a budget of {} is too small: {} are reserved for the {} guests that run, and {} of frames are shared; give at least {would_do} MiB, or \
+         end guests first",
+        ByteCount(budget_bytes),
+        ByteCount::rounded(reserved_bytes),
+        guests.len(),
+        ByteCount::rounded(frames_bytes)
+    ))
 }
 
 /// What admitted guests start with.
@@ -101,6 +122,18 @@ mod tests {
     const MIB: u64 = 1 << 20;
     const ALL: Levers = Levers { dedup: Dedup::On, balloon: true, pager: true };
     const NONE: Levers = Levers { dedup: Dedup::Off, balloon: false, pager: false };
+
+    #[test]
+    fn a_budget_below_what_is_promised_is_refused_with_one_that_would_do() {
+        let config = RunConfig::idle(768 * MIB, ALL);
+        for frames_bytes in [0, 100 * MIB] {
+            let refusal = refit(&config, &PlannedGuest::eight(), frames_bytes, 64 * MIB).unwrap_err();
+            let (_, named) = refusal.split_once("at least ").unwrap();
+            let named: u64 = named.split(' ').next().unwrap().parse().unwrap();
+            assert_eq!(refit(&config, &PlannedGuest::eight(), frames_bytes, named * MIB), Ok(()), "{refusal}");
+            assert!(refit(&config, &PlannedGuest::eight(), frames_bytes, (named - 1) * MIB).is_err(), "{refusal}");
+        }
+    }
 
     #[test]
     fn a_refusal_names_a_budget_that_is_then_accepted() {

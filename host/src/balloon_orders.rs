@@ -4,15 +4,21 @@
 //!   the host is not short   the guest says how it is once a second; five times a second otherwise, as memory moves by what guests say
 //!   the guest evicts,       every 5 s it is asked which pages it does not need (free page hinting): those go at no cost to anybody, before
 //!   or the host is short    more is evicted. A round that the guest has not ended in 1 s is ended for it
+//!   the host has plenty     pages that it reports free are taken in bursts, the more seldom the more of them come back soon (`policy::reporting`);
+//!   the host is short       often. What was left lying is found by hinting, with which every guest is asked when the host becomes short
 //! ```
 //!
 //! A round of hinting write-protects the guest's memory, so a guest that has enough is not asked.
 
 use std::time::{Duration, Instant};
 
+use control::status::TakenStatus;
 use control::{Round, ToVmm};
 use dedup::VmmId;
+use policy::reporting::Reporting;
 use policy::state::HostState;
+
+use crate::config::FreePageReporting;
 
 /// Statistics while memory is plentiful, and while it is not, ms.
 const STATISTICS_MS: [u64; 2] = [1_000, 200];
@@ -21,6 +27,9 @@ const ROUND_INTERVAL: Duration = Duration::from_secs(5);
 /// Longest round.
 const ROUND_LIMIT: Duration = Duration::from_secs(1);
 
+/// How long after reported pages were taken it is looked at how many came back: those of a loop do so within its length.
+const REPORTING_WINDOW: Duration = Duration::from_secs(3);
+
 /// A guest that runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Running {
@@ -28,6 +37,8 @@ pub struct Running {
     pub vmm: VmmId,
     /// Pages it has evicted, in all.
     pub evictions_total: u64,
+    /// Pages it reported free that were taken, and those that were back soon.
+    pub reported: TakenStatus,
 }
 
 /// What one VMM was told last, and what it said.
@@ -38,18 +49,31 @@ struct Told {
     evictions_total: u64,
     round_began: Option<Instant>,
     round_is_open: bool,
+    delay_ms: Option<u64>,
+    reporting: Reporting,
+    /// What had been taken when reporting was looked at last, and when something was taken for the first time since.
+    reported: TakenStatus,
+    taken_since: Option<Instant>,
 }
 
 /// See the module's description.
-#[derive(Debug, Default)]
-pub struct BalloonOrders(Vec<Option<Told>>);
+#[derive(Debug)]
+pub struct BalloonOrders {
+    taking: FreePageReporting,
+    told: Vec<Option<Told>>,
+}
 
 impl BalloonOrders {
+    /// Nobody was told anything yet.
+    pub fn new(taking: FreePageReporting) -> BalloonOrders {
+        BalloonOrders { taking, told: Vec::new() }
+    }
+
     /// What to tell whom now. `guests` always has the same guests; none for one that does not run.
     pub fn due(&mut self, state: HostState, now: Instant, guests: &[Option<Running>]) -> Vec<(usize, ToVmm)> {
-        self.0.resize(guests.len(), None);
+        self.told.resize(guests.len(), None);
         let mut orders = Vec::new();
-        for (number, (guest, told)) in guests.iter().zip(&mut self.0).enumerate() {
+        for (number, (guest, told)) in guests.iter().zip(&mut self.told).enumerate() {
             let Some(guest) = guest else { continue };
             let told = match told {
                 Some(told) if told.vmm == guest.vmm => told,
@@ -57,6 +81,7 @@ impl BalloonOrders {
                 _ => told.insert(Told::nothing(guest)),
             };
             orders.extend(told.statistics(state).map(|order| (number, order)));
+            orders.extend(told.reports(guest, self.taking, state, now).map(|order| (number, order)));
             orders.extend(told.round(guest, state, now).map(|round| (number, ToVmm::HintPages(round))));
         }
         orders
@@ -65,8 +90,37 @@ impl BalloonOrders {
 
 impl Told {
     fn nothing(guest: &Running) -> Told {
-        let &Running { vmm, evictions_total } = guest;
-        Told { vmm, statistics_ms: 0, evictions_total, round_began: None, round_is_open: false }
+        let &Running { vmm, evictions_total, reported } = guest;
+        Told {
+            vmm,
+            statistics_ms: 0,
+            evictions_total,
+            round_began: None,
+            round_is_open: false,
+            delay_ms: None,
+            reporting: Reporting::default(),
+            reported,
+            taken_since: None,
+        }
+    }
+
+    fn reports(&mut self, guest: &Running, taking: FreePageReporting, state: HostState, now: Instant) -> Option<ToVmm> {
+        let grown = |of: fn(&TakenStatus) -> u64| of(&guest.reported).saturating_sub(of(&self.reported));
+        let (taken, back_soon) = (grown(|taken| taken.pages_total), grown(|taken| taken.back_soon_total));
+        match self.taken_since {
+            None if taken > 0 => self.taken_since = Some(now),
+            Some(since) if now - since >= REPORTING_WINDOW => {
+                self.reporting.look(taken, back_soon);
+                (self.reported, self.taken_since) = (guest.reported, None);
+            }
+            _ => {}
+        }
+        let delay_ms = match taking {
+            FreePageReporting::Adaptive => self.reporting.delay_ms(state),
+            FreePageReporting::Eager => 0,
+            FreePageReporting::Off => u64::MAX,
+        };
+        (self.delay_ms.replace(delay_ms) != Some(delay_ms)).then_some(ToVmm::TakeReports { delay_ms })
     }
 
     fn statistics(&mut self, state: HostState) -> Option<ToVmm> {
@@ -96,7 +150,7 @@ mod tests {
     use super::*;
 
     fn running(vmm: u32, evictions_total: u64) -> Option<Running> {
-        Some(Running { vmm: VmmId(vmm), evictions_total })
+        Some(Running { vmm: VmmId(vmm), evictions_total, reported: TakenStatus::default() })
     }
 
     type ByGuest<T> = Vec<(usize, T)>;
@@ -108,6 +162,7 @@ mod tests {
             match order {
                 ToVmm::PollStatistics { interval_ms } => intervals.push((guest, interval_ms)),
                 ToVmm::HintPages(round) => rounds.push((guest, round)),
+                ToVmm::TakeReports { .. } => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -116,7 +171,7 @@ mod tests {
 
     #[test]
     fn statistics_come_more_often_while_memory_is_short_and_are_asked_for_once() {
-        let (mut orders, now) = (BalloonOrders::default(), Instant::now());
+        let (mut orders, now) = (BalloonOrders::new(FreePageReporting::Adaptive), Instant::now());
         let mut at = |state, guests: [Option<Running>; 2]| told(orders.due(state, now, &guests)).0;
         assert_eq!(at(HostState::High, [running(7, 0), running(8, 0)]), [(0, 1000), (1, 1000)]);
         assert_eq!(at(HostState::High, [running(7, 0), running(8, 0)]), []);
@@ -126,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_guest_that_evicts_is_asked_for_free_pages_one_round_at_a_time() {
-        let (mut orders, start) = (BalloonOrders::default(), Instant::now());
+        let (mut orders, start) = (BalloonOrders::new(FreePageReporting::Adaptive), Instant::now());
         let mut at = |ms: u64, evictions| {
             let now = start + Duration::from_millis(ms);
             told(orders.due(HostState::High, now, &[running(1, 0), running(2, evictions)])).1
@@ -143,8 +198,38 @@ mod tests {
 
     #[test]
     fn every_guest_is_asked_while_the_host_is_short() {
-        let (mut orders, now) = (BalloonOrders::default(), Instant::now());
+        let (mut orders, now) = (BalloonOrders::new(FreePageReporting::Adaptive), Instant::now());
         let rounds = told(orders.due(HostState::Soft, now, &[running(1, 0), None, running(3, 0)])).1;
         assert_eq!(rounds, [(0, Round::Begin), (2, Round::Begin)]);
+    }
+
+    #[test]
+    fn reports_are_taken_the_more_seldom_the_more_come_back_and_often_while_the_host_is_short() {
+        let (mut orders, start) = (BalloonOrders::new(FreePageReporting::Adaptive), Instant::now());
+        let mut at = |second, state, pages_total, back_soon_total| {
+            let reported = TakenStatus { pages_total, back_soon_total };
+            let guest = Running { vmm: VmmId(1), evictions_total: 0, reported };
+            let orders = orders.due(state, start + Duration::from_secs(second), &[Some(guest)]);
+            orders.into_iter().find_map(|(_, order)| match order {
+                ToVmm::TakeReports { delay_ms } => Some(delay_ms),
+                _ => None,
+            })
+        };
+        assert_eq!(at(0, HostState::High, 0, 0), Some(2_000));
+        assert_eq!(at(1, HostState::High, 1000, 0), None, "nothing can have come back yet");
+        assert_eq!(at(4, HostState::High, 1000, 900), Some(8_000));
+        assert_eq!(at(5, HostState::High, 2000, 900), None);
+        assert_eq!(at(8, HostState::High, 2000, 1800), Some(32_000));
+        assert_eq!(at(60, HostState::Hard, 3000, 1800), Some(320), "there is no time to wait");
+        assert_eq!(at(63, HostState::Hard, 3000, 1800), Some(80), "these stay away");
+    }
+
+    #[test]
+    fn reports_are_always_or_never_taken_where_that_was_asked_for() {
+        for (taking, delay_ms) in [(FreePageReporting::Eager, 0), (FreePageReporting::Off, u64::MAX)] {
+            let mut orders = BalloonOrders::new(taking);
+            let orders = orders.due(HostState::High, Instant::now(), &[running(1, 0)]);
+            assert!(orders.contains(&(0, ToVmm::TakeReports { delay_ms })), "{orders:?}");
+        }
     }
 }

@@ -57,6 +57,8 @@ pub struct RunConfig {
     pub proactive_reclaim: Option<f64>,
     /// Whether working sets come back in bulk when guests are resumed, or given much memory at once.
     pub prefetch: bool,
+    /// When pages that guests report free are taken.
+    pub free_page_reporting: FreePageReporting,
     /// How often used memory is measured; without it, as often as is cheap.
     pub sample_every: Option<Duration>,
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
@@ -65,6 +67,18 @@ pub struct RunConfig {
     pub report: Option<PathBuf>,
     /// How the VMM processes are started.
     pub vmm: VmmCommand,
+}
+
+/// When pages that guests report free are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FreePageReporting {
+    /// By how short the host is, and how many of them come back.
+    #[default]
+    Adaptive,
+    /// Always.
+    Eager,
+    /// Never.
+    Off,
 }
 
 impl RunConfig {
@@ -93,6 +107,7 @@ impl RunConfig {
             swap: None,
             proactive_reclaim: None,
             prefetch: true,
+            free_page_reporting: FreePageReporting::Adaptive,
             sample_every: None,
             metrics: ([127, 0, 0, 1], 0).into(),
             report: None,

@@ -8,7 +8,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::accounting::Meter;
 use crate::balloon_orders::{BalloonOrders, Running};
-use crate::config::RunConfig;
+use crate::config::{FreePageReporting, RunConfig};
 use crate::decisions::Decisions;
 use crate::fleet::Fleet;
 use crate::ledger::Ledger;
@@ -30,16 +30,15 @@ const RECLAIM_INTERVAL: Duration = Duration::from_secs(5);
 /// What is done by how much of the budget is in use.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    budget_bytes: u64,
-    /// Above it, pages are evicted before memory is short.
-    proactive_bytes: Option<u64>,
+    /// The part of it above which pages are evicted before memory is short.
+    proactive: Option<f64>,
+    reporting: FreePageReporting,
 }
 
 impl Limits {
     /// As a run is asked for.
     pub fn of(config: &RunConfig) -> Limits {
-        let proactive_bytes = config.proactive_reclaim.map(|part| (config.budget_bytes as f64 * part) as u64);
-        Limits { budget_bytes: config.budget_bytes, proactive_bytes }
+        Limits { proactive: config.proactive_reclaim, reporting: config.free_page_reporting }
     }
 }
 
@@ -55,7 +54,7 @@ pub async fn control(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut settled = Instant::now();
     let (mut hurried, mut told) = (settled, settled);
-    let mut balloons = BalloonOrders::default();
+    let mut balloons = BalloonOrders::new(limits.reporting);
     let mut heard = None;
     // The sampling period each VMM was told last.
     let mut periods = vec![(None, 0); fleet.guests.len()];
@@ -65,15 +64,16 @@ pub async fn control(
         fleet.guests.iter().for_each(crate::guest::Guest::kill_if_stuck);
         fleet.deliver(fleet.domains.sweep(now));
         fleet.kill_silent(now);
-        let used_bytes = meter.used_bytes();
-        let free_bytes = limits.budget_bytes.saturating_sub(used_bytes);
-        if free_bytes < limits.budget_bytes / HURRY_DIVISOR && now - hurried >= HURRY_INTERVAL {
+        let (used_bytes, budget_bytes) = (meter.used_bytes(), meter.budget.bytes());
+        let free_bytes = budget_bytes.saturating_sub(used_bytes);
+        if free_bytes < budget_bytes / HURRY_DIVISOR && now - hurried >= HURRY_INTERVAL {
             hurried = now;
             fleet.guests.iter().filter(|guest| guest.is_running()).for_each(|guest| guest.send(ToVmm::Hurry));
         }
-        if let Some(bytes) = limits.proactive_bytes.filter(|_| now - told >= RECLAIM_INTERVAL) {
+        if let Some(part) = limits.proactive.filter(|_| now - told >= RECLAIM_INTERVAL) {
             told = now;
-            let when = if used_bytes > bytes { Reclaim::Proactively } else { Reclaim::WhenShort };
+            let when =
+                if used_bytes as f64 > budget_bytes as f64 * part { Reclaim::Proactively } else { Reclaim::WhenShort };
             fleet.guests.iter().filter(|guest| guest.is_running()).for_each(|guest| guest.send(ToVmm::Reclaim(when)));
         }
         let Ok(_held) = meter.ledger.try_lock() else { continue };
@@ -81,13 +81,15 @@ pub async fn control(
             heard = Some(now);
             ledger.hear(outside());
         }
+        ledger.set_budget_bytes(budget_bytes);
         let views = fleet.views();
         let settlement = ledger.settle(&views, fleet.frames_bytes(), now - settled);
         settled = now;
         decisions.note(settlement.situation, &settlement.records, &settlement.levers);
         let running = fleet.guests.iter().zip(&views).map(|(guest, view)| {
             let evictions_total = view.status.pager.evictions_total;
-            guest.is_running().then(|| Running { vmm: guest.vmm(), evictions_total })
+            let reported = view.status.pager.reported;
+            guest.is_running().then(|| Running { vmm: guest.vmm(), evictions_total, reported })
         });
         let running: Vec<_> = running.collect();
         for (guest, order) in balloons.due(settlement.situation.state, now, &running) {

@@ -32,7 +32,6 @@ static DRAWN: Mutex<usize> = Mutex::new(0);
 pub struct Display {
     fleet: Arc<Fleet>,
     meter: Arc<Meter>,
-    budget_bytes: u64,
     promised_bytes: u64,
     vcpus: u32,
     begun: Instant,
@@ -42,14 +41,7 @@ impl Display {
     /// A display that has shown nothing yet.
     pub fn new(config: &RunConfig, fleet: Arc<Fleet>, meter: Arc<Meter>) -> Display {
         let promised_bytes = fleet.guests.iter().map(|guest| guest.plan.memory_bytes).sum();
-        Display {
-            fleet,
-            meter,
-            budget_bytes: config.budget_bytes,
-            promised_bytes,
-            vcpus: config.vcpus,
-            begun: Instant::now(),
-        }
+        Display { fleet, meter, promised_bytes, vcpus: config.vcpus, begun: Instant::now() }
     }
 
     /// Shows for ever.
@@ -98,7 +90,7 @@ impl Display {
     fn host_row(&self, views: &[View]) -> HostRow {
         HostRow {
             seconds: self.begun.elapsed().as_secs_f64(),
-            budget_bytes: self.budget_bytes,
+            budget_bytes: self.meter.budget.bytes(),
             promised_bytes: self.promised_bytes,
             used_bytes: self.meter.used_bytes(),
             peak_used_bytes: self.meter.peak_used_bytes(),

@@ -55,7 +55,8 @@ pub struct Fleet {
     /// The sharing domains they are in.
     pub domains: Domains,
     changed: watch::Sender<()>,
-    config: RunConfig,
+    /// What the run was asked for.
+    pub config: RunConfig,
 }
 
 impl Fleet {

@@ -4,6 +4,7 @@
 //! look; only processes of this machine may change anything ([`Local`]).
 
 mod guests;
+mod host;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,8 +38,6 @@ pub struct State {
     pub meter: Arc<Meter>,
     /// What policy decided lately.
     pub decisions: Arc<Decisions>,
-    /// The run's budget, bytes.
-    pub budget_bytes: u64,
 }
 
 /// Serves until it is dropped.
@@ -62,6 +61,7 @@ fn router(state: State) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/v1/policy", get(policy))
+        .route("/v1/host", get(host::show).patch(host::change))
         .route("/v1/guests", get(guests::list))
         .route("/v1/guests/{guest}", get(guests::show).patch(guests::change))
         .route("/v1/guests/{guest}/policy", get(guest_policy))
@@ -175,7 +175,7 @@ impl State {
         Snapshot {
             version: env!("CARGO_PKG_VERSION"),
             host: metrics::Host {
-                budget_bytes: self.budget_bytes,
+                budget_bytes: self.meter.budget.bytes(),
                 used_bytes: self.meter.used_bytes(),
                 peak_used_bytes: self.meter.peak_used_bytes(),
                 promised_bytes: guests.iter().map(|guest| guest.status.memory_bytes).sum(),

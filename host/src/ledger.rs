@@ -89,6 +89,11 @@ impl Ledger {
         self.outside = outside;
     }
 
+    /// What there is to be divided from now on.
+    pub fn set_budget_bytes(&mut self, budget_bytes: u64) {
+        self.budget_bytes = budget_bytes;
+    }
+
     /// Divides the budget anew, `elapsed` after the last time.
     pub fn settle(&mut self, views: &[View], frames_bytes: u64, elapsed: Duration) -> Settlement {
         self.adapt_headroom(frames_bytes);
@@ -243,6 +248,27 @@ mod tests {
         }
         let grown = views[1].grant.allocation_bytes - before;
         assert!(grown >= before / 8, "{grown} of {before} bytes");
+    }
+
+    /// Allocations come down at once, and no further than to what is reserved; use follows.
+    #[test]
+    fn a_budget_that_is_lowered_leaves_reservations_alone_and_is_kept_by_what_is_granted() {
+        let config = RunConfig::idle(768 * MIB, ALL);
+        let mut views = views(&initial(&config, &PlannedGuest::eight()));
+        let mut ledger = Ledger::new(&config, &PlannedGuest::eight());
+        ledger.set_budget_bytes(400 * MIB);
+        let reserved = 256 * MIB / 8 + overhead_bytes(256 * MIB);
+        let settlement = ledger.settle(&views, 0, TICK);
+        assert_eq!(settlement.situation.state, HostState::Low);
+        assert!(settlement.held.iter().all(|&held| held) && granted(&settlement.grants) <= 394 * MIB);
+        for (view, grant) in views.iter_mut().zip(settlement.grants) {
+            view.grant = grant.unwrap();
+            assert!(view.grant.allocation_bytes >= reserved, "{:?}", view.grant);
+            view.status.pager.committed_bytes = view.grant.allocation_bytes;
+            view.status.pager.resident_bytes = view.grant.allocation_bytes;
+        }
+        let settlement = ledger.settle(&views, 0, TICK);
+        assert!(settlement.situation.state < HostState::Low && settlement.held.iter().all(|held| !held));
     }
 
     #[test]

@@ -20,8 +20,10 @@ const SCHEMA_VERSION: u32 = 1;
 /// A run that is over.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// What the guests were to fit into, bytes.
+    /// What the guests were to fit into at the end, bytes.
     pub budget_bytes: u64,
+    /// The worst sample that was above the budget it is judged by, with that budget, bytes.
+    pub excess: Option<(u64, u64)>,
     /// RAM of all guests, bytes.
     pub promised_bytes: u64,
     /// Most that was used at any sample, bytes, measured from outside.
@@ -51,9 +53,8 @@ impl Outcome {
                 phase => failures.push(format!("{} never ended: {phase}", view.name)),
             }
         }
-        if self.peak_used_bytes > self.budget_bytes {
-            let (peak, budget) = (ByteCount(self.peak_used_bytes), ByteCount(self.budget_bytes));
-            failures.push(format!("{peak} were used of a budget of {budget}"));
+        if let Some((used, budget)) = self.excess {
+            failures.push(format!("{} were used of a budget of {}", ByteCount(used), ByteCount(budget)));
         }
         failures
     }
@@ -209,6 +210,7 @@ mod tests {
         let after = View { phase: Phase::Ended(end), ..view.clone() };
         Outcome {
             budget_bytes: 64 << 20,
+            excess: (peak_used_bytes > 64 << 20).then_some((peak_used_bytes, 64 << 20)),
             promised_bytes: 256 << 20,
             peak_used_bytes,
             vcpu: VcpuKind::Kvm,

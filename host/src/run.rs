@@ -55,7 +55,7 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
     let grants = admission::initial(config, planned);
     let fleet = Fleet::launch(config, planned, &grants).await?;
 
-    let meter = Arc::new(Meter::default());
+    let meter = Arc::new(Meter::new(config.budget_bytes));
     let decisions = Arc::new(Decisions::new(planned.iter().map(|guest| guest.name.clone())));
     let ledger = Ledger::new(config, planned);
     let display = Display::new(config, Arc::clone(&fleet), Arc::clone(&meter));
@@ -70,12 +70,7 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
     ));
     tasks.spawn(Arc::clone(&meter).keep_sampling(Arc::clone(&fleet), config.sample_every));
     tasks.spawn(display.keep_showing());
-    let state = http::State {
-        fleet: Arc::clone(&fleet),
-        meter: Arc::clone(&meter),
-        decisions,
-        budget_bytes: config.budget_bytes,
-    };
+    let state = http::State { fleet: Arc::clone(&fleet), meter: Arc::clone(&meter), decisions };
     tasks.spawn(http::serve(plan.listener, state));
     let restarts = config.restart_every.map(|every| tasks.spawn(restarts::keep_restarting(Arc::clone(&fleet), every)));
 
@@ -93,7 +88,8 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
     display::erase();
 
     Ok(Outcome {
-        budget_bytes: config.budget_bytes,
+        budget_bytes: meter.budget.bytes(),
+        excess: meter.budget.excess(),
         promised_bytes: planned.iter().map(|guest| guest.memory_bytes).sum(),
         peak_used_bytes: meter.peak_used_bytes(),
         vcpu: config.vcpu,

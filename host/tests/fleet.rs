@@ -65,6 +65,7 @@ fn config(behaviour: Behaviour, guests: u32) -> RunConfig {
         swap: None,
         proactive_reclaim: None,
         prefetch: true,
+        free_page_reporting: host::FreePageReporting::Adaptive,
         sample_every: None,
         metrics: ([127, 0, 0, 1], 0).into(),
         report: None,

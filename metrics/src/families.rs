@@ -88,7 +88,7 @@ pub(crate) static DOMAIN: [Family<Domain>; 7] = [
 
 /// A guest's, all with the label `guest`.
 #[rustfmt::skip] // A table reads as one.
-pub(crate) static GUEST: [Family<Guest>; 49] = [
+pub(crate) static GUEST: [Family<Guest>; 51] = [
     family(Gauge, "ballast_guest_memory_bytes", "Guest RAM by what backs it; the states sum to the RAM.", By("state", &[
         ("private", |guest| guest.status.pager.pages.private as f64 * PAGE_BYTES),
         ("shared", |guest| guest.status.pager.pages.shared as f64 * PAGE_BYTES),
@@ -217,6 +217,10 @@ pub(crate) static GUEST: [Family<Guest>; 49] = [
         ("hinted", |guest| guest.status.balloon.hinted_pages_total as f64),
         ("hint_dropped", |guest| guest.status.balloon.hint_dropped_pages_total as f64),
     ])),
+    family(Gauge, "ballast_guest_report_delay_seconds", "How long pages that it reports free are left alone at least.",
+        One(|guest| match guest.status.balloon.report_delay_ms { u64::MAX => f64::INFINITY, ms => ms as f64 * 1e-3 })),
+    family(Counter, "ballast_guest_reports_left_pages_total", "Pages it reported free that were left as they were.",
+        One(|guest| guest.status.balloon.reports_left_pages_total as f64)),
     family(Counter, "ballast_guest_balloon_rejected_total", "Malformed balloon requests of the guest.",
         One(|guest| guest.status.balloon.rejected_total as f64)),
     family(Counter, "ballast_guest_operations_total", "Operations of the workload.",

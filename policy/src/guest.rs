@@ -147,7 +147,7 @@ impl Guest {
     }
 
     /// What the guest must be left with: its reservation, and without a pager at least what the balloon cannot take.
-    pub(crate) fn minimum_bytes(&self, config: &Config) -> u64 {
+    pub fn minimum_bytes(&self, config: &Config) -> u64 {
         if config.pager {
             return self.reservation_bytes;
         }

@@ -5,7 +5,7 @@
 //! the host is, and how many of the pages taken came back soon.
 //!
 //! ```text
-//!   high: 2 s      soft: 200 ms      hard, low: 20 ms          × 2 for each look that finds too many back, ÷ 2 for each that does not
+//!   high: 2 s      soft: 200 ms      hard, low: 20 ms          × 4 for each look that finds too many back, ÷ 4 for each that does not
 //! ```
 
 use crate::state::HostState;
@@ -14,10 +14,10 @@ use crate::state::HostState;
 const BACK_TOO_OFTEN: f64 = 0.1;
 /// Fewer pages than this say nothing.
 const PAGES_MIN: u64 = 64;
-/// Longest delay, ms: what a report comes to eventually.
-const DELAY_MS_MAX: u64 = 10_000;
-/// Doublings of a delay at most.
-const PATIENCE_MAX: u32 = 9;
+/// Longest delay, ms: taking 16 MiB that come back costs a guest a third of a second of faults, on a nested host.
+const DELAY_MS_MAX: u64 = 60_000;
+/// How often a delay is multiplied at most: from the shortest to the longest.
+const PATIENCE_MAX: u32 = 6;
 
 /// The delay by need alone, ms.
 fn delay_ms(state: HostState) -> u64 {
@@ -46,7 +46,7 @@ impl Reporting {
 
     /// How long to leave free pages alone, ms.
     pub fn delay_ms(&self, state: HostState) -> u64 {
-        (delay_ms(state) << self.patience).min(DELAY_MS_MAX)
+        (delay_ms(state) << (2 * self.patience)).min(DELAY_MS_MAX)
     }
 }
 

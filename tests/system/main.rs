@@ -20,5 +20,6 @@ mod qemu_device;
 mod restarts;
 mod scrape;
 mod starts;
+mod states;
 mod support;
 mod swap;

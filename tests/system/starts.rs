@@ -31,6 +31,7 @@ fn round(seed: u64) {
         swap: None,
         proactive_reclaim: None,
         prefetch: true,
+        free_page_reporting: host::FreePageReporting::Adaptive,
         sample_every: None,
         restart_every: None,
         vma_budget: None,

@@ -23,6 +23,7 @@ pub mod kvm;
 mod machine;
 mod memory;
 mod process;
+mod report_pace;
 pub mod sys;
 pub mod vcpus;
 pub mod virtio_mmio;

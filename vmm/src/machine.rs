@@ -46,6 +46,7 @@ use crate::{
     image,
     kvm::Vm,
     memory::GuestPages,
+    report_pace::ReportPace,
     sys::{self, ram::Ram},
     vcpus::Vcpus,
     virtio_mmio::{BalloonDevice, VirtioMmio, Wires},
@@ -91,6 +92,7 @@ pub struct Machine {
     balloon: Option<(Arc<BalloonMmio>, Vec<EventFd>)>,
     vcpus: Option<Vcpus>,
     scanner: Option<ScannerThread>,
+    reports: Arc<ReportPace>,
     failures: Failures,
     pages_compared: AtomicU64,
     held: Mutex<Held>,
@@ -151,6 +153,7 @@ impl Machine {
         let firmware = Arc::new(firmware);
         let gate = Arc::new(Gate::default());
         let guest_pages = GuestPages::new(memory.clone(), failures.clone());
+        let reports = guest_pages.reports().clone();
         let mut bus = Bus::default();
         bus.attach(CONSOLE_BASE, mmio::WINDOW_BYTES, Arc::new(Console::to_log(config.name.clone())))?;
         let line = InterruptLine::new(firmware.clone(), gate.clone());
@@ -190,6 +193,7 @@ impl Machine {
             balloon,
             vcpus: Some(vcpus),
             scanner,
+            reports,
             failures,
             pages_compared: AtomicU64::new(0),
             held: Mutex::default(),
@@ -355,6 +359,11 @@ impl Machine {
         self.memory.set_sample_period_ms(period_ms);
     }
 
+    /// How long pages that the guest reports free are left alone from now on, ms.
+    pub fn set_report_delay_ms(&self, delay_ms: u64) {
+        self.reports.set_delay_ms(delay_ms);
+    }
+
     /// Asks the guest which pages it does not need, or ends asking.
     pub fn hint_pages(&self, round: Round) {
         let Some((balloon, _)) = &self.balloon else { return };
@@ -417,6 +426,8 @@ impl Machine {
             hinted_pages_total: status.counts.hinted_pages,
             hint_dropped_pages_total: status.counts.hint_dropped_pages,
             hint_rounds_total: status.counts.hint_rounds,
+            report_delay_ms: self.reports.delay_ms(),
+            reports_left_pages_total: self.reports.left_pages(),
             inflate_cpu_ns,
             report_cpu_ns,
             rejected_total: status.counts.rejected + balloon.refused_total(),

@@ -1,12 +1,12 @@
 //! Guest memory as the devices and the scanner want it: the pager behind their own traits.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Instant};
 
 use balloon::PageSink;
 use dedup::{Backing, ScanMemory, ShareOutcome};
 use pager::{Frame, Gfn, GuestMemory, PageBytes, Run, Sharing, State};
 
-use crate::failure::Failures;
+use crate::{failure::Failures, report_pace::ReportPace};
 
 /// The pager, for devices and the scanner. A page that the pager cannot move ends the guest; what is returned then no longer
 /// matters.
@@ -14,12 +14,19 @@ use crate::failure::Failures;
 pub struct GuestPages {
     memory: Arc<GuestMemory>,
     failures: Failures,
+    reports: Arc<ReportPace>,
+    start: Instant,
 }
 
 impl GuestPages {
     /// Of `memory`, telling `failures` of what ends the guest.
     pub fn new(memory: Arc<GuestMemory>, failures: Failures) -> Self {
-        Self { memory, failures }
+        Self { memory, failures, reports: Arc::default(), start: Instant::now() }
+    }
+
+    /// Which reported pages are taken.
+    pub fn reports(&self) -> &Arc<ReportPace> {
+        &self.reports
     }
 
     fn all(&self) -> Run {
@@ -44,6 +51,9 @@ impl PageSink for GuestPages {
     }
 
     fn report_free(&self, range: Range<u32>, fill: u32) {
+        if !self.reports.takes(range.len() as u32, self.start.elapsed().as_millis() as u64) {
+            return;
+        }
         self.or_fail(self.memory.pages().report_free(Run::from_range(range), fill));
     }
 

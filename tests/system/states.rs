@@ -1,0 +1,96 @@
+//! A running host whose budget is changed: it goes through all its states, says in each what it decided, and no guest loses anything.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::{MIB, Run, Turn, get};
+
+/// What `ballast ARGUMENTS` says of this run, or what it complains of.
+fn ballast(run: &Run, arguments: &str) -> Result<String, String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ballast"));
+    command.args(arguments.split_whitespace()).args(["--metrics", &run.address().to_string()]);
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
+
+fn json(run: &Run, path: &str) -> Value {
+    serde_json::from_str(&get(run.address(), path)).unwrap_or_default()
+}
+
+fn set_budget(run: &Run, bytes: f64) {
+    ballast(run, &format!("host set --budget {}", bytes as u64)).unwrap();
+}
+
+/// Waits until `/v1/policy` and `ballast policy explain` say of the host, and of the last decision about each guest, that it is in this state.
+fn wait_for_state(run: &Run, state: &str) {
+    run.wait_until(&format!("decisions in state {state}"), || {
+        let overview = json(run, "/v1/policy");
+        let guests = overview["guests"].as_array().map_or(&[][..], Vec::as_slice);
+        let all = guests.len() == 3 && guests.iter().all(|guest| guest["inputs"]["host_state"] == state);
+        overview["host"]["state"] == state && all && {
+            let said = ballast(run, "policy explain").unwrap();
+            said.starts_with(&format!("host is {state}:"))
+                && said.matches(&format!("host         {state}")).count() == 3
+        }
+    });
+}
+
+fn used_bytes(run: &Run) -> f64 {
+    json(run, "/v1/host")["used_bytes"].as_f64().unwrap_or(0.0)
+}
+
+#[test]
+fn a_host_explains_itself_in_every_state_and_holds_guests_only_while_it_is_low() {
+    let Some(_turn) = Turn::take_with_kvm() else { return };
+    let run = Run::start(
+        "--guests 3 --memory 256MiB --budget 1GiB --workload zipf --dedup off --swap /var/tmp --guest 0:active=90% \
+         --guest 1:active=90% --guest 2:active=90% --sample-period 2s --duration 40s",
+    );
+    run.wait_for(3, "running");
+    run.wait_until("memory in use", || used_bytes(&run) > 600.0 * MIB);
+    let settled = || {
+        let before = used_bytes(&run);
+        std::thread::sleep(Duration::from_millis(600));
+        (used_bytes(&run) - before).abs() < 0.5 * MIB
+    };
+    run.wait_until("use that has settled", settled);
+    wait_for_state(&run, "high");
+    assert_eq!(run.metric("ballast_guest_held_seconds_total"), 0.0);
+
+    // Three per cent free: what nobody has, nobody needs.
+    set_budget(&run, used_bytes(&run) / 0.97);
+    wait_for_state(&run, "soft");
+
+    // Half of what is in use. Pages have to be evicted, and until they are, guests above their allocation are held.
+    let refused = ballast(&run, "host set --budget 64MiB").unwrap_err();
+    assert!(refused.contains("64 MiB is too small") && refused.contains("give at least"), "{refused}");
+    set_budget(&run, used_bytes(&run) / 2.0);
+    let began = Instant::now();
+    let low = || {
+        let decisions = json(&run, "/v1/guests/guest0/policy")["decisions"].clone();
+        decisions.as_array().into_iter().flatten().any(|one| {
+            let (inputs, result) = (&one["inputs"], &one["result"]);
+            inputs["host_state"] == "low" && inputs["resident_bytes"].as_f64() > result["allocation_bytes"].as_f64()
+        })
+    };
+    run.wait_until("a decision in state low", low);
+    run.wait_until("guests to be held", || run.metric("ballast_guest_held_seconds_total") > 0.0);
+    wait_for_state(&run, "hard");
+    let judged = Instant::now() - began;
+    let (used, budget) = (used_bytes(&run), run.metric("ballast_host_budget_bytes"));
+    assert!(used <= budget || judged < Duration::from_secs(30), "{used} used of {budget} after {judged:?}");
+    let stalled = |decision: &Value| decision["inputs"]["stall_ratio"].as_f64() > Some(0.0);
+    assert!(json(&run, "/v1/policy")["guests"].as_array().unwrap().iter().all(stalled), "being held counts as stall");
+
+    // With enough again nobody is held, and all work.
+    set_budget(&run, 1024.0 * MIB);
+    wait_for_state(&run, "high");
+    let held = run.metric("ballast_guest_held_seconds_total");
+    let operations = run.metric("ballast_guest_operations_total");
+    run.wait_until("guests at work", || run.metric("ballast_guest_operations_total") > operations);
+    assert_eq!(run.metric("ballast_guest_held_seconds_total"), held);
+    run.finish().assert_kept_its_promise();
+}
