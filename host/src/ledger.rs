@@ -22,6 +22,8 @@ use crate::preflight::{PlannedGuest, Promises};
 use crate::prices::LeverFigures;
 use crate::rates::Rates;
 
+/// Longest time that counts as one tick: a clock that jumped (a machine that slept) says nothing of guests.
+const ELAPSED_MAX: Duration = Duration::from_secs(10);
 /// Most headroom, as a share of the budget: 24 MiB of 768, or 240 MiB published a second.
 const HEADROOM_DIVISOR: u64 = 32;
 
@@ -96,6 +98,7 @@ impl Ledger {
 
     /// Divides the budget anew, `elapsed` after the last time.
     pub fn settle(&mut self, views: &[View], frames_bytes: u64, elapsed: Duration) -> Settlement {
+        let elapsed = elapsed.min(ELAPSED_MAX);
         self.adapt_headroom(frames_bytes);
         let shared_pages: u64 = views.iter().map(|view| view.status.pager.pages.shared).sum();
         let shared_bytes = shared_pages * PAGE_BYTES as u64;
@@ -269,6 +272,87 @@ mod tests {
         }
         let settlement = ledger.settle(&views, 0, TICK);
         assert!(settlement.situation.state < HostState::Low && settlement.held.iter().all(|held| !held));
+    }
+
+    /// Guests that are given what is decided, and use all of it; `change` says what else happens to them in each tick of 100 ms.
+    fn lived(ticks: u64, change: impl Fn(u64, &mut [View])) -> (Vec<View>, Settlement) {
+        let config = RunConfig::idle(768 * MIB, ALL);
+        let mut views = views(&initial(&config, &PlannedGuest::eight()));
+        let mut ledger = Ledger::new(&config, &PlannedGuest::eight());
+        let mut last = None;
+        for tick in 0..ticks {
+            change(tick, &mut views);
+            let settlement = ledger.settle(&views, 0, TICK);
+            for (view, grant) in views.iter_mut().zip(&settlement.grants) {
+                view.grant = grant.unwrap();
+                view.status.pager.committed_bytes = view.grant.allocation_bytes;
+                view.status.pager.resident_bytes = view.grant.allocation_bytes;
+            }
+            last = Some(settlement);
+        }
+        (views, last.unwrap())
+    }
+
+    fn allocations(views: &[View]) -> Vec<u64> {
+        views.iter().map(|view| view.grant.allocation_bytes).collect()
+    }
+
+    /// Guests 1 to 7 wait for memory.
+    fn others_wait(tick: u64, views: &mut [View]) {
+        views[1..].iter_mut().for_each(|view| view.status.pager.stall_ns_total = tick * 30_000_000);
+    }
+
+    #[test]
+    fn a_guest_that_lies_in_its_statistics_changes_nobody_s_allocation() {
+        use wire::balloon::stat::{MAJFLT, SWAP_IN};
+        let honest = allocations(&lived(100, others_wait).0);
+        let frozen = |_| 7;
+        let absurd = |tick: u64| u64::MAX - tick % 3;
+        let negative = |tick: u64| (-(tick as i64)) as u64;
+        let racing = |tick: u64| tick << 50;
+        let lies: [&dyn Fn(u64) -> u64; 4] = [&frozen, &absurd, &negative, &racing];
+        for (number, lie) in lies.iter().enumerate() {
+            let (views, _) = lived(100, |tick, views| {
+                others_wait(tick, views);
+                views[0].status.balloon.statistics = vec![(MAJFLT, lie(tick)), (SWAP_IN, lie(tick)), (999, lie(tick))];
+                views[0].status.balloon.actual_bytes = u64::MAX;
+            });
+            assert_eq!(allocations(&views), honest, "lie {number}");
+        }
+    }
+
+    #[test]
+    fn a_balloon_that_gives_nothing_is_stuck_and_its_guest_gives_way_all_the_same() {
+        let given = |gives: bool| {
+            lived(100, move |tick, views| {
+                others_wait(tick, views);
+                views.iter_mut().for_each(|view| {
+                    view.status.balloon.driver_ok = true;
+                    view.status.balloon.actual_bytes = view.grant.balloon_bytes;
+                });
+                if !gives {
+                    views[0].status.balloon.actual_bytes = 0;
+                }
+            })
+        };
+        let (honest, _) = given(true);
+        let (stuck, settlement) = given(false);
+        assert_eq!(allocations(&stuck), allocations(&honest));
+        let record = settlement.records[0].unwrap();
+        assert_eq!(record.standing.name(), "stuck");
+        assert_eq!(record.guest.usage.means.0[0].available_bytes, 0, "nothing is expected of it");
+        assert!(stuck[0].grant.balloon_bytes < honest[0].grant.balloon_bytes / 8, "{:?}", stuck[0].grant);
+    }
+
+    #[test]
+    fn clocks_that_jump_move_no_memory_and_break_nothing() {
+        let config = RunConfig::idle(768 * MIB, ALL);
+        let views = views(&initial(&config, &PlannedGuest::eight()));
+        let mut ledger = Ledger::new(&config, &PlannedGuest::eight());
+        let settled = ledger.settle(&views, 0, TICK).grants;
+        for elapsed in [Duration::ZERO, Duration::MAX, Duration::ZERO, Duration::from_secs(1 << 40), TICK] {
+            assert_eq!(ledger.settle(&views, 0, elapsed).grants, settled, "{elapsed:?}");
+        }
     }
 
     #[test]

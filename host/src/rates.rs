@@ -27,6 +27,9 @@ const PAGER_RESERVE_BYTES: u64 = 1 << 20;
 /// Weight of the newest sample in the moving averages: what is older than a second counts for a tenth.
 const SMOOTHING: f64 = 0.2;
 
+/// What patience with a guest counts of one tick at most: a balloon that the host did not look at for a while is not stuck for that.
+const CLOCK_STEP_MAX: Duration = Duration::from_secs(1);
+
 /// Counters at the last tick, and moving averages of their growth.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rates {
@@ -58,7 +61,7 @@ impl Rates {
         self.refaults_per_second += SMOOTHING * (refaults_per_second - self.refaults_per_second);
         (self.stall_ns_total, self.refaults_total) = (stall_ns, refaults);
         self.breaks.update(status.pager.breaks_total, elapsed);
-        self.clock_ms += elapsed.as_millis() as u64;
+        self.clock_ms += elapsed.min(CLOCK_STEP_MAX).as_millis() as u64;
         self.estimate(&status.pager.sampling, fraction);
         self.prices.update(status, elapsed);
         for ((last, rate), tag) in self.own.iter_mut().zip([MAJFLT, SWAP_IN]) {
