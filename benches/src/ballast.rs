@@ -180,6 +180,7 @@ impl Guest {
             // Half as much again as RAM: nothing is to be evicted here.
             allocation_bytes: u64::from(pages) * PAGE_BYTES as u64 * 3 / 2,
             overhead_bytes: 0,
+            fault_threads: 1,
             evict: false,
             // What `ballast run` gives a guest: an area for each page, within the kernel's limit.
             vma_budget: pages.min(VMA_BUDGET_MAX),

@@ -69,6 +69,7 @@ impl Memory {
             pages: PAGES,
             allocation_bytes: 2 * u64::from(PAGES) * PAGE_BYTES as u64,
             overhead_bytes: 0,
+            fault_threads: 1,
             evict: false,
             vma_budget: 0,
             swap: None,

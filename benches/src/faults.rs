@@ -207,6 +207,7 @@ pub fn guest(
         pages,
         allocation_bytes: u64::from(allocation_pages) * PAGE_BYTES as u64,
         overhead_bytes: 0,
+        fault_threads: 1,
         evict: true,
         vma_budget: 1,
         swap,

@@ -22,7 +22,8 @@
 //! **Never in here:** a page that changes state without its lock; a page made private without a credit; a merge without this
 //! process's own comparison of the protected page; a fault thread that waits, allocates or touches guest memory.
 
-pub mod credit;
+pub mod burst;
+mod credit;
 pub mod entry;
 pub mod evict;
 pub mod frames;

@@ -1,4 +1,4 @@
-//! One guest's memory at work: the pages, the thread that serves faults, and the thread that evicts.
+//! One guest's memory at work: the pages, the threads that serve faults, and the thread that evicts.
 //!
 //! ```text
 //!   vCPU and device threads
@@ -33,6 +33,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use prefetch::Prefetch;
 
 use crate::{
+    burst::Burst,
     credit::Credits,
     frames::References,
     notice::Notice,
@@ -68,6 +69,8 @@ pub struct Config {
     pub overhead_bytes: u64,
     /// Whether pages may be evicted.
     pub evict: bool,
+    /// Threads that serve faults, at least one: as many as there are vCPUs to fault at once, and CPUs to serve them.
+    pub fault_threads: usize,
     /// Address-space areas that aliases may cost.
     pub vma_budget: u32,
     /// Where pages go that neither compress nor fit in the pool.
@@ -129,10 +132,12 @@ pub struct GuestMemory {
     stop: EventFd,
     waiting: Mutex<Vec<Waiting>>,
     evictor: Condvar,
+    fault_threads: usize,
+    burst: Burst,
     reads: Reads,
     prefetch: Prefetch,
     vcpu_tids: Mutex<Vec<i32>>,
-    fault_clock: OnceLock<ThreadClock>,
+    fault_clocks: Mutex<Vec<ThreadClock>>,
     evict_clock: OnceLock<ThreadClock>,
     /// Sampling period, ms; 0 for none.
     sample_period_ms: AtomicU64,
@@ -182,10 +187,12 @@ impl GuestMemory {
             stop: EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(io::Error::from)?,
             waiting: Mutex::new(Vec::with_capacity(WAITING_MAX)),
             evictor: Condvar::new(),
+            fault_threads: config.fault_threads,
+            burst: Burst::default(),
             reads: Reads::default(),
             prefetch: Prefetch::new(config.prefetch),
             vcpu_tids: Mutex::new(Vec::new()),
-            fault_clock: OnceLock::new(),
+            fault_clocks: Mutex::default(),
             evict_clock: OnceLock::new(),
             sample_period_ms: AtomicU64::new(0),
             sampling: Mutex::default(),
@@ -196,9 +203,10 @@ impl GuestMemory {
         let mut threads = Threads { memory: memory.clone(), threads: Vec::new() };
         let readers = if memory.pages.swap.is_some() { READERS } else { 0 };
         let servants = [("fault", GuestMemory::serve_faults as fn(&_) -> _), ("evictor", GuestMemory::run_evictor)];
+        let helpers = (1..config.fault_threads).map(|_| ("fault", GuestMemory::help_with_faults as _));
         let prefetcher = config.prefetch.then_some(("prefetch", GuestMemory::run_prefetch as _));
         let readers = (0..readers).map(|_| ("swap", GuestMemory::run_reader as _));
-        for (name, body) in servants.into_iter().chain(prefetcher).chain(readers) {
+        for (name, body) in servants.into_iter().chain(helpers).chain(prefetcher).chain(readers) {
             let memory = memory.clone();
             let run = move || {
                 if let Err(failure) = body(&memory) {
@@ -285,6 +293,7 @@ impl Drop for Threads {
         // Fails only when the counter would overflow, and then the thread is awake.
         let _ = self.memory.stop.write(1);
         self.memory.evictor.notify_all();
+        self.memory.burst.wake_all();
         self.memory.reads.wake_all();
         self.memory.prefetch.wake();
         for thread in self.threads.drain(..) {

@@ -11,6 +11,7 @@
 //! ```
 
 use std::{
+    num::NonZeroUsize,
     os::fd::OwnedFd,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -136,6 +137,7 @@ impl Machine {
             allocation_bytes: config.allocation_bytes,
             overhead_bytes: sys::anonymous_bytes() + OVERHEAD_BYTES + u64::from(pages) * TABLE_BYTES_PER_PAGE,
             evict: config.levers.pager,
+            fault_threads: fault_threads(config.vcpus),
             vma_budget: config.vma_budget,
             swap: swap.map(swap_file).transpose()?,
             prefetch: config.prefetch,
@@ -497,6 +499,12 @@ impl Drop for ScannerThread {
 fn swap_file(fd: OwnedFd) -> Result<Box<dyn SlotFile>, Error> {
     let file = SwapFile::inherited(fd).map_err(Error::system("looking at the swap file"))?;
     Ok(Box::new(file))
+}
+
+/// As many as can have something to do at once.
+fn fault_threads(vcpus: u32) -> usize {
+    let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    (vcpus as usize).clamp(1, cpus)
 }
 
 fn boot_info(config: &GuestConfig) -> BootInfo {

@@ -108,6 +108,7 @@ impl Ballast {
             pages,
             allocation_bytes: spec.allocation_bytes,
             overhead_bytes: u64::from(pages) * TABLE_BYTES_PER_PAGE,
+            fault_threads: 1,
             evict: true,
             vma_budget: 1,
             swap: swap.transpose()?,

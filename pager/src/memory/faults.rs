@@ -1,4 +1,4 @@
-//! The fault thread, and the threads that bring pages back from the disk.
+//! The fault threads, and the threads that bring pages back from the disk.
 
 use std::{
     io,
@@ -20,7 +20,7 @@ use crate::{
 
 impl GuestMemory {
     pub(super) fn serve_faults(&self) -> Result<(), Failure> {
-        _ = self.fault_clock.set(ThreadClock::this()?);
+        self.count_time()?;
         let uffd = self.pages.mapping.uffd();
         let mut events = Uffd::buffer();
         let mut buffer = PageBuffer::new(AHEAD_MAX)?;
@@ -38,8 +38,32 @@ impl GuestMemory {
                 thread::yield_now();
                 continue;
             };
+            if self.fault_threads > 1 && pending.len() > 1 {
+                self.burst.put(pending.drain(1..));
+            }
             pending.drain(..).try_for_each(|event| self.serve(event, &mut buffer))?;
+            while let Some(event) = self.burst.take() {
+                self.serve(event, &mut buffer)?;
+            }
         }
+        Ok(())
+    }
+
+    /// Serves faults that come while others are served.
+    pub(super) fn help_with_faults(&self) -> Result<(), Failure> {
+        self.count_time()?;
+        let mut buffer = PageBuffer::new(AHEAD_MAX)?;
+        while let Some(event) = self.burst.wait(|| self.stopping.load(Ordering::Acquire)) {
+            // Whoever moves a mapping waits for the thread that reads, not for this one.
+            let _no_move = self.pages.mapping.wait_for_moves();
+            self.serve(event, &mut buffer)?;
+        }
+        Ok(())
+    }
+
+    /// This thread's CPU time is what faults cost.
+    fn count_time(&self) -> Result<(), Failure> {
+        self.fault_clocks.lock().unwrap_or_else(PoisonError::into_inner).push(ThreadClock::this()?);
         Ok(())
     }
 

@@ -1,7 +1,8 @@
 //! What a guest's memory reports of itself, and how its account is brought up to date with the kernel's.
 
 use std::{
-    sync::{OnceLock, PoisonError},
+    slice,
+    sync::PoisonError,
     time::{Duration, Instant},
 };
 
@@ -66,10 +67,11 @@ impl GuestMemory {
             back_soon_total: load(&counters.taken_back[taker as usize - 1]),
         };
         // What a thread had used when it was last seen, once it has ended.
-        let cpu = |clock: &OnceLock<ThreadClock>, seen: &crate::sync::AtomicU64| {
-            let now = clock.get().and_then(|clock| clock.read()).map_or(0, |used| used.as_nanos() as u64);
+        let cpu = |clocks: &[ThreadClock], seen: &crate::sync::AtomicU64| {
+            let now = clocks.iter().filter_map(|clock| clock.read()).sum::<Duration>().as_nanos() as u64;
             seen.fetch_max(now, Ordering::Relaxed).max(now)
         };
+        let fault_clocks = self.fault_clocks.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Ok(PagerStatus {
             allocation_bytes: credits.allocation_bytes(),
             committed_bytes: credits.committed_bytes(),
@@ -106,8 +108,8 @@ impl GuestMemory {
             zeroed: taken(Taker::Zero),
             incompressible_total: load(&counters.incompressible),
             breaks_total: load(&counters.breaks),
-            evict_cpu_ns: cpu(&self.evict_clock, &counters.evict_cpu_ns),
-            fault_cpu_ns: cpu(&self.fault_clock, &counters.fault_cpu_ns),
+            evict_cpu_ns: cpu(self.evict_clock.get().map_or(&[], slice::from_ref), &counters.evict_cpu_ns),
+            fault_cpu_ns: cpu(&fault_clocks, &counters.fault_cpu_ns),
             sampling: *self.sampling.lock().unwrap_or_else(PoisonError::into_inner),
             swap: self.pages.swap.as_ref().map(|swap| swap.status(counters.now_ms())).unwrap_or_default(),
         })

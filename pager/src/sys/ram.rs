@@ -12,7 +12,7 @@ use std::{
     num::NonZeroUsize,
     ptr::{self, NonNull},
     sync::{
-        Mutex, MutexGuard, PoisonError, TryLockError,
+        PoisonError, RwLock, RwLockReadGuard, TryLockError,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -51,7 +51,7 @@ pub struct Ram {
     seams: AtomicU32,
     /// Held while a mapping is moved, and while faults are served: the move makes every operation of userfaultfd fail until whoever
     /// serves faults has read of it.
-    moving: Mutex<()>,
+    moving: RwLock<()>,
 }
 
 // SAFETY: the mapping belongs to this value; everything done to it goes through the kernel or, for reads, through pointers to
@@ -81,7 +81,7 @@ impl Ram {
             zeros: MmapArena::new(ZEROS_BYTES).map_err(super::io_error)?,
             displaced: bytemuck::zeroed_slice_box(pages as usize),
             seams: AtomicU32::new(0),
-            moving: Mutex::new(()),
+            moving: RwLock::new(()),
         };
         ram.uffd.register(base.as_ptr() as u64, bytes.get())?;
         Ok(ram)
@@ -98,12 +98,17 @@ impl Ram {
     }
 
     /// For the thread that reads events: as long as it has this, no mapping is moved. None while one is: then read on.
-    pub fn no_move(&self) -> Option<MutexGuard<'_, ()>> {
-        match self.moving.try_lock() {
+    pub fn no_move(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        match self.moving.try_read() {
             Ok(guard) => Some(guard),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         }
+    }
+
+    /// For other threads that serve faults: the same, once nothing is moved.
+    pub fn wait_for_moves(&self) -> RwLockReadGuard<'_, ()> {
+        self.moving.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The page an address belongs to, if it is one of RAM's.
@@ -227,7 +232,7 @@ impl Mapping for Ram {
         let target = NonNull::new(self.address(run.first) as *mut c_void);
         let flags = MRemapFlags::MREMAP_MAYMOVE | MRemapFlags::MREMAP_FIXED;
         let moved = registered.and_then(|()| {
-            let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+            let _moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
             // SAFETY: from a mapping that only we know, of the same length, to inside our own mapping of RAM, whose pages here the
             // caller has locked.
             unsafe { mremap(new, run.bytes(), run.bytes(), flags, target) }.map_err(super::io_error)

@@ -84,6 +84,7 @@ pub fn config(allocation_pages: u64) -> Config {
         pages: PAGES,
         allocation_bytes: allocation_pages * PAGE_BYTES as u64,
         overhead_bytes: 0,
+        fault_threads: 3,
         evict: true,
         vma_budget: 1000,
         swap: None,
