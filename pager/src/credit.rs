@@ -73,6 +73,11 @@ impl Credits {
         self.available.fetch_sub(count, Ordering::Relaxed);
     }
 
+    /// Whether the pool could take `count` credits, the evictor's reserve included, and the guest stay within its allocation.
+    pub fn covers(&self, count: i64) -> bool {
+        self.available.load(Ordering::Relaxed) >= count
+    }
+
     /// Gives `count` credits back.
     pub fn give(&self, count: i64) {
         self.available.fetch_add(count, Ordering::Relaxed);

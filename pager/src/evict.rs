@@ -123,9 +123,9 @@ impl Evictor {
         Ok(gone)
     }
 
-    /// Packs up to [`BATCH`] pages of the pool denser, of those that have been there for a while, or reads frames that they may resemble, and empties
+    /// Packs up to [`BATCH`] pages of the pool denser, of those that have been there for a while, or of all if memory is short, or reads frames that they may resemble, and empties
     /// a slab that is nearly so.
-    pub fn tidy<M: Mapping>(&mut self, pages: &Pages<M>) -> Result<(), Error> {
+    pub fn tidy<M: Mapping>(&mut self, pages: &Pages<M>, need: Need) -> Result<(), Error> {
         let now_ms = pages.counters.now_ms();
         self.library.expire(now_ms);
         if pages.table.counts().compressed == 0 {
@@ -139,7 +139,8 @@ impl Evictor {
             let gfn = Gfn(self.dense_hand);
             self.dense_hand = (self.dense_hand + 1) % pages.table.pages();
             let entry = pages.table.peek(gfn);
-            if in_pool(entry) && !entry.packed() && era.wrapping_sub(entry.left().era) & 0b11 >= YOUNG_ERAS {
+            let young = era.wrapping_sub(entry.left().era) & 0b11 < YOUNG_ERAS;
+            if in_pool(entry) && !entry.packed() && (!young || need == Need::Short) {
                 stayed.push(gfn);
                 if stayed.len() == BATCH {
                     break;

@@ -58,9 +58,10 @@ impl GuestMemory {
                 last_discard = Instant::now();
                 self.pages.swap.iter().for_each(Swap::discard_freed);
             }
-            if !starving && last_tidy.elapsed() > TIDY_INTERVAL {
+            // While faults wait and nothing can be evicted, a denser pool is the only room there is.
+            if starving || last_tidy.elapsed() > TIDY_INTERVAL {
                 last_tidy = Instant::now();
-                hands.tidy(&self.pages)?;
+                hands.tidy(&self.pages, if starving { Need::Short } else { Need::Proactive })?;
             }
             let interval = match () {
                 () if starving => STARVING_INTERVAL,

@@ -20,7 +20,7 @@ use crate::{
     entry::Entry,
     library::Library,
     mapping::Mapping,
-    pool::{Codec, is_smaller, room_bytes},
+    pool::{Codec, SLAB_PAGES, is_smaller, room_bytes},
     sync::{Ordering, lock},
     units::{Frame, Gfn, PAGE_BYTES, PageBytes},
 };
@@ -80,6 +80,9 @@ impl<M: Mapping> Pages<M> {
             // One slab at a time: faults wait for the pool.
             let patches = lock(&self.pool).patches_in(slab);
             for (gfn, frame) in patches.into_iter().filter(|(_, frame)| frames.contains(frame)) {
+                if !self.credits.covers(SLAB_PAGES) {
+                    return Ok(undone);
+                }
                 let Some(entry) = self.lock_if(gfn, in_pool) else { continue };
                 let is_patch = lock(&self.pool).frame(entry.slot()) == Some(frame);
                 let result = if is_patch { self.undo(gfn, entry, staging) } else { Ok(entry) };

@@ -18,10 +18,14 @@ use crate::{
 };
 
 impl<M: Mapping> Pages<M> {
-    /// Compresses pages anew, all of `gfns` that are in the pool, not in motion, and not packed yet. How many take less room now.
+    /// Compresses pages anew, all of `gfns` that are in the pool, not in motion, and not packed yet, as far as credits reach. How many take less room now.
     pub fn recompress(&self, gfns: &[Gfn], staging: &mut Staging, library: &mut Library) -> Result<u32, Error> {
         let mut smaller = 0;
         for &gfn in gfns {
+            // At most one slab for the page alone, and one for its patch; the room it leaves may come back much later.
+            if !self.credits.covers(2 * SLAB_PAGES) {
+                break;
+            }
             let Some(entry) = self.lock_if(gfn, |entry| in_pool(entry) && !entry.packed()) else { continue };
             if let Err(error) = self.content(gfn, entry, staging.next()) {
                 self.unlock(gfn, entry, entry);
