@@ -189,7 +189,7 @@ pub struct Run {
     /// Host memory that all guests together may cost
     #[arg(long, value_name = "SIZE", default_value = "768MiB", allow_hyphen_values = true)]
     budget: ByteCount,
-    /// What the guests do: idle, identical, zipf, churn, stream, gups, hog, mixed, wake, scan, tide, probe
+    /// What the guests do: idle, identical, zipf, churn, stream, gups, hog, mixed, wake, scan, tide, probe, clock, serve
     #[arg(long, value_name = "NAME", default_value = "mixed", value_parser = workload)]
     workload: Workload,
     /// What is special about one guest, by number: shares=1000, reservation=64MiB, limit=256MiB, workload=NAME, active=30% (of its

@@ -31,6 +31,7 @@ mod pager_bench;
 mod paging;
 mod patches;
 mod policy_bench;
+mod policy_noise;
 mod policy_run;
 mod pool_bench;
 mod progress;

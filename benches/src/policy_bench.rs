@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::{
     error::Error,
+    policy_noise,
     policy_run::{Course, Figures, Run},
     target::Target,
 };
@@ -78,7 +79,7 @@ pub fn run(plan: &Plan) -> Result<(), Error> {
             Scenario::Neighbours => neighbours(plan),
             Scenario::DemandMoves => demand_moves(plan),
             Scenario::Sampling => sampling(plan),
-            Scenario::Noise => noise(plan),
+            Scenario::Noise => policy_noise::measure(plan),
         }?;
         targets.iter().for_each(|target| println!("{target}"));
         found.push(Found { scenario, targets });
@@ -280,22 +281,4 @@ fn sampling(plan: &Plan) -> Result<Vec<Target>, Error> {
     let mean = errors.iter().sum::<f64>() / errors.len() as f64;
     println!("policy: P6 {} estimates, {mean:.1} points off on average", errors.len());
     Ok(vec![Target::at_most("P6-sampling-error-points-p90".into(), p90, 10.0)])
-}
-
-/// P8: the share of its time that a guest with memory to spare waits because of what is done in the background.
-fn noise(plan: &Plan) -> Result<Vec<Target>, Error> {
-    let with = |arguments: Vec<&'static str>| -> Result<Course, Error> {
-        let run = Run {
-            program: &plan.program,
-            memory_mib: 128,
-            budget_mib: 512,
-            seconds: 40,
-            guests: vec!["workload=tide,active=90%"],
-            arguments: [vec!["--dedup", "off"], arguments].concat(),
-        };
-        run.watch()
-    };
-    let course = with(vec!["--sample-period", "30s"])?;
-    let stalled = course.rate(0, 8.0, 39.0, |figures| figures.stall_seconds);
-    Ok(vec![Target::at_most("P8-share-of-time-stalled".into(), stalled, 0.005)])
 }

@@ -57,6 +57,10 @@ pub struct Figures {
     pub swapped_out_pages: f64,
     /// Bytes of its RAM that are in its swap file.
     pub swapped_bytes: f64,
+    /// What its workload has timed, all together and the longest, s.
+    pub timed_seconds: f64,
+    /// As above.
+    pub timed_seconds_max: f64,
     /// CPU time of its vCPU threads, s.
     pub vcpu_seconds: f64,
 }
@@ -77,10 +81,15 @@ pub struct Course(pub Vec<Look>);
 impl Run<'_> {
     /// Runs it to its end. An error if it fails: then there is nothing to measure.
     pub fn watch(&self) -> Result<Course, Error> {
+        self.watch_with(|_| {})
+    }
+
+    /// The same, and at each look something is done with the processes, the host's first.
+    pub fn watch_with(&self, each: impl Fn(&[u32])) -> Result<Course, Error> {
         let address = free_address()?;
         let mut host = self.start(address)?;
         let undo = Undo::register(vec![Step::Terminate(Pid::from_raw(host.id() as i32))]);
-        let looks = self.look(&mut host, address);
+        let looks = self.look(&mut host, address, each);
         drop(undo);
         let exit = host.wait().map_err(Error::system("waiting for ballast"))?;
         let looks = looks?;
@@ -103,7 +112,7 @@ impl Run<'_> {
         command.spawn().map_err(|source| Error::File { path: self.program.to_path_buf(), source })
     }
 
-    fn look(&self, host: &mut Child, address: SocketAddr) -> Result<Vec<Look>, Error> {
+    fn look(&self, host: &mut Child, address: SocketAddr, each: impl Fn(&[u32])) -> Result<Vec<Look>, Error> {
         let limit = Duration::from_secs(self.seconds.into()) + GRACE;
         let (begun, mut running) = (Instant::now(), None);
         let mut looks = Vec::new();
@@ -118,6 +127,8 @@ impl Run<'_> {
             }
             let second = running.get_or_insert_with(Instant::now).elapsed().as_secs_f64();
             let vmms = children(&PathBuf::from(format!("/proc/{}", host.id())));
+            let processes: Vec<u32> = std::iter::once(host.id()).chain(vmms.iter().copied()).collect();
+            each(&processes);
             // VMMs are started in the order of their guests.
             let of = |(number, vmm): (usize, &u32)| Figures {
                 vcpu_seconds: vcpu_seconds(*vmm),
@@ -142,18 +153,31 @@ fn figures(metrics: &str, number: usize) -> Figures {
         stall_seconds: of("ballast_guest_stall_seconds_total"),
         periods: of("ballast_guest_sampling_periods_total"),
         active_ratio: of("ballast_guest_active_ratio"),
+        timed_seconds: of("ballast_guest_timed_seconds_sum"),
+        timed_seconds_max: of("ballast_guest_timed_seconds_max"),
         vcpu_seconds: 0.0,
         swapped_bytes: sum_of(metrics, "ballast_guest_memory_bytes", &format!("{label},state=\"swapped\"")),
         swapped_out_pages: sum_of(metrics, "ballast_guest_swap_pages_total", &format!("{label},kind=\"out\"")),
     }
 }
 
+/// Threads of a process and their names; none once it is gone.
+pub fn threads(pid: u32) -> Vec<(i32, String)> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let thread = |task: fs::DirEntry| {
+        let id = task.file_name().to_str()?.parse().ok()?;
+        Some((id, fs::read_to_string(task.path().join("comm")).ok()?))
+    };
+    tasks.filter_map(thread).collect()
+}
+
 /// CPU time of a process' vCPU threads, s; 0 once it is gone.
 fn vcpu_seconds(pid: u32) -> f64 {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten().map(|task| task.path());
-    let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
-    let vcpus = tasks.filter(|task| read(task.join("comm")).starts_with("vcpu"));
-    let ns = |task: PathBuf| read(task.join("schedstat")).split(' ').next().and_then(|ns| ns.parse::<f64>().ok());
+    let vcpus = threads(pid).into_iter().filter(|(_, name)| name.starts_with("vcpu"));
+    let ns = |(thread, _): (i32, String)| {
+        let text = fs::read_to_string(format!("/proc/{pid}/task/{thread}/schedstat")).ok()?;
+        text.split(' ').next()?.parse::<f64>().ok()
+    };
     vcpus.filter_map(ns).sum::<f64>() / 1e9
 }
 

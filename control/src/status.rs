@@ -332,6 +332,8 @@ pub struct WorkloadStatus {
     pub allocation_failures_total: u64,
     /// Workload under way, by number.
     pub phase: u32,
+    /// What the workload has timed by itself: gaps of `clock`, latencies of `serve`.
+    pub timed: LatencyStatus,
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ pub(crate) static DOMAIN: [Family<Domain>; 7] = [
 
 /// A guest's, all with the label `guest`.
 #[rustfmt::skip] // A table reads as one.
-pub(crate) static GUEST: [Family<Guest>; 51] = [
+pub(crate) static GUEST: [Family<Guest>; 52] = [
     family(Gauge, "ballast_guest_memory_bytes", "Guest RAM by what backs it; the states sum to the RAM.", By("state", &[
         ("private", |guest| guest.status.pager.pages.private as f64 * PAGE_BYTES),
         ("shared", |guest| guest.status.pager.pages.shared as f64 * PAGE_BYTES),
@@ -225,6 +225,8 @@ pub(crate) static GUEST: [Family<Guest>; 51] = [
         One(|guest| guest.status.balloon.rejected_total as f64)),
     family(Counter, "ballast_guest_operations_total", "Operations of the workload.",
         One(|guest| guest.status.workload.operations_total as f64)),
+    family(Gauge, "ballast_guest_timed_seconds_max", "The longest time that the workload has timed by itself.",
+        One(|guest| guest.status.workload.timed.ns_max as f64 / 1e9)),
     family(Counter, "ballast_guest_pages_verified_total", "Pages the guest read whole and found right.",
         One(|guest| guest.status.workload.pages_verified_total as f64)),
     family(Counter, "ballast_guest_pages_corrupt_total", "Pages the guest found wrong.",

@@ -1,6 +1,6 @@
 //! From figures to exposition text: the only place that knows the `prometheus` crate.
 
-use control::status::{LATENCY_BUCKETS, PagerStatus, latency_bound_ns};
+use control::status::{GuestStatus, LATENCY_BUCKETS, latency_bound_ns};
 use prometheus::TextEncoder;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
@@ -12,21 +12,24 @@ const BUCKET_STRIDE: usize = 2;
 
 /// Times by bucket, and all of them together, ns.
 type Times<'a> = (&'a [u64], u64);
-type TimesOf = fn(&PagerStatus) -> Times<'_>;
+type TimesOf = fn(&GuestStatus) -> Times<'_>;
 
-/// Histograms of how long something took a guest's pager.
-static LATENCIES: [(&str, &str, TimesOf); 4] = [
-    ("ballast_guest_fault_seconds", "Service time of page faults served in user space.", |pager| {
-        (&pager.fault_latency, pager.fault_ns_total)
+/// Histograms of how long something took a guest, or its pager.
+static LATENCIES: [(&str, &str, TimesOf); 5] = [
+    ("ballast_guest_fault_seconds", "Service time of page faults served in user space.", |guest| {
+        (&guest.pager.fault_latency, guest.pager.fault_ns_total)
     }),
-    ("ballast_guest_stall_seconds", "Time of single waits of vCPUs in page faults, those that are over.", |pager| {
-        (&pager.stall_latency.buckets, pager.stall_latency.ns_total)
+    ("ballast_guest_stall_seconds", "Time of single waits of vCPUs in page faults, those that are over.", |guest| {
+        (&guest.pager.stall_latency.buckets, guest.pager.stall_latency.ns_total)
     }),
-    ("ballast_guest_swap_write_seconds", "Time of writes to the swap file, each of up to 32 pages.", |pager| {
-        (&pager.swap.write_latency.buckets, pager.swap.write_latency.ns_total)
+    ("ballast_guest_swap_write_seconds", "Time of writes to the swap file, each of up to 32 pages.", |guest| {
+        (&guest.pager.swap.write_latency.buckets, guest.pager.swap.write_latency.ns_total)
     }),
-    ("ballast_guest_swap_read_seconds", "Time of reads from the swap file.", |pager| {
-        (&pager.swap.read_latency.buckets, pager.swap.read_latency.ns_total)
+    ("ballast_guest_swap_read_seconds", "Time of reads from the swap file.", |guest| {
+        (&guest.pager.swap.read_latency.buckets, guest.pager.swap.read_latency.ns_total)
+    }),
+    ("ballast_guest_timed_seconds", "What the workload has timed by itself.", |guest| {
+        (&guest.workload.timed.buckets, guest.workload.timed.ns_total)
     }),
 ];
 
@@ -46,7 +49,7 @@ pub fn encode(snapshot: &Snapshot) -> Result<String, Error> {
         families.push(collected(family, snapshot.guests.iter().flat_map(of_guest).collect()));
     }
     for &(name, help, figure) in &LATENCIES {
-        let of_guest = |guest: &Guest| latency(&guest.name, figure(&guest.status.pager));
+        let of_guest = |guest: &Guest| latency(&guest.name, figure(&guest.status));
         families.push(described(name, help, MetricType::HISTOGRAM, snapshot.guests.iter().map(of_guest).collect()));
     }
     families.retain(|family| !family.get_metric().is_empty());

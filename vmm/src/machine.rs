@@ -31,7 +31,7 @@ use pager::{GuestMemory, PAGE_BYTES, SlotFile, StoreView, SwapFile};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use wire::{
-    machine::{self, ACTIVE_OWN, BALLOON_BASE, BOOT_MAGIC, BootInfo, CONSOLE_BASE, CONTENTS_OWN, Workload},
+    machine::{self, ACTIVE_OWN, BALLOON_BASE, BOOT_MAGIC, BootInfo, CONSOLE_BASE, CONTENTS_OWN, METER_BASE, Workload},
     mmio,
 };
 
@@ -47,6 +47,7 @@ use crate::{
     image,
     kvm::Vm,
     memory::GuestPages,
+    meter::Meter,
     report_pace::ReportPace,
     sys::{self, ram::Ram},
     vcpus::Vcpus,
@@ -89,6 +90,7 @@ pub struct Machine {
     memory: Arc<GuestMemory>,
     devices_view: Arc<GuestMemoryMmap<()>>,
     board: Arc<Board>,
+    meter: Arc<Meter>,
     /// The device, and what rings its queues.
     balloon: Option<(Arc<BalloonMmio>, Vec<EventFd>)>,
     vcpus: Option<Vcpus>,
@@ -158,6 +160,8 @@ impl Machine {
         let reports = guest_pages.reports().clone();
         let mut bus = Bus::default();
         bus.attach(CONSOLE_BASE, mmio::WINDOW_BYTES, Arc::new(Console::to_log(config.name.clone())))?;
+        let meter = Arc::new(Meter::default());
+        bus.attach(METER_BASE, mmio::WINDOW_BYTES, meter.clone())?;
         let line = InterruptLine::new(firmware.clone(), gate.clone());
         let balloon = match firmware.boot().balloon {
             0 => None,
@@ -192,6 +196,7 @@ impl Machine {
             memory,
             devices_view,
             board,
+            meter,
             balloon,
             vcpus: Some(vcpus),
             scanner,
@@ -442,6 +447,7 @@ impl Machine {
     pub fn workload_status(&self) -> WorkloadStatus {
         let mut status = WorkloadStatus {
             pages_verified_total: self.pages_compared.load(Ordering::Relaxed),
+            timed: self.meter.status(),
             ..WorkloadStatus::default()
         };
         for report in self.board.firmware.reports() {

@@ -29,12 +29,14 @@ pub const CONSOLE_BASE: u64 = 0x40_0000_1000;
 pub const DOORBELL_BASE: u64 = 0x40_0000_2000;
 /// End of the windows that every machine has, whose accesses exit.
 pub const MMIO_END: u64 = 0x40_0000_3000;
-/// Where the workload `probe` writes what it has timed, in ticks of the processor's clock. Machines need not have it.
+/// Where workloads write what they have timed, in ticks of the processor's clock. Machines need not have it.
 pub const METER_BASE: u64 = MMIO_END;
 /// Offset of the register for the touch of a fresh page.
 pub const METER_FRESH: u64 = 0;
 /// Offset of the register for the touch of a page that had been filled.
 pub const METER_RETURN: u64 = 4;
+/// Offset of the register for time that a workload has waited: gaps of `clock`, latencies of `serve`.
+pub const METER_WAIT: u64 = 8;
 /// Unmanaged memory for boot information, control, reports and the guest image.
 pub const FIRMWARE_BASE: u64 = 0x40_0100_0000;
 /// Bytes of [`FIRMWARE_BASE`]'s memory; only what is touched costs anything.
@@ -97,11 +99,15 @@ pub enum Workload {
     Tide = 11,
     /// Time single touches.
     Probe = 12,
+    /// Read the clock, and nothing else.
+    Clock = 13,
+    /// Requests at a constant rate.
+    Serve = 14,
 }
 
 impl Workload {
     /// Every workload with its name at the command line. `image` is chosen by `--image`, not by name.
-    pub const NAMES: [(&'static str, Workload); 12] = [
+    pub const NAMES: [(&'static str, Workload); 14] = [
         ("idle", Workload::Idle),
         ("identical", Workload::Identical),
         ("zipf", Workload::Zipf),
@@ -114,6 +120,8 @@ impl Workload {
         ("scan", Workload::Scan),
         ("tide", Workload::Tide),
         ("probe", Workload::Probe),
+        ("clock", Workload::Clock),
+        ("serve", Workload::Serve),
     ];
 
     /// The workload with this number, if there is one.

@@ -2,6 +2,7 @@
 
 pub mod cache;
 pub mod churn;
+pub mod clock;
 pub mod common;
 pub mod gups;
 pub mod hog;
@@ -10,6 +11,7 @@ pub mod image;
 pub mod mixed;
 pub mod probe;
 pub mod scan;
+pub mod serve;
 pub mod stream;
 pub mod tide;
 pub mod wake;
@@ -22,6 +24,7 @@ use crate::cpu::Cpu;
 use crate::machine::Machine;
 
 use churn::Churn;
+use clock::Clock;
 use common::Common;
 use gups::Gups;
 use hog::Hog;
@@ -29,6 +32,7 @@ use idle::Idle;
 use mixed::Mixed;
 use probe::Probe;
 use scan::Scan;
+use serve::Serve;
 use stream::Stream;
 use tide::Tide;
 use wake::Wake;
@@ -54,6 +58,8 @@ pub mod space {
     pub const SCAN: u16 = 12;
     pub const TIDE: u16 = 13;
     pub const PROBE: u16 = 14;
+    pub const CLOCK: u16 = 15;
+    pub const SERVE: u16 = 16;
 }
 
 /// A workload under way.
@@ -89,6 +95,8 @@ pub fn run<'a, M: Machine>(cpu: &mut Cpu<'a, M>, workload: Workload, built: impl
         Workload::Tide => drive!(Tide::new(cpu)),
         Workload::Scan => drive!(Scan::new(cpu, 500)),
         Workload::Probe => drive!(Probe::new(cpu, 500)),
+        Workload::Clock => drive!(Clock::new(cpu)),
+        Workload::Serve => drive!(Serve::build(cpu)),
     }
 }
 
