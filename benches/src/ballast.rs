@@ -185,6 +185,7 @@ impl Guest {
             // What `ballast run` gives a guest: an area for each page, within the kernel's limit.
             vma_budget: pages.min(VMA_BUDGET_MAX),
             swap: None,
+            image: None,
             prefetch: false,
         };
         let reporter = failures.clone();

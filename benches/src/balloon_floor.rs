@@ -73,6 +73,7 @@ impl Memory {
             evict: false,
             vma_budget: 0,
             swap: None,
+            image: None,
             prefetch: false,
         };
         let failures = Failures::default();

@@ -211,6 +211,7 @@ pub fn guest(
         evict: true,
         vma_budget: 1,
         swap,
+        image: None,
         prefetch: false,
     };
     let failures = Failures::default();

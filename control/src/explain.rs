@@ -8,7 +8,7 @@ use crate::Dedup;
 use crate::status::GuestStatus;
 
 /// Reasons, and what each means; in the order of [`unmerged`].
-pub const REASONS: [(&str, &str); 11] = [
+pub const REASONS: [(&str, &str); 12] = [
     ("unique", "its content was found nowhere else in its domain"),
     ("volatile", "its content changed between the last two visits"),
     ("broken", "it was merged and written to: it is tried again later and later"),
@@ -19,6 +19,7 @@ pub const REASONS: [(&str, &str); 11] = [
     ("dedup_off", "nothing is looked for"),
     ("compressed", "it is cold, and in the compressed pool"),
     ("swapped", "it is in the swap file"),
+    ("clean", "the image its guest started from has it"),
     ("ballooned", "the guest gave it up"),
 ];
 
@@ -35,7 +36,7 @@ pub fn unmerged(status: &GuestStatus) -> [(&'static str, u64); REASONS.len()] {
             [unique, volatile, broken, vma_budget, store_budget, pages.private - known, 0, 0]
         }
     };
-    let elsewhere = [pages.compressed, pages.swapped, pages.ballooned];
+    let elsewhere = [pages.compressed, pages.swapped, pages.clean, pages.ballooned];
     let mut counts = private.into_iter().chain(elsewhere);
     REASONS.map(|(reason, _)| (reason, counts.next().unwrap_or(0)))
 }
@@ -94,15 +95,15 @@ mod tests {
     proptest! {
         #[test]
         fn reasons_sum_to_the_pages_that_are_neither_shared_nor_zero(
-            private in 0..1u64 << 40, others in prop::array::uniform5(0..1u64 << 40), found in prop::array::uniform5(0..1u64 << 40),
+            private in 0..1u64 << 40, others in prop::array::uniform6(0..1u64 << 40), found in prop::array::uniform5(0..1u64 << 40),
         ) {
-            let [shared, zero, ballooned, compressed, swapped] = others;
+            let [shared, zero, ballooned, compressed, swapped, clean] = others;
             let [volatile, unique, broken, vma_budget, store_budget] = found;
-            let pages = PageCounts { private, shared, zero, ballooned, compressed, swapped };
+            let pages = PageCounts { private, shared, zero, ballooned, compressed, swapped, clean };
             let found = Unmerged { volatile, unique, broken, vma_budget, store_budget };
             for mode in [Dedup::Off, Dedup::ZeroPagesOnly, Dedup::On] {
                 let sum: u64 = unmerged(&status(mode, pages, found)).iter().map(|(_, pages)| pages).sum();
-                prop_assert_eq!(sum, private + ballooned + compressed + swapped);
+                prop_assert_eq!(sum, private + ballooned + compressed + swapped + clean);
             }
         }
     }

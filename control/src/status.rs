@@ -55,6 +55,8 @@ pub struct PageCounts {
     pub compressed: u64,
     /// In the swap file.
     pub swapped: u64,
+    /// Dropped: the image that the guest started from has them.
+    pub clean: u64,
 }
 
 /// Memory as the page-state table has it, and what its upkeep did so far.

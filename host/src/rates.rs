@@ -100,7 +100,7 @@ impl Rates {
             resident_bytes: pager.resident_bytes,
             shared_bytes: pager.pages.shared * page_bytes,
             zero_bytes: pager.zero_touched * page_bytes,
-            compressed_saved_bytes: ((pager.pages.compressed + pager.pages.swapped) * page_bytes)
+            compressed_saved_bytes: ((pager.pages.compressed + pager.pages.swapped + pager.pages.clean) * page_bytes)
                 .saturating_sub(pager.pool_bytes),
             irreducible_bytes: irreducible_bytes(pager),
             stall_ratio: self.stall_ratio,

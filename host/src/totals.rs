@@ -21,6 +21,8 @@ pub struct Reclaimed {
     pub compressed: u64,
     /// Pages in swap files.
     pub swapped: u64,
+    /// Pages that the images have which guests started from.
+    pub clean: u64,
 }
 
 impl Reclaimed {
@@ -33,13 +35,21 @@ impl Reclaimed {
             zero: PAGE * living().map(|pager| pager.zero_touched).sum::<u64>(),
             compressed: living().map(|pager| (PAGE * pager.pages.compressed).saturating_sub(pager.pool_bytes)).sum(),
             swapped: PAGE * living().map(|pager| pager.pages.swapped).sum::<u64>(),
+            clean: PAGE * living().map(|pager| pager.pages.clean).sum::<u64>(),
         }
     }
 
     /// Each mechanism's name and bytes.
-    pub fn by_mechanism(&self) -> [(&'static str, u64); 5] {
-        let Reclaimed { balloon, shared, zero, compressed, swapped } = *self;
-        [("balloon", balloon), ("shared", shared), ("zero", zero), ("compressed", compressed), ("swapped", swapped)]
+    pub fn by_mechanism(&self) -> [(&'static str, u64); 6] {
+        let Reclaimed { balloon, shared, zero, compressed, swapped, clean } = *self;
+        [
+            ("balloon", balloon),
+            ("shared", shared),
+            ("zero", zero),
+            ("compressed", compressed),
+            ("swapped", swapped),
+            ("clean", clean),
+        ]
     }
 }
 
@@ -110,7 +120,7 @@ mod tests {
     }
 
     fn pager() -> PagerStatus {
-        let pages = PageCounts { shared: 10, compressed: 6, swapped: 2, ..PageCounts::default() };
+        let pages = PageCounts { shared: 10, compressed: 6, swapped: 2, clean: 1, ..PageCounts::default() };
         PagerStatus { pages, ballooned_touched: 3, zero_touched: 4, pool_bytes: 2 * PAGE, ..PagerStatus::default() }
     }
 
@@ -118,7 +128,7 @@ mod tests {
     fn reclaimed_is_what_pages_were_less_what_still_holds_them() {
         let reclaimed = Reclaimed::of(&[view(Phase::Running, pager()), view(Phase::Running, pager())], 5 * PAGE);
         let pages = reclaimed.by_mechanism().map(|(_, bytes)| bytes / PAGE);
-        assert_eq!(pages, [6, 15, 8, 8, 4]);
+        assert_eq!(pages, [6, 15, 8, 8, 4, 2]);
     }
 
     #[test]

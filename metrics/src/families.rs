@@ -96,6 +96,7 @@ pub(crate) static GUEST: [Family<Guest>; 52] = [
         ("ballooned", |guest| guest.status.pager.pages.ballooned as f64 * PAGE_BYTES),
         ("compressed", |guest| guest.status.pager.pages.compressed as f64 * PAGE_BYTES),
         ("swapped", |guest| guest.status.pager.pages.swapped as f64 * PAGE_BYTES),
+        ("clean", |guest| guest.status.pager.pages.clean as f64 * PAGE_BYTES),
     ])),
     family(Gauge, "ballast_guest_allocation_bytes", "Host memory the guest may keep.", One(|guest| guest.allocation_bytes as f64)),
     family(Gauge, "ballast_guest_lever_page_seconds", "What each page costs that is won by a lever and stays away, as measured so far.",

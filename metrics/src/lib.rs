@@ -51,7 +51,7 @@ pub struct Host {
     pub promised_bytes: u64,
     /// Frame stores, in use.
     pub frames_bytes: u64,
-    /// Memory won: by mechanism (`balloon`, `shared`, `zero`, `compressed`, `swapped`).
+    /// Memory won: by mechanism (`balloon`, `shared`, `zero`, `compressed`, `swapped`, `clean`).
     pub reclaimed_bytes: Vec<(&'static str, u64)>,
     /// Guests by state, those that are gone included (`starting`, `running`, `finished`, `lost`, ...).
     pub guests: Vec<(&'static str, u64)>,

@@ -15,8 +15,9 @@ const RULES: &str = include_str!("../alerts/ballast.rules.yml");
 const DASHBOARD: &str = include_str!("../dashboards/ballast.json");
 
 fn guest(name: &str) -> Guest {
-    let mut status = GuestStatus { memory_bytes: 21 * 4096, ..GuestStatus::default() };
-    status.pager.pages = PageCounts { private: 1, shared: 2, zero: 3, ballooned: 4, compressed: 5, swapped: 6 };
+    let mut status = GuestStatus { memory_bytes: 28 * 4096, ..GuestStatus::default() };
+    status.pager.pages =
+        PageCounts { private: 1, shared: 2, zero: 3, ballooned: 4, compressed: 5, swapped: 6, clean: 7 };
     status.pager.fault_latency = vec![0; LATENCY_BUCKETS];
     for ns in [700, 1_300, 65_000, 65_000, 5_000_000_000] {
         status.pager.fault_latency[latency_bucket(ns)] += 1;
@@ -114,7 +115,7 @@ fn memory_by_state_sums_to_the_guests_ram() {
     let (series, _) = parse(&encode(&snapshot()).unwrap());
     let of_web1 = |id: &str| id.starts_with("ballast_guest_memory_bytes{") && id.contains("\"web1\"");
     let sum: f64 = series.iter().filter(|(id, _)| of_web1(id)).map(|(_, bytes)| bytes).sum();
-    assert_eq!(sum, 21.0 * 4096.0);
+    assert_eq!(sum, 28.0 * 4096.0);
 }
 
 #[test]
@@ -122,7 +123,7 @@ fn unmerged_pages_by_reason_sum_to_what_is_neither_shared_nor_zero() {
     let (series, _) = parse(&encode(&snapshot()).unwrap());
     let of_web1 = |id: &str| id.starts_with("ballast_dedup_unmerged_pages{") && id.contains("\"web1\"");
     let sum: f64 = series.iter().filter(|(id, _)| of_web1(id)).map(|(_, pages)| pages).sum();
-    assert_eq!(sum, 16.0);
+    assert_eq!(sum, 23.0);
     assert_eq!(series["ballast_domain_gain_bytes{domain=\"own:guest1\",kind=\"across_guests\"}"], 4096.0);
 }
 

@@ -41,6 +41,8 @@ pub enum State {
     Compressed = 4,
     /// A slot of the swap file.
     Swapped = 5,
+    /// The image that the guest started from: it holds the same.
+    Clean = 6,
 }
 
 const STATE: u64 = 0b111;
@@ -148,6 +150,11 @@ impl Entry {
         Entry(Entry::new(State::Swapped, slot).0 | left.bits())
     }
 
+    /// A page that equals what was loaded from the image.
+    pub fn clean(left: Left) -> Entry {
+        Entry(Entry::new(State::Clean, 0).0 | left.bits())
+    }
+
     /// A zero page that the guest has used before.
     pub fn zero_touched() -> Entry {
         Entry::new(State::Zero, 0)
@@ -241,7 +248,8 @@ impl Entry {
             2 => State::Shared,
             3 => State::Ballooned,
             4 => State::Compressed,
-            _ => State::Swapped,
+            5 => State::Swapped,
+            _ => State::Clean,
         }
     }
 
@@ -256,7 +264,7 @@ impl Entry {
         self.0 >> PAYLOAD_SHIFT
     }
 
-    /// When a `Compressed` or `Swapped` page left.
+    /// When a `Compressed`, `Swapped` or `Clean` page left.
     pub fn left(self) -> Left {
         Left { era: (self.0 & ERA) >> ERA_SHIFT, evictions: (self.0 & AGE) >> AGE_SHIFT }
     }

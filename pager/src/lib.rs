@@ -8,6 +8,7 @@
 //! | `Ballooned`  | nothing: the guest gave it up                          | the zero page                       |
 //! | `Compressed` | a slot of the pool, or a repeated pattern in the entry | decompression                       |
 //! | `Swapped`    | a slot of the swap file                                | a read of the disk                  |
+//! | `Clean`      | the image that the guest started from                  | a read of that file                 |
 //!
 //! A guest's RAM is one `MAP_PRIVATE` mapping of the frame store, registered with userfaultfd for every kind of fault. Where to look:
 //!
@@ -17,7 +18,7 @@
 //! * [`entry`], [`table`]: one word a page, its lock, and the sums;
 //! * [`memory`]: the threads that serve faults and evict; [`evict`]: who evicts; [`victims`]: which page goes;
 //! * [`credit`]: why resident bytes never exceed the allocation; [`frames`]: why a frame in use is never released;
-//! * [`pool`]: compressed pages; [`library`]: which frames they resemble; [`swap`]: pages on disk; `sys`: all the `unsafe`, every ioctl.
+//! * [`pool`]: compressed pages; [`library`]: which frames they resemble; [`swap`]: pages on disk; [`image`]: pages that need not be kept; `sys`: all the `unsafe`, every ioctl.
 //!
 //! **Never in here:** a page that changes state without its lock; a page made private without a credit; a merge without this
 //! process's own comparison of the protected page; a fault thread that waits, allocates or touches guest memory.
@@ -27,6 +28,7 @@ mod credit;
 pub mod entry;
 pub mod evict;
 pub mod frames;
+pub mod image;
 pub mod library;
 pub mod mapping;
 pub mod memory;
@@ -54,6 +56,7 @@ pub mod working_set;
 mod model;
 
 pub use entry::State;
+pub use image::ImageFile;
 pub use memory::{Config, Failure, GuestMemory, Threads};
 pub use share::Sharing;
 pub use swap::SlotFile;

@@ -20,6 +20,7 @@ mod prefetch;
 mod status;
 
 use std::{
+    hash::{BuildHasher, Hasher, RandomState},
     io,
     ptr::NonNull,
     sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, atomic::AtomicBool},
@@ -36,6 +37,7 @@ use crate::{
     burst::Burst,
     credit::Credits,
     frames::References,
+    image::{Image, ImageFile},
     notice::Notice,
     pool::{Pool, SLAB_BYTES},
     reach::Reach,
@@ -75,6 +77,8 @@ pub struct Config {
     pub vma_budget: u32,
     /// Where pages go that neither compress nor fit in the pool.
     pub swap: Option<Box<dyn SlotFile>>,
+    /// The file that RAM is loaded from, if there is one: pages that still equal it need not be kept.
+    pub image: Option<Box<dyn ImageFile>>,
     /// Whether the working set comes back in bulk after a pause, or when much memory is given at once.
     pub prefetch: bool,
 }
@@ -147,6 +151,11 @@ pub struct GuestMemory {
     on_failure: Box<dyn Fn(Failure) + Send + Sync>,
 }
 
+/// A number that nobody else knows.
+fn secret() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
 /// Threads of a [`GuestMemory`]; dropping it ends them.
 pub struct Threads {
     memory: Arc<GuestMemory>,
@@ -173,6 +182,8 @@ impl GuestMemory {
                     MmapArena::new(arena_bytes).map_err(io::Error::from)?,
                 ))?),
                 swap: config.swap.map(Swap::new),
+                // Without eviction nobody would ask it.
+                image: config.image.filter(|_| config.evict).map(|file| Image::new(file, config.pages, secret())),
                 reach: Reach::of_fresh_memory(),
                 ahead: crate::transition::ahead(),
                 mapping: Ram::new(config.pages, store)?,
@@ -201,7 +212,7 @@ impl GuestMemory {
             on_failure,
         });
         let mut threads = Threads { memory: memory.clone(), threads: Vec::new() };
-        let readers = if memory.pages.swap.is_some() { READERS } else { 0 };
+        let readers = if memory.pages.swap.is_some() || memory.pages.image.is_some() { READERS } else { 0 };
         let servants = [("fault", GuestMemory::serve_faults as fn(&_) -> _), ("evictor", GuestMemory::run_evictor)];
         let helpers = (1..config.fault_threads).map(|_| ("fault", GuestMemory::help_with_faults as _));
         let prefetcher = config.prefetch.then_some(("prefetch", GuestMemory::run_prefetch as _));

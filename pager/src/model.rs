@@ -39,6 +39,8 @@
 //! | `map` does not wake who came while the page was locked               | deadlock                                      |
 //! | `map` keeps slots                                                     | slots of the swap file, or the pool, are lost |
 //! | `prefetch` takes no credits                                           | credits were lost or made                     |
+//! | `evict` drops a page without asking whether it is the image's         | the guest sees what it overwrote              |
+//! | a clean page comes back without a credit                              | credits were lost or made                     |
 //! | `put_back` keeps the credit                                           | credits were lost or made                     |
 //! | `fault` leaves an open page protected that the guest writes to         | faults without end                            |
 //! | `recompress` keeps the old slot                                       | the pool keeps pages for nobody               |

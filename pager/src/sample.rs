@@ -65,7 +65,7 @@ impl<M: Mapping> Pages<M> {
                 self.unlock(gfn, entry, entry);
                 discarded.map(|()| Probe::Mapped).map_err(failed)
             }
-            State::Zero | State::Ballooned | State::Compressed | State::Swapped => Ok(Probe::Backed),
+            State::Zero | State::Ballooned | State::Compressed | State::Swapped | State::Clean => Ok(Probe::Backed),
         }
     }
 

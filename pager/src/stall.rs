@@ -33,7 +33,7 @@ impl Cause {
             State::Shared if write => Cause::Broken,
             State::Shared => Cause::Shared,
             State::Compressed => Cause::Compressed,
-            State::Swapped => Cause::Swapped,
+            State::Swapped | State::Clean => Cause::Swapped,
             State::Private => Cause::Moving,
         }
     }

@@ -23,7 +23,7 @@ use crate::{
 /// One word a page.
 pub struct PageTable {
     entries: Box<[AtomicU64]>,
-    by_state: [AtomicI64; 6],
+    by_state: [AtomicI64; 7],
     zero_touched: AtomicI64,
     ballooned_touched: AtomicI64,
     open: AtomicI64,
@@ -125,6 +125,7 @@ impl PageTable {
             ballooned: count(State::Ballooned),
             compressed: count(State::Compressed),
             swapped: count(State::Swapped),
+            clean: count(State::Clean),
         }
     }
 

@@ -49,6 +49,7 @@ use crate::{
     credit::Credits,
     entry::{Entry, State, Taker},
     frames::References,
+    image::{Image, ImageError},
     mapping::{Mapped, Mapping, Woken},
     pool::Pool,
     reach::{REACH_MIN, Reach},
@@ -116,6 +117,25 @@ pub enum Error {
         /// What is wrong with it.
         source: ReadError,
     },
+    /// a clean page cannot be had from the image
+    #[error(
+        "page {:#x} of the guest (address {:#x}) cannot be read back from its image {name}: {source}",
+        gfn.0, u64::from(gfn.0) * PAGE_BYTES as u64
+    )]
+    Image {
+        /// Which page.
+        gfn: Gfn,
+        /// The image's file.
+        name: String,
+        /// What is wrong with it.
+        source: ImageError,
+    },
+    /// a clean page without an image
+    #[error("page {:#x} of the guest is in an image that does not exist", gfn.0)]
+    NoImage {
+        /// Which page.
+        gfn: Gfn,
+    },
     /// a swapped page without a swap file
     #[error("page {:#x} of the guest is in slot {slot} of a swap file that does not exist", gfn.0)]
     NoSwap {
@@ -146,6 +166,7 @@ pub struct Pages<M> {
     pub(crate) references: References,
     pub(crate) pool: Mutex<Pool>,
     pub(crate) swap: Option<Swap>,
+    pub(crate) image: Option<Image>,
     pub(crate) reach: Reach,
     /// How far to read ahead of pages that come back from a tier.
     pub(crate) ahead: Reach,
@@ -215,7 +236,7 @@ impl<M: Mapping> Pages<M> {
             State::Shared => self.break_share(gfn, entry).map_err(failed("breaking the share of")),
             State::Zero | State::Ballooned => self.fill_zero(gfn, entry, write).map_err(failed("zeroing")),
             State::Compressed => self.promote(gfn, entry, buffer),
-            State::Swapped => return Ok(self.begin_swap_in(gfn, entry)),
+            State::Swapped | State::Clean => return Ok(self.begin_swap_in(gfn, entry)),
         };
         match result {
             Ok(Some((new, woken))) => {
@@ -298,6 +319,7 @@ impl<M: Mapping> Pages<M> {
         let paid = self.credits.take(1);
         let result = if paid { self.mapping.copy(gfn.run(), bytes) } else { Ok(Woken::Nobody) };
         let new = if paid && result.is_ok() { Entry::private() } else { entry };
+        self.image.iter().for_each(|image| image.note(gfn, bytes));
         self.unlock(gfn, entry, new);
         match result {
             Ok(_) => Ok(paid),

@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod books;
+mod clean;
 mod domains;
 mod hinting;
 mod images;

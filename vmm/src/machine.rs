@@ -44,7 +44,7 @@ use crate::{
     failure::Failures,
     firmware::Firmware,
     gate::Gate,
-    image,
+    image::Image,
     kvm::Vm,
     memory::GuestPages,
     meter::Meter,
@@ -87,6 +87,7 @@ impl Wires for BalloonWires {
 pub struct Machine {
     config: GuestConfig,
     start: Instant,
+    image: Option<Image>,
     memory: Arc<GuestMemory>,
     devices_view: Arc<GuestMemoryMmap<()>>,
     board: Arc<Board>,
@@ -134,6 +135,7 @@ impl Machine {
             u32::try_from(config.memory_bytes / PAGE_BYTES as u64).map_err(|_| Error::RamSize(config.memory_bytes))?;
         let store =
             StoreView::new(store, published, config.store_frames).map_err(Error::system("mapping the frame store"))?;
+        let image = config.image.as_deref().map(|path| Image::open(path, pages)).transpose()?;
         let pager_config = pager::Config {
             pages,
             allocation_bytes: config.allocation_bytes,
@@ -142,6 +144,7 @@ impl Machine {
             fault_threads: fault_threads(config.vcpus),
             vma_budget: config.vma_budget,
             swap: swap.map(swap_file).transpose()?,
+            image: image.clone().map(|image| Box::new(image) as _),
             prefetch: config.prefetch,
         };
         let reporter = failures.clone();
@@ -193,6 +196,7 @@ impl Machine {
             .transpose()?;
         let machine = Machine {
             start: Instant::now(),
+            image,
             memory,
             devices_view,
             board,
@@ -217,9 +221,9 @@ impl Machine {
     /// Fills RAM from the image, if there is one, on a thread of its own. Nothing else has to wait for it: the scanner takes from a
     /// budget too small for all images what they have in common while they are being read.
     pub fn load_image(&self) -> Result<Option<JoinHandle<Result<(), Error>>>, Error> {
-        let Some(path) = self.config.image.clone() else { return Ok(None) };
+        let Some(image) = self.image.clone() else { return Ok(None) };
         let memory = self.memory.clone();
-        let load = move || image::load(&path, &memory, memory.pages().count());
+        let load = move || image.load(&memory);
         thread::Builder::new().name("image".into()).spawn(load).map(Some).map_err(Error::system("starting the loader"))
     }
 
@@ -326,8 +330,8 @@ impl Machine {
                 ),
             });
         }
-        if let Some(path) = &self.config.image {
-            let compared = image::compare(path, &self.devices_view)?;
+        if let Some(image) = &self.image {
+            let compared = image.compare(&self.devices_view)?;
             self.pages_compared.store(compared, Ordering::Relaxed);
         }
         Ok(())

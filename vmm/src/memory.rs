@@ -84,7 +84,7 @@ impl ScanMemory for GuestPages {
         match self.memory.pages().state(Gfn(gfn)) {
             State::Private => Backing::Private,
             State::Shared => Backing::Shared,
-            State::Zero | State::Ballooned | State::Compressed | State::Swapped => Backing::Other,
+            State::Zero | State::Ballooned | State::Compressed | State::Swapped | State::Clean => Backing::Other,
         }
     }
 

@@ -112,6 +112,7 @@ impl Ballast {
             evict: true,
             vma_budget: 1,
             swap: swap.transpose()?,
+            image: None,
             prefetch: false,
         };
         let failures = Failures::default();

@@ -83,6 +83,7 @@ fn describe(view: &View) -> Value {
         "by_state_bytes": {
             "private": bytes(pages.private), "shared": bytes(pages.shared), "zero": bytes(pages.zero),
             "ballooned": bytes(pages.ballooned), "compressed": bytes(pages.compressed), "swapped": bytes(pages.swapped),
+            "clean": bytes(pages.clean),
         },
         "stall_seconds_total": pager.stall_ns_total as f64 / 1e9,
         "operations_total": view.operations(),

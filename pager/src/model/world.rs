@@ -1,6 +1,9 @@
 //! One guest, set up anew for each execution, the threads that serve it, and what must hold in the end.
 
-use std::sync::Arc;
+use std::{
+    io,
+    sync::{Arc, Mutex as StdMutex},
+};
 
 use shuttle::{
     sync::{Condvar, Mutex},
@@ -17,6 +20,7 @@ use crate::{
     credit::{Credits, EVICTOR_RESERVE},
     entry::State,
     frames::References,
+    image::{Image, ImageFile},
     library::Library,
     mapping::{Mapped, Mapping},
     pool::{Pool, SLAB_PAGES, tests::HeapArena},
@@ -61,6 +65,22 @@ pub(super) struct World {
     posted: Condvar,
     /// What is below the swap file, where there is one.
     pub disk: Option<FaultyFile>,
+    image: Arc<StdMutex<Vec<Content>>>,
+}
+
+/// The image: what each page was loaded with.
+struct Started(Arc<StdMutex<Vec<Content>>>);
+
+impl ImageFile for Started {
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        let page = offset as usize / PAGE_BYTES;
+        into[..PAGE_BYTES].copy_from_slice(self.0.lock().expect("nobody panicked")[page].bytes());
+        Ok(PAGE_BYTES)
+    }
+
+    fn name(&self) -> String {
+        "image".into()
+    }
 }
 
 impl World {
@@ -95,7 +115,7 @@ impl World {
     /// A page becomes a patch of a frame that the host takes back at the same time, and comes back to the guest.
     pub fn patch_or_release() {
         let (page, frame) = (Gfn(0), Frame(2));
-        let world = Arc::new(World::with(100, Content::COUNT, None, HeapArena::new(4)));
+        let world = Arc::new(World::with(100, Content::COUNT, None, HeapArena::new(4), false));
         let kernel = &world.pages.mapping;
         kernel.publish(frame, Content(Content::COMPRESSIBLE));
         assert!(world.pages.populate(page, Content(Content::COMPRESSIBLE + 1).bytes()).expect("loading"));
@@ -113,7 +133,7 @@ impl World {
         world.check();
     }
 
-    /// A guest with room for everything, for one page beside a pool, or for one page and no pool, with a swap file or without;
+    /// A guest with room for everything, for one page beside a pool, or for one page and no pool, with a swap file or without, started from an image or not;
     /// the contents are chosen so that its evictor can always win a page.
     fn new() -> World {
         let disk = coin().then(|| FaultyFile::new(PAGES as usize));
@@ -125,16 +145,18 @@ impl World {
         };
         // With a swap file, the pool may find no memory at all.
         let arena = if disk.is_some() && coin() { HeapArena::short_of_memory(4, 0) } else { HeapArena::new(4) };
-        World::with(credits, contents, disk, arena)
+        World::with(credits, contents, disk, arena, coin())
     }
 
-    fn with(credits: i64, contents: u8, disk: Option<FaultyFile>, arena: HeapArena) -> World {
+    fn with(credits: i64, contents: u8, disk: Option<FaultyFile>, arena: HeapArena, from_image: bool) -> World {
+        let image = Arc::new(StdMutex::new(vec![Content::ZERO; PAGES as usize]));
         let pages = Pages {
             table: PageTable::new(PAGES),
             credits: Credits::new((credits + EVICTOR_RESERVE) as u64 * PAGE_BYTES as u64, 0),
             references: References::new(FRAMES),
             pool: crate::sync::Mutex::new(Pool::new(Box::new(arena)).expect("memory")),
             swap: disk.clone().map(|disk| Swap::new(Box::new(disk))),
+            image: from_image.then(|| Image::new(Box::new(Started(image.clone())), PAGES, 1)),
             reach: Reach::of_fresh_memory(),
             ahead: crate::transition::ahead(),
             mapping: Kernel::new(credits as usize),
@@ -153,6 +175,7 @@ impl World {
             reads: Mutex::default(),
             posted: Condvar::new(),
             disk,
+            image,
         }
     }
 
@@ -168,6 +191,7 @@ impl World {
             let frame = Frame(gfn.0 + below(2));
             let content = kernel.stored(frame).filter(|_| coin()).unwrap_or_else(|| self.any_content(frame));
             let way = below(10);
+            self.image.lock().expect("nobody panicked")[gfn.index()] = content;
             if (2..10).contains(&way) && pages.populate(gfn, content.bytes()).expect("loading") {
                 kernel.loaded(gfn, content);
             }
@@ -336,7 +360,9 @@ impl World {
                     mapping.placement(gfn) == entry.frame() && matches!(mapped, Mapped::Frame | Mapped::Absent)
                 }
                 State::Zero if entry.open() => mapped != Mapped::Frame,
-                State::Zero | State::Ballooned | State::Compressed | State::Swapped => mapped == Mapped::Absent,
+                State::Zero | State::Ballooned | State::Compressed | State::Swapped | State::Clean => {
+                    mapped == Mapped::Absent
+                }
             };
             assert!(right, "page {} is {entry:?} but mapped {mapped:?}", gfn.0);
             carried += entry.credits();

@@ -55,7 +55,7 @@ impl<M: Mapping> Pages<M> {
         let mut rest = window.skip(1);
         while rest.count > 0 {
             let run = self.lock_compressed(rest, |entry| !entry.probed(), buffer)?;
-            self.map(run, buffer, 0, |_| self.came_along())?;
+            self.map(run, buffer, 0, |_, _| self.came_along())?;
             // The one behind it is there already, in motion, elsewhere, or there is no credit for it.
             rest = rest.skip((run.count + 1).min(rest.count));
         }

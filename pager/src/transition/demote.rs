@@ -1,7 +1,8 @@
 //! Down the tiers.
 //!
 //! ```text
-//!   Private --protect, read--+-- one pattern -----------------------> Zero, or Compressed: the pattern is in the entry
+//!   Private --protect, read--+-- as it was loaded from the image ----> Clean
+//!                            +-- one pattern -----------------------> Zero, or Compressed: the pattern is in the entry
 //!                            +-- compresses by lz4, or else by zstd,
 //!                            |   and the pool has room -------------> Compressed
 //!                            +-- staged --- written ----------------> Swapped
@@ -111,7 +112,9 @@ impl<M: Mapping> Pages<M> {
             }
             self.mapping.read(gfn, staging.next());
             let (page, squeeze) = staging.next_and_squeeze();
-            match self.store(gfn, page).or_else(|| self.store_densely(gfn, page, squeeze)) {
+            let clean = self.image.as_ref().is_some_and(|image| image.holds(gfn, page));
+            let clean = clean.then(|| Entry::clean(self.now()));
+            match clean.or_else(|| self.store(gfn, page)).or_else(|| self.store_densely(gfn, page, squeeze)) {
                 Some(entry) => stored.push((gfn, entry)),
                 None if self.swap_usable() => staging.pages.push((gfn, Entry::private())),
                 None => self.keep(gfn, Entry::private().into_incompressible(), &mut outcome)?,

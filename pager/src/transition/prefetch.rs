@@ -1,7 +1,7 @@
 //! Back in bulk: pages of a [`WorkingSet`], in address order, before anybody asks for them.
 //!
 //! ```text
-//!   from .... | - | C | C | C | - | S | S | ...        C: one run, decompressed, one COPY        S: slots side by side: one read, one COPY
+//!   from .... | - | C | C | C | - | S | S | ...        C: one run, decompressed, one COPY        S: side by side in a file: one read, one COPY
 //! ```
 
 use super::{Error, Pages, bring::is_away};
@@ -39,7 +39,7 @@ impl<M: Mapping> Pages<M> {
             State::Compressed => self.lock_compressed(run, wanted, buffer)?,
             _ => self.read_some(run, entry, wanted, buffer),
         };
-        self.map(back, buffer, 0, |_| Entry::private_with(LIVES_PREFETCHED))?;
+        self.map(back, buffer, 0, |_, _| Entry::private_with(LIVES_PREFETCHED))?;
         self.counters.prefetched.fetch_add(u64::from(back.count), Ordering::Relaxed);
         // At least one: that in front may be in motion, and is then asked for already.
         Ok(Some(first.plus(back.count.max(1))))
@@ -47,7 +47,7 @@ impl<M: Mapping> Pages<M> {
 
     /// Locks, pays for and reads pages from the beginning of `run` on.
     fn read_some(&self, run: Run, entry: Entry, wanted: impl Fn(Entry) -> bool, buffer: &mut PageBuffer) -> Run {
-        let run = self.lock_swapped(run, entry.slot(), wanted);
+        let run = self.lock_in_file(run, entry, 0, wanted);
         if run.count == 0 {
             return run;
         }

@@ -64,10 +64,10 @@ impl<M: Mapping> Pages<M> {
         if decompressed { Ok(()) } else { Err(Error::Damaged { gfn, slot }) }
     }
 
-    /// A touch of a swapped page, which is locked: pays for it.
+    /// A touch of a swapped or clean page, which is locked: pays for it.
     pub(super) fn begin_swap_in(&self, gfn: Gfn, entry: Entry) -> Served {
         if self.credits.take(1) {
-            let ahead = self.lock_swapped(self.window(gfn).skip(1), entry.slot() + 1, |_| true);
+            let ahead = self.lock_in_file(self.window(gfn).skip(1), entry, 1, |_| true);
             return Served::Read(SwapIn { run: Run { first: gfn, count: 1 + ahead.count }, entry });
         }
         self.unlock(gfn, entry, entry);
@@ -78,21 +78,33 @@ impl<M: Mapping> Pages<M> {
     /// that was to come along stays where it is until it is asked for.
     pub fn swap_in(&self, SwapIn { run, entry }: SwapIn, buffer: &mut PageBuffer) -> Result<(), Error> {
         let read = self.read_back(run, entry, buffer)?;
-        self.map(Run { count: read, ..run }, buffer, 0, |returning| {
-            if returning == entry { self.returned(entry) } else { self.came_along() }
+        self.map(Run { count: read, ..run }, buffer, 0, |gfn, entry| {
+            if gfn == run.first { self.returned(entry) } else { self.came_along() }
         })
     }
 
     /// Reads pages that are locked, paid for and side by side in the file, the first with `entry`. How many are right, from the first on; the others
     /// stay where they are.
     pub(super) fn read_back(&self, run: Run, entry: Entry, buffer: &mut PageBuffer) -> Result<u32, Error> {
-        let (gfn, slot) = (run.first, entry.slot());
-        let swap = self.swap.as_ref().ok_or(Error::NoSwap { gfn, slot })?;
-        let read = swap.read(slot, gfn, run.count, buffer);
-        let read = read.inspect_err(|_| run.skip(1).gfns().for_each(|gfn| self.give_back(gfn)));
-        let read = read.map_err(|source| Error::Unreadable { gfn, slot, source })?;
+        let read = match entry.state() {
+            State::Clean => self.read_image(run, buffer),
+            _ => self.read_swap(run, entry.slot(), buffer),
+        };
+        let read = read.inspect_err(|_| run.skip(1).gfns().for_each(|gfn| self.give_back(gfn)))?;
         run.skip(read).gfns().for_each(|gfn| self.give_back(gfn));
         Ok(read)
+    }
+
+    fn read_swap(&self, run: Run, slot: u64, buffer: &mut PageBuffer) -> Result<u32, Error> {
+        let gfn = run.first;
+        let swap = self.swap.as_ref().ok_or(Error::NoSwap { gfn, slot })?;
+        swap.read(slot, gfn, run.count, buffer).map_err(|source| Error::Unreadable { gfn, slot, source })
+    }
+
+    fn read_image(&self, run: Run, buffer: &mut PageBuffer) -> Result<u32, Error> {
+        let gfn = run.first;
+        let image = self.image.as_ref().ok_or(Error::NoImage { gfn })?;
+        image.read(gfn, run.count, buffer).map_err(|source| Error::Image { gfn, name: image.name(), source })
     }
 
     /// Takes a [`Served::Read`] back: nobody can see to it now. Who waits for the pages faults again.
@@ -110,7 +122,7 @@ impl<M: Mapping> Pages<M> {
         self.counters.promotions.fetch_add(1, Ordering::Relaxed);
         if passed.era <= REFAULT_ERAS {
             self.counters.refaults.fetch_add(1, Ordering::Relaxed);
-            let swapped = u64::from(entry.state() == State::Swapped);
+            let swapped = u64::from(matches!(entry.state(), State::Swapped | State::Clean));
             self.counters.refaults_swapped.fetch_add(swapped, Ordering::Relaxed);
         }
         Entry::private_with(lives(passed.evictions * self.eviction_unit(), self.table.private()))

@@ -88,6 +88,7 @@ pub fn config(allocation_pages: u64) -> Config {
         evict: true,
         vma_budget: 1000,
         swap: None,
+        image: None,
         prefetch: false,
     }
 }
