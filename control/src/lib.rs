@@ -170,6 +170,8 @@ pub enum ToVmm {
     TakeReports {
         /// From the beginning of what is taken to the beginning of what is taken next.
         delay_ms: u64,
+        /// Pages that are taken at a time.
+        pages_max: u32,
     },
     /// Hold the vCPUs back for so long, ms: the host is short of memory, and the guest above its allocation.
     Hold {

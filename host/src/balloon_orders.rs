@@ -49,7 +49,8 @@ struct Told {
     evictions_total: u64,
     round_began: Option<Instant>,
     round_is_open: bool,
-    delay_ms: Option<u64>,
+    /// The delay, and how many pages at a time.
+    pace: Option<(u64, u32)>,
     reporting: Reporting,
     /// What had been taken when reporting was looked at last, and when something was taken for the first time since.
     reported: TakenStatus,
@@ -97,7 +98,7 @@ impl Told {
             evictions_total,
             round_began: None,
             round_is_open: false,
-            delay_ms: None,
+            pace: None,
             reporting: Reporting::default(),
             reported,
             taken_since: None,
@@ -115,12 +116,13 @@ impl Told {
             }
             _ => {}
         }
-        let delay_ms = match taking {
-            FreePageReporting::Adaptive => self.reporting.delay_ms(state),
-            FreePageReporting::Eager => 0,
-            FreePageReporting::Off => u64::MAX,
+        let (delay_ms, pages_max) = match taking {
+            FreePageReporting::Adaptive => (self.reporting.delay_ms(state), self.reporting.pages_max()),
+            FreePageReporting::Eager => (0, u32::MAX),
+            FreePageReporting::Off => (u64::MAX, 0),
         };
-        (self.delay_ms.replace(delay_ms) != Some(delay_ms)).then_some(ToVmm::TakeReports { delay_ms })
+        let is_new = self.pace.replace((delay_ms, pages_max)) != Some((delay_ms, pages_max));
+        is_new.then_some(ToVmm::TakeReports { delay_ms, pages_max })
     }
 
     fn statistics(&mut self, state: HostState) -> Option<ToVmm> {
@@ -211,7 +213,7 @@ mod tests {
             let guest = Running { vmm: VmmId(1), evictions_total: 0, reported };
             let orders = orders.due(state, start + Duration::from_secs(second), &[Some(guest)]);
             orders.into_iter().find_map(|(_, order)| match order {
-                ToVmm::TakeReports { delay_ms } => Some(delay_ms),
+                ToVmm::TakeReports { delay_ms, .. } => Some(delay_ms),
                 _ => None,
             })
         };
@@ -226,10 +228,12 @@ mod tests {
 
     #[test]
     fn reports_are_always_or_never_taken_where_that_was_asked_for() {
-        for (taking, delay_ms) in [(FreePageReporting::Eager, 0), (FreePageReporting::Off, u64::MAX)] {
+        for (taking, delay_ms, pages_max) in
+            [(FreePageReporting::Eager, 0, u32::MAX), (FreePageReporting::Off, u64::MAX, 0)]
+        {
             let mut orders = BalloonOrders::new(taking);
             let orders = orders.due(HostState::High, Instant::now(), &[running(1, 0)]);
-            assert!(orders.contains(&(0, ToVmm::TakeReports { delay_ms })), "{orders:?}");
+            assert!(orders.contains(&(0, ToVmm::TakeReports { delay_ms, pages_max })), "{orders:?}");
         }
     }
 }

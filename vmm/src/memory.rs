@@ -51,9 +51,11 @@ impl PageSink for GuestPages {
     }
 
     fn report_free(&self, range: Range<u32>, fill: u32) {
-        if !self.reports.takes(range.len() as u32, self.start.elapsed().as_millis() as u64) {
+        let taken = self.reports.takes(range.len() as u32, self.start.elapsed().as_millis() as u64);
+        if taken == 0 {
             return;
         }
+        let range = range.start..range.start + taken;
         self.or_fail(self.memory.pages().report_free(Run::from_range(range), fill));
     }
 

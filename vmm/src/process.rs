@@ -189,7 +189,7 @@ fn obey(machine: &Machine, message: ToVmm) -> Result<(), Error> {
         ToVmm::PollStatistics { interval_ms } => machine.set_statistics_interval_ms(interval_ms),
         ToVmm::Hold { ms } => machine.hold(Duration::from_millis(ms)),
         ToVmm::Sample { period_ms } => machine.set_sample_period_ms(period_ms),
-        ToVmm::TakeReports { delay_ms } => machine.set_report_delay_ms(delay_ms),
+        ToVmm::TakeReports { delay_ms, pages_max } => machine.set_report_pace(delay_ms, pages_max),
         ToVmm::HintPages(round) => machine.hint_pages(round),
         ToVmm::Stop => machine.stop_guest(),
     }
