@@ -61,6 +61,7 @@ impl Rule {
             Rule::Proxmox => proxmox(left_bytes(host, guests), guests),
             Rule::Mom => mom(left_bytes(host, guests), guests),
         };
+        let sizes = within(total_bytes(host), guests, sizes);
         guests.iter().zip(sizes).map(|(guest, bytes)| decision(config, guest, bytes)).collect()
     }
 }
@@ -69,6 +70,16 @@ impl Rule {
 fn left_bytes(host: &Host, guests: &[Guest]) -> i64 {
     let in_force = guests.iter().map(|guest| guest.usage.allocation_bytes.max(guest.usage.committed_bytes));
     total_bytes(host) as i64 - in_force.sum::<u64>() as i64
+}
+
+/// Sizes that fit into `total_bytes`: what is too much is taken at once, from all above their reservations alike. Neither rule has that, as both live on hosts with
+/// room to spare; here what the host itself takes may grow between two of their decisions, and the budget is a promise.
+fn within(total_bytes: u64, guests: &[Guest], sizes: Vec<u64>) -> Vec<u64> {
+    let excess = sizes.iter().sum::<u64>().saturating_sub(total_bytes);
+    let above = |guest: &Guest, bytes: u64| bytes.saturating_sub(guest.reservation_bytes);
+    let all: u64 = guests.iter().zip(&sizes).map(|(guest, &bytes)| above(guest, bytes)).sum();
+    let part = if all == 0 { 0.0 } else { (excess as f64 / all as f64).min(1.0) };
+    guests.iter().zip(sizes).map(|(guest, bytes)| bytes - (above(guest, bytes) as f64 * part).ceil() as u64).collect()
 }
 
 fn decision(config: &Config, guest: &Guest, bytes: u64) -> Decision {
@@ -193,7 +204,15 @@ mod tests {
         assert_eq!(decided(Rule::Proxmox, 700, &guests, 10_000), [350, 350]);
         guests[1].usage.free_bytes = 300 * MIB;
         assert_eq!(decided(Rule::Proxmox, 700, &guests, 10_000), [400, 300]);
-        assert_eq!(decided(Rule::Proxmox, 795, &guests, 10_000), [400, 400], "too little to be noticed");
+        assert_eq!(decided(Rule::Proxmox, 805, &guests, 10_000), [400, 400], "too little to be noticed");
+    }
+
+    #[test]
+    fn what_does_not_fit_any_more_is_taken_at_once() {
+        for rule in [Rule::Proxmox, Rule::Mom] {
+            let sizes = decided(rule, 780, &guests(&[500, 300]), 9_900);
+            assert!(sizes.iter().sum::<u64>() <= 780 && sizes[0] > sizes[1] + 150, "{sizes:?}");
+        }
     }
 
     #[test]
