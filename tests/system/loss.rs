@@ -10,7 +10,7 @@ const RESIDENT: &str = "ballast_guest_resident_bytes";
 #[test]
 fn a_killed_vmm_is_named_and_the_others_use_its_memory() {
     let Some(_turn) = Turn::take_with_kvm() else { return };
-    let run = Run::start(&format!("{FOUR} --duration 15s"));
+    let run = Run::start(&format!("{FOUR} --duration 30s"));
     run.wait_for(4, "running");
     run.wait_until("guests fill the budget", || run.metric(RESIDENT) > 80.0 * MIB);
     let victim = run.vmms()[1];
