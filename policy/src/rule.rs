@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn mom_moves_everybody_by_a_twentieth_and_nobody_beyond_what_there_is() {
-        assert_eq!(decided(Rule::Mom, 700, &guests(&[400, 400]), 10_000), [380, 380]);
+        assert_eq!(decided(Rule::Mom, 770, &guests(&[400, 400]), 10_000), [380, 380]);
         assert_eq!(decided(Rule::Mom, 2000, &guests(&[400, 400]), 10_000), [420, 420]);
         assert_eq!(decided(Rule::Mom, 830, &guests(&[400, 400]), 10_000), [420, 410]);
     }
