@@ -61,6 +61,12 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Has ksmd, which never slept, look at 50 000 pages a second at most: what is merged already is to stay so, not to cost the guests a CPU.
+    pub fn calm(&self) -> Result<(), Error> {
+        write("pages_to_scan", "1000")?;
+        write("sleep_millisecs", "20")
+    }
+
     /// Lets ksmd run, or stops it; what is merged stays so.
     pub fn run(&self, on: bool) -> Result<(), Error> {
         write("run", if on { "1" } else { "0" })

@@ -31,6 +31,7 @@ mod pager_bench;
 mod paging;
 mod patches;
 mod policy_bench;
+mod policy_density;
 mod policy_noise;
 mod policy_run;
 mod pool_bench;
@@ -50,6 +51,7 @@ mod trace;
 mod turn;
 mod victims;
 mod victims_bench;
+mod waits;
 mod wake_all;
 mod warm_up;
 mod writers;
@@ -182,6 +184,9 @@ struct Policy {
     /// Directory on a disk, for swap files
     #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
     swap: PathBuf,
+    /// What P7's guests of 256 MiB are to fit into, MiB: less for a trial at a small scale
+    #[arg(long, value_name = "MIB", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(512..=1_048_576))]
+    p7_budget_mib: u32,
     /// The `ballast` program [default: the one beside this program]
     #[arg(long, value_name = "FILE")]
     ballast: Option<PathBuf>,
@@ -197,6 +202,7 @@ impl Policy {
             program: self.ballast.unwrap_or_else(|| this.with_file_name("ballast")),
             scenarios: self.scenarios,
             swap: self.swap,
+            density_budget_mib: self.p7_budget_mib,
             json: self.json,
         })
     }

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::{
     error::Error,
-    policy_noise,
+    policy_density, policy_noise,
     policy_run::{Course, Figures, Run},
     target::Target,
 };
@@ -42,6 +42,9 @@ pub enum Scenario {
     /// Estimated against true active memory.
     #[value(name = "P6-sampling")]
     Sampling,
+    /// How many guests under constant load fit, against KSM and zram.
+    #[value(name = "P7-density")]
+    Density,
     /// What everything in the background costs a guest that has all it needs.
     #[value(name = "P8-noise")]
     Noise,
@@ -56,6 +59,8 @@ pub struct Plan {
     pub scenarios: Vec<Scenario>,
     /// Directory on a disk, for P3's swap files.
     pub swap: PathBuf,
+    /// What P7's guests are to fit into, MiB.
+    pub density_budget_mib: u32,
     /// Where the figures go.
     pub json: Option<PathBuf>,
 }
@@ -79,6 +84,7 @@ pub fn run(plan: &Plan) -> Result<(), Error> {
             Scenario::Neighbours => neighbours(plan),
             Scenario::DemandMoves => demand_moves(plan),
             Scenario::Sampling => sampling(plan),
+            Scenario::Density => Ok(vec![policy_density::measure(&plan.program, plan.density_budget_mib)]),
             Scenario::Noise => policy_noise::measure(plan),
         };
         // One that fails is no reason not to measure the others.

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 
 use crate::{
     error::Error,
-    settings::{Step, Undo},
+    settings::{Step, Undo, heed_signals},
     soak::free_address,
     soak_sample::{children, get, sum_of},
 };
@@ -99,7 +99,7 @@ impl Run<'_> {
         Ok(Course(looks))
     }
 
-    fn start(&self, address: SocketAddr) -> Result<Child, Error> {
+    pub fn start(&self, address: SocketAddr) -> Result<Child, Error> {
         let mut command = Command::new(self.program);
         command.args(["run", "--guests", &self.guests.len().to_string()]);
         command.args(["--memory", &format!("{}MiB", self.memory_mib), "--budget", &format!("{}MiB", self.budget_mib)]);
@@ -109,7 +109,7 @@ impl Run<'_> {
         }
         command.args(&self.arguments).stdout(Stdio::null()).stderr(Stdio::null());
         eprintln!("policy: {command:?}");
-        command.spawn().map_err(|source| Error::File { path: self.program.to_path_buf(), source })
+        heed_signals(&mut command).spawn().map_err(|source| Error::File { path: self.program.to_path_buf(), source })
     }
 
     fn look(&self, host: &mut Child, address: SocketAddr, each: impl Fn(&[u32])) -> Result<Vec<Look>, Error> {

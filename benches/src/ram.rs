@@ -91,6 +91,14 @@ impl PlainMemory {
         Ok(memory)
     }
 
+    /// Lets ksmd merge it.
+    pub fn offer_to_ksm(&self) -> Result<(), Error> {
+        // SAFETY: the range is this value's mapping; the advice changes no byte that a guest reads.
+        let offered =
+            unsafe { madvise(self.base.cast(), self.pages as usize * PAGE_BYTES, MmapAdvise::MADV_MERGEABLE) };
+        offered.map_err(Error::system("offering memory to KSM"))
+    }
+
     /// Where it is.
     pub fn base(&self) -> NonNull<u8> {
         self.base

@@ -10,8 +10,9 @@
 
 use std::{
     fs, io,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process,
+    process::{self, Command},
     sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -87,6 +88,13 @@ pub fn put_back_on_signals() -> Result<(), Error> {
     Ok(())
 }
 
+/// Has a program that is started heed signals: it would inherit that they are blocked here, and [`Step::Terminate`] would do nothing.
+pub fn heed_signals(command: &mut Command) -> &mut Command {
+    let unblock = || SigSet::all().thread_unblock().map_err(io::Error::from);
+    // SAFETY: between fork and exec it makes one system call, and allocates nothing.
+    unsafe { command.pre_exec(unblock) }
+}
+
 /// Changes a setting whose undoing is registered. Once a signal has begun to put settings back, it never returns.
 pub fn change(path: &Path, value: &str) -> Result<(), Error> {
     let _undos = UNDOS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -131,7 +139,27 @@ fn remove_cgroup(directory: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
     use super::*;
+
+    #[test]
+    fn a_program_started_where_signals_are_blocked_can_be_terminated() {
+        let started = thread::spawn(|| {
+            SigSet::all().thread_block().unwrap();
+            heed_signals(Command::new("sleep").arg("60")).spawn().unwrap()
+        });
+        let mut child = started.join().unwrap();
+        drop(Undo::register(vec![Step::Terminate(Pid::from_raw(child.id() as i32))]));
+        let begun = Instant::now();
+        while child.try_wait().unwrap().is_none() && begun.elapsed() < CGROUP_LIMIT {
+            thread::yield_now();
+        }
+        // Nothing to kill if it has ended.
+        let ended = child.try_wait().unwrap();
+        let _ = child.kill();
+        assert_eq!(ended.and_then(|exit| exit.signal()), Some(Signal::SIGTERM as i32));
+    }
 
     #[test]
     fn a_panic_puts_settings_back() {

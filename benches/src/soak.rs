@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::{
     error::Error,
-    settings::{Step, Undo},
+    settings::{Step, Undo, heed_signals},
     soak_sample::{Sample, TIERS},
     target::Target,
 };
@@ -86,7 +86,7 @@ fn start(plan: &Plan, address: SocketAddr, report: &PathBuf) -> Result<Child, Er
     command.arg("--swap").arg(&plan.swap);
     command.args(["--metrics", &address.to_string(), "--report"]).arg(report);
     println!("soak: {command:?}");
-    command.spawn().map_err(|source| Error::File { path: plan.program.clone(), source })
+    heed_signals(&mut command).spawn().map_err(|source| Error::File { path: plan.program.clone(), source })
 }
 
 /// Looks at the run until it is over.

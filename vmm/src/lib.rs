@@ -22,7 +22,7 @@ mod image;
 pub mod kvm;
 mod machine;
 mod memory;
-mod meter;
+pub mod meter;
 mod process;
 mod report_pace;
 pub mod sys;

@@ -45,12 +45,10 @@ use super::{
 };
 use crate::{clocks, error::Error};
 
-/// How often counters are looked at.
-const LOOK: Duration = Duration::from_micros(500);
 /// How often the account is brought up to date, as a VMM does.
 const STATUS: Duration = Duration::from_millis(100);
 /// Filling may take so long.
-const FILL_LIMIT: Duration = Duration::from_secs(20);
+const FILL_LIMIT: Duration = Duration::from_secs(60);
 
 /// A vCPU in a page fault comes to a stop when that is served.
 const PAUSE_LIMIT: Duration = Duration::from_secs(10);
@@ -82,6 +80,12 @@ pub struct Spec {
     pub kind: Kind,
     /// What runs the guest.
     pub cpu: Cpu,
+    /// Its number among guests that run together: what is its own differs from theirs.
+    pub number: u32,
+    /// ksmd may merge its memory (plain).
+    pub mergeable: bool,
+    /// How often counters are looked at, and the guest's clock is set, microseconds.
+    pub look_us: u64,
     /// A `wire::machine::Workload`.
     pub workload: u32,
     /// `BootInfo::contents`.
@@ -130,6 +134,8 @@ pub struct Outcome {
     pub held_bytes: f64,
     /// What `probe` timed.
     pub touches: Touches,
+    /// Latencies while measuring, by bucket of `control::status::latency_bucket`.
+    pub waits: Vec<u64>,
     /// The pager's counters at the end, and their growth while measuring.
     pub ballast: Option<Pager>,
 }
@@ -194,6 +200,8 @@ fn say_and_wait(word: &str) -> Result<(), Error> {
 struct Guest {
     board: Arc<Board>,
     meter: Arc<Meter>,
+    begun: Instant,
+    look: Duration,
     vcpus: Option<Vcpus>,
     // After the vCPUs that use it.
     memory: Memory,
@@ -209,7 +217,12 @@ impl Guest {
         let ram_bytes = u64::from(pages) * pager::PAGE_BYTES as u64;
         // SAFETY: `memory` outlives the vCPUs: `Guest::drop` joins them.
         let ram = unsafe { Ram::new(memory.base(), ram_bytes) };
-        let boot = BootInfo { seed: 42, contents: spec.contents, ..BootInfo::new(ram_bytes, spec.workload) };
+        let boot = BootInfo {
+            seed: 42,
+            guest: spec.number,
+            contents: spec.contents,
+            ..BootInfo::new(ram_bytes, spec.workload)
+        };
         let mut firmware = Firmware::new(boot).map_err(failed)?;
         let start = firmware.load(BARE_GUEST).map_err(failed)?;
         let firmware = Arc::new(firmware);
@@ -226,7 +239,8 @@ impl Guest {
         };
         let vcpus = vcpus.map_err(failed)?;
         memory.set_vcpu_tids(vcpus.thread_ids());
-        Ok(Guest { board, meter, vcpus: Some(vcpus), memory, _vm: vm })
+        let look = Duration::from_micros(spec.look_us);
+        Ok(Guest { board, meter, begun: Instant::now(), look, vcpus: Some(vcpus), memory, _vm: vm })
     }
 
     /// Fills the working set; how long that took, seconds.
@@ -248,9 +262,11 @@ impl Guest {
         self.vcpus.iter().for_each(Vcpus::resume);
         self.until(self.operations() + spec.warm_up.operations, Duration::from_millis(spec.warm_up.limit_ms))?;
         let (before, cpu_before, at) = (self.memory.status()?, clocks::process()?, Instant::now());
+        let waits_before = self.meter.waits();
         let first = self.operations();
         self.until(first + spec.measured.operations, Duration::from_millis(spec.measured.limit_ms))?;
         let (operations, seconds) = (self.operations() - first, at.elapsed().as_secs_f64());
+        let waits = self.meter.waits().iter().zip(waits_before).map(|(after, before)| after - before).collect();
         let cpu_seconds = (clocks::process()? - cpu_before).as_secs_f64();
         let after = self.memory.status()?;
         let report = self.board.firmware.report(0);
@@ -262,6 +278,7 @@ impl Guest {
             held_bytes: after.as_ref().map_or(0.0, |status| status.resident_bytes as f64),
             corrupt_pages: report.pages_corrupt.load(Ordering::Relaxed),
             touches: self.meter.touches(),
+            waits,
             ballast: before.zip(after).map(|(before, after)| pager(&before, &after)),
         })
     }
@@ -274,7 +291,9 @@ impl Guest {
     fn until(&mut self, operations: u64, limit: Duration) -> Result<(), Error> {
         let (begun, mut status_at) = (Instant::now(), Instant::now());
         while self.operations() < operations && begun.elapsed() < limit {
-            thread::sleep(LOOK);
+            let now_ms = self.begun.elapsed().as_millis() as u64;
+            self.board.firmware.control().now_ms.store(now_ms, Ordering::Relaxed);
+            thread::sleep(self.look);
             if status_at.elapsed() > STATUS {
                 status_at = Instant::now();
                 self.memory.status()?;

@@ -61,6 +61,8 @@ const PROBES_LIMIT_MS: u64 = 3000;
 const FLOOR_PROBED_PAGES: u32 = 128;
 const WARM_UP_LIMIT_MS: u64 = 500;
 const MEASURED_LIMIT_MS: u64 = 800;
+/// How often counters are looked at: what is measured ends after so many operations.
+const LOOK_US: u64 = 500;
 
 /// Whether the working set does not fit even when it is compressed.
 pub fn needs_disk(ratio: f64) -> bool {
@@ -84,6 +86,9 @@ pub fn spec(
             Side::Floor => Kind::Floor,
         },
         cpu,
+        number: 0,
+        mergeable: false,
+        look_us: LOOK_US,
         workload: workload as u32,
         contents: if on_disk { CONTENTS_RANDOM } else { CONTENTS_THIRD },
         working_set_pages: WORKING_SET_PAGES,

@@ -47,7 +47,13 @@ impl Memory {
     pub fn new(spec: &Spec, pages: u32) -> Result<Memory, Error> {
         match spec.kind {
             Kind::Ballast => Ballast::new(spec, pages).map(Memory::Ballast),
-            Kind::Plain => PlainMemory::new(pages).map(Memory::Plain),
+            Kind::Plain => {
+                let plain = PlainMemory::new(pages)?;
+                if spec.mergeable {
+                    plain.offer_to_ksm()?;
+                }
+                Ok(Memory::Plain(plain))
+            }
             Kind::Floor => SwappingFloor::new(pages, spec.resident_pages).map(Memory::Floor),
         }
     }

@@ -1,4 +1,4 @@
-//! The register that `probe` writes its times to.
+//! The register that workloads write their times to: single touches by `probe`, latencies by `serve`.
 
 use std::sync::{
     Mutex, PoisonError,
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use vmm::bus::MmioDevice;
-use wire::machine::{METER_FRESH, METER_RETURN};
+use wire::machine::{METER_FRESH, METER_RETURN, METER_WAIT};
 
 /// How long the processor's clock is compared with the system's.
 const CALIBRATION: Duration = Duration::from_millis(20);
@@ -26,6 +26,7 @@ pub struct Touches {
 #[derive(Default)]
 pub struct Meter {
     ticks: Mutex<Touches>,
+    waits: vmm::meter::Meter,
     armed: AtomicBool,
 }
 
@@ -33,6 +34,11 @@ impl Meter {
     /// From now on touches of filled pages count.
     pub fn arm(&self) {
         self.armed.store(true, Ordering::Relaxed);
+    }
+
+    /// Latencies so far, by bucket of `control::status::latency_bucket`.
+    pub fn waits(&self) -> Vec<u64> {
+        self.waits.status().buckets
     }
 
     /// What was timed.
@@ -50,6 +56,9 @@ impl MmioDevice for Meter {
     }
 
     fn write(&self, offset: u64, data: &[u8]) {
+        if offset == METER_WAIT {
+            return self.waits.write(offset, data);
+        }
         let Ok(bytes) = data.try_into() else { return };
         let mut ticks = self.ticks.lock().unwrap_or_else(PoisonError::into_inner);
         match offset {

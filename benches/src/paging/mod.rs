@@ -9,6 +9,7 @@
 //! Each run is a process of its own ([`guest`]): the same bare guest on all sides. Sides take turns, and what counts is their ratio.
 
 mod cgroup;
+pub mod crowd;
 mod floor;
 pub mod guest;
 mod matrix;

@@ -127,13 +127,13 @@ impl Holding {
 }
 
 /// The process of a guest; dropping it kills it.
-struct Process {
+pub(super) struct Process {
     child: Child,
     output: BufReader<std::process::ChildStdout>,
 }
 
 impl Process {
-    fn start(spec: &Spec) -> Result<Process, Error> {
+    pub fn start(spec: &Spec) -> Result<Process, Error> {
         let this = std::env::current_exe().map_err(Error::system("finding this program"))?;
         let text = serde_json::to_string(spec).map_err(io::Error::from).map_err(Error::system("writing a plan"))?;
         let mut command = Command::new(this);
@@ -145,7 +145,7 @@ impl Process {
         }
     }
 
-    fn say(&mut self, word: &str) -> Result<(), Error> {
+    pub fn say(&mut self, word: &str) -> Result<(), Error> {
         let said = self.child.stdin.as_mut().map_or(Ok(()), |input| writeln!(input, "{word}"));
         said.map_err(Error::system("talking to a guest's process"))
     }
@@ -153,12 +153,17 @@ impl Process {
     /// Lets the guest, which has filled its memory, go on.
     fn measure(&mut self) -> Result<Outcome, Error> {
         self.say("go")?;
+        self.outcome()
+    }
+
+    /// What it has measured, once it has.
+    pub fn outcome(&mut self) -> Result<Outcome, Error> {
         let line = self.line()?;
         serde_json::from_str(&line).map_err(io::Error::from).map_err(Error::system("reading a guest's figures"))
     }
 
     /// The next word of the guest's process.
-    fn line(&mut self) -> Result<String, Error> {
+    pub fn line(&mut self) -> Result<String, Error> {
         let mut line = String::new();
         self.output.read_line(&mut line).map_err(Error::system("reading from a guest's process"))?;
         if line.is_empty() {

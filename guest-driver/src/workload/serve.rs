@@ -20,7 +20,7 @@ const COMMON_PERMILLE: u32 = 700;
 /// Thousandths of RAM with data of its own.
 const OWN_PERMILLE: u32 = 200;
 /// Time between two requests, ms.
-const INTERVAL_MS: u64 = 50;
+pub const INTERVAL_MS: u64 = 50;
 /// Pages of its own data that a request works on, one in ten of which it writes.
 const REQUEST_PAGES: u32 = 64;
 /// Ticks are counted for so long.
