@@ -35,7 +35,8 @@ pub(crate) fn request_bytes(config: &Config, guest: &Guest, allocation_bytes: u6
     if config.pager && wanted > last {
         // What is cheaper to evict is not asked for.
         let [by_balloon, ..] = usage.means.mix(wanted - last);
-        return last + by_balloon.min(wanted - last);
+        let more = by_balloon.min(wanted - last);
+        return if more <= guest.memory_bytes / DEAD_BAND_DIVISOR { last } else { last + more };
     }
     wanted.max(last.saturating_sub(guest.memory_bytes / DEFLATE_DIVISOR))
 }
@@ -76,6 +77,8 @@ mod tests {
         assert_eq!(request_bytes(&ON, &guest, 100 * MIB), 140 * MIB);
         guest.usage.means.0[0].per_page_us = 3.0;
         assert_eq!(request_bytes(&ON, &guest, 100 * MIB), 160 * MIB);
+        guest.usage.means = Means([mean(1, 3.0), mean(200, 6.0), Mean::default()]);
+        assert_eq!(request_bytes(&ON, &guest, 100 * MIB), 100 * MIB, "crumbs are not worth asking for");
     }
 
     #[test]
