@@ -4,7 +4,6 @@
 //! is a guest of the default size, and one of a quarter, with all pages private, and with half of them compressed.
 
 use std::{
-    fs,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -14,6 +13,7 @@ use pager::{Gfn, GuestMemory, PAGE_BYTES};
 use serde::Serialize;
 
 use crate::{
+    books::anonymous_bytes,
     error::Error,
     faults::{guest, half_noise},
     target::Target,
@@ -100,12 +100,4 @@ fn evict_half(memory: &Arc<GuestMemory>, pages: u32) -> Result<(), Error> {
         thread::sleep(Duration::from_millis(100));
     }
     Ok(())
-}
-
-/// Anonymous memory of this process, exactly: the sums of `/proc/self/status` lag by some hundred pages.
-fn anonymous_bytes() -> Result<u64, Error> {
-    let rollup =
-        fs::read_to_string("/proc/self/smaps_rollup").map_err(Error::system("reading /proc/self/smaps_rollup"))?;
-    let kib = |line: &str| line.strip_prefix("Anonymous:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok();
-    Ok(rollup.lines().find_map(kib).unwrap_or(0) * 1024)
 }

@@ -36,8 +36,23 @@ pub enum ClientError {
 }
 
 /// What the host at `address` says to `GET path`.
-pub(crate) fn get(address: SocketAddr, path: &str) -> Result<Value, ClientError> {
+fn get(address: SocketAddr, path: &str) -> Result<Value, ClientError> {
     exchange(address, "GET", path, None)
+}
+
+/// What the host at `address` says to `GET path`: as JSON, or in the words that `words` finds for it.
+pub(crate) fn shown(
+    address: SocketAddr,
+    path: &str,
+    as_json: bool,
+    words: impl FnOnce(&Value) -> Option<String>,
+) -> Result<String, ClientError> {
+    let answer = get(address, path)?;
+    if as_json {
+        return Ok(format!("{answer:#}\n"));
+    }
+    let what = || "the answer lacks what it should have".into();
+    words(&answer).ok_or_else(|| ClientError::Stranger { address, what: what() })
 }
 
 /// Changes what is at `path` as `body` says.

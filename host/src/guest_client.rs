@@ -6,16 +6,11 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use crate::bytes::ByteCount;
-use crate::client::{ClientError, get, guest_path, patch};
+use crate::client::{ClientError, guest_path, patch, shown};
 
 /// The guests of the run at `address`: as JSON, or as a table.
 pub fn list_guests(address: SocketAddr, as_json: bool) -> Result<String, ClientError> {
-    let answer = get(address, "/v1/guests")?;
-    if as_json {
-        return Ok(format!("{answer:#}\n"));
-    }
-    let what = || "the answer lacks what it should have".into();
-    table(&answer).ok_or_else(|| ClientError::Stranger { address, what: what() })
+    shown(address, "/v1/guests", as_json, table)
 }
 
 /// Whether a guest's vCPUs are to run.

@@ -5,16 +5,11 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use crate::bytes::ByteCount;
-use crate::client::{ClientError, get, patch};
+use crate::client::{ClientError, patch, shown};
 
 /// The host of the run at `address`: as JSON, or in words.
 pub fn show_host(address: SocketAddr, as_json: bool) -> Result<String, ClientError> {
-    let answer = get(address, "/v1/host")?;
-    if as_json {
-        return Ok(format!("{answer:#}\n"));
-    }
-    let what = || "the answer lacks what it should have".into();
-    in_words(&answer).ok_or_else(|| ClientError::Stranger { address, what: what() })
+    shown(address, "/v1/host", as_json, in_words)
 }
 
 /// Gives the run at `address` another budget.

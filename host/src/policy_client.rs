@@ -5,17 +5,12 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use crate::client::{ClientError, get, guest_path};
+use crate::client::{ClientError, guest_path, shown};
 
 /// What the host at `address` decided about `guest`, or last about each guest: as JSON, or in words.
 pub fn explain_policy(address: SocketAddr, guest: Option<&str>, as_json: bool) -> Result<String, ClientError> {
     let path = guest.map_or(Ok("/v1/policy".to_owned()), |guest| Ok(guest_path(guest)? + "/policy"))?;
-    let answer = get(address, &path)?;
-    if as_json {
-        return Ok(format!("{answer:#}\n"));
-    }
-    let what = || "the answer lacks what it should have".into();
-    in_words(&answer).ok_or_else(|| ClientError::Stranger { address, what: what() })
+    shown(address, &path, as_json, in_words)
 }
 
 fn in_words(answer: &Value) -> Option<String> {

@@ -217,7 +217,7 @@ impl Entry {
     /// The same compressed page in another slot.
     pub fn with_slot(self, slot: u64) -> Entry {
         debug_assert!(self.state() == State::Compressed && slot <= PAYLOAD_MAX);
-        Entry(self.0 & !(PAYLOAD_MAX << PAYLOAD_SHIFT) | slot << PAYLOAD_SHIFT)
+        Entry(self.0 & !PAYLOAD | slot << PAYLOAD_SHIFT)
     }
 
     /// The same compressed page after it was packed, as far as it could be.

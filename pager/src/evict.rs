@@ -108,8 +108,7 @@ impl Evictor {
             self.pool_hand = (self.pool_hand + 1) % pages.table.pages();
             self.pool_barren = self.pool_barren.saturating_add(1);
             let entry = pages.table.peek(gfn);
-            let young = era.wrapping_sub(entry.left().era) & 0b11 < YOUNG_ERAS;
-            if in_pool(entry) && (!young || self.pool_barren > pages.table.pages()) {
+            if in_pool(entry) && (!is_young(entry, era) || self.pool_barren > pages.table.pages()) {
                 victims.push(gfn);
                 if victims.len() == BATCH {
                     break;
@@ -139,8 +138,7 @@ impl Evictor {
             let gfn = Gfn(self.dense_hand);
             self.dense_hand = (self.dense_hand + 1) % pages.table.pages();
             let entry = pages.table.peek(gfn);
-            let young = era.wrapping_sub(entry.left().era) & 0b11 < YOUNG_ERAS;
-            if in_pool(entry) && !entry.packed() && (!young || need == Need::Short) {
+            if in_pool(entry) && !entry.packed() && (!is_young(entry, era) || need == Need::Short) {
                 stayed.push(gfn);
                 if stayed.len() == BATCH {
                     break;
@@ -180,4 +178,9 @@ impl Evictor {
     pub fn exhausted<M: Mapping>(&self, pages: &Pages<M>) -> bool {
         self.barren > 3 * pages.table.pages()
     }
+}
+
+/// Whether a page of the pool left only lately.
+fn is_young(entry: Entry, era: u64) -> bool {
+    era.wrapping_sub(entry.left().era) & 0b11 < YOUNG_ERAS
 }

@@ -46,6 +46,13 @@ fn wait_for_decision(run: &Run, state: &str, fits: impl Fn(&Value) -> bool) {
     });
 }
 
+/// By how much a figure changes within some statuses of all guests.
+fn change_of(figure: impl Fn() -> f64) -> f64 {
+    let before = figure();
+    std::thread::sleep(Duration::from_millis(600));
+    (figure() - before).abs()
+}
+
 fn used_bytes(run: &Run) -> f64 {
     json(run, "/v1/host")["used_bytes"].as_f64().unwrap_or(0.0)
 }
@@ -59,12 +66,7 @@ fn a_host_explains_itself_in_every_state_and_holds_guests_only_while_it_is_low()
     );
     run.wait_for(3, "running");
     run.wait_until("memory in use", || used_bytes(&run) > 600.0 * MIB);
-    let settled = || {
-        let before = used_bytes(&run);
-        std::thread::sleep(Duration::from_millis(600));
-        (used_bytes(&run) - before).abs() < 0.5 * MIB
-    };
-    run.wait_until("use that has settled", settled);
+    run.wait_until("use that has settled", || change_of(|| used_bytes(&run)) < 0.5 * MIB);
     wait_for_state(&run, "high");
     assert_eq!(run.metric("ballast_guest_held_seconds_total"), 0.0);
 
@@ -93,11 +95,7 @@ fn a_host_explains_itself_in_every_state_and_holds_guests_only_while_it_is_low()
     set_budget(&run, 1024.0 * MIB);
     wait_for_state(&run, "high");
     // What was held before is reported a moment later.
-    run.wait_until("nobody to be held", || {
-        let held = run.metric("ballast_guest_held_seconds_total");
-        std::thread::sleep(Duration::from_millis(600));
-        run.metric("ballast_guest_held_seconds_total") == held
-    });
+    run.wait_until("nobody to be held", || change_of(|| run.metric("ballast_guest_held_seconds_total")) == 0.0);
     let operations = run.metric("ballast_guest_operations_total");
     run.wait_until("guests at work", || run.metric("ballast_guest_operations_total") > operations);
     run.finish().assert_kept_its_promise();

@@ -22,6 +22,7 @@ impl GuestMemory {
     pub(super) fn serve_faults(&self) -> Result<(), Failure> {
         self.count_time()?;
         let uffd = self.pages.mapping.uffd();
+        let has_helpers = self.fault_threads > 1;
         let mut events = Uffd::buffer();
         let mut buffer = PageBuffer::new(AHEAD_MAX)?;
         // Read, and not served yet: events are read on while a mapping is moved, because the move waits for its own.
@@ -38,11 +39,11 @@ impl GuestMemory {
                 thread::yield_now();
                 continue;
             };
-            if self.fault_threads > 1 && pending.len() > 1 {
+            if has_helpers && pending.len() > 1 {
                 self.burst.put(pending.drain(1..));
             }
             pending.drain(..).try_for_each(|event| self.serve(event, &mut buffer))?;
-            while let Some(event) = self.burst.take() {
+            while has_helpers && let Some(event) = self.burst.take() {
                 self.serve(event, &mut buffer)?;
             }
         }
