@@ -14,7 +14,7 @@ use crate::{
     library::{Library, Turn},
     mapping::Mapping,
     sync::Ordering,
-    transition::{Error, Evicted, Pages, Staging, in_pool},
+    transition::{Error, Evicted, Noise, Pages, Staging, in_pool},
     units::Gfn,
     victims::Hand,
 };
@@ -24,6 +24,8 @@ use crate::{
 pub const BATCH: usize = 32;
 /// Pages the hand passes in one step: a quarter of a small guest, so that a fault waits for no long search.
 const STRIDE: u32 = 16_384;
+/// Noise is spared until the hand has passed this part of all pages without winning one: when there is little else, it goes at once.
+const NOISE_DIVISOR: u32 = 16;
 /// Pages younger than this many eras stay in the pool while there are older ones.
 const YOUNG_ERAS: u64 = 2;
 
@@ -87,7 +89,9 @@ impl Evictor {
             }
         }
         victims.sort_unstable();
-        let outcome = pages.evict(&victims, &mut self.staging)?;
+        let is_barren = self.barren > pages.table.pages() / NOISE_DIVISOR;
+        let noise = if is_barren { Noise::Written } else { Noise::Spared };
+        let outcome = pages.evict(&victims, noise, &mut self.staging)?;
         if outcome.evicted > 0 {
             self.barren = 0;
         }

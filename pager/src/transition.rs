@@ -64,7 +64,7 @@ use crate::{
 pub use ahead::AHEAD_MAX;
 pub(crate) use ahead::reach as ahead;
 pub(crate) use demote::in_pool;
-pub use demote::{Evicted, Staging};
+pub use demote::{Evicted, Noise, Staging};
 pub use promote::SwapIn;
 pub use squeeze::{QUICK_BYTES, Squeeze, is_noise, quickly};
 

@@ -12,7 +12,7 @@ use std::{
 use pager::{
     Frame, Gfn, GuestMemory, PAGE_BYTES, PageBytes, Run, Sharing, SwapFile,
     library::{Library, Turn},
-    transition::Staging,
+    transition::{Noise, Staging},
 };
 use support::{AMPLE, PAGES, Store, content, fail, guest, guest_with, read, wait_for, write};
 
@@ -53,7 +53,7 @@ fn fill(store: &Store, memory: &GuestMemory) {
 fn pack(memory: &GuestMemory) {
     let gfns: Vec<_> = pages().map(Gfn).collect();
     let mut staging = Staging::new(PATCHED as usize).unwrap();
-    assert_eq!(memory.pages().evict(&gfns, &mut staging).unwrap().evicted, PATCHED);
+    assert_eq!(memory.pages().evict(&gfns, Noise::Written, &mut staging).unwrap().evicted, PATCHED);
     let mut library = Library::new(PAGES);
     while let Turn::Read(first) = library.turn(0) {
         memory.pages().read_frames(first, &mut library);
@@ -89,7 +89,7 @@ fn frames_that_are_not_published_any_more_are_left_alone() {
     store.unpublish_all();
     let gfns: Vec<_> = pages().map(Gfn).collect();
     let mut staging = Staging::new(PATCHED as usize).unwrap();
-    memory.pages().evict(&gfns, &mut staging).unwrap();
+    memory.pages().evict(&gfns, Noise::Written, &mut staging).unwrap();
     memory.pages().recompress(&gfns, &mut staging, &mut library).unwrap();
     assert_eq!(memory.status(0).unwrap().patch_pages, 0);
     assert!(frames().all(|frame| !is_held(&memory, frame)));
@@ -166,7 +166,7 @@ fn the_evictor_makes_patches_of_pages_that_stay() {
     let Some((store, memory, _threads)) = guest(AMPLE) else { return };
     fill(&store, &memory);
     let gfns: Vec<_> = pages().map(Gfn).collect();
-    memory.pages().evict(&gfns, &mut Staging::new(PATCHED as usize).unwrap()).unwrap();
+    memory.pages().evict(&gfns, Noise::Written, &mut Staging::new(PATCHED as usize).unwrap()).unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
     while memory.status(0).unwrap().patch_pages < u64::from(PATCHED) {
         assert!(Instant::now() < deadline, "{:?}", memory.status(0).unwrap());

@@ -20,8 +20,11 @@ use std::{
 };
 
 use faulty::{Faults, FaultyFile};
-use pager::{Failure, Gfn, GuestMemory, PAGE_BYTES, PageBytes, Run, SlotFile, State, SwapFile, SwapFileError, Threads};
-use support::{PAGES, Store, content, fail, guest_with, noise, read, wait_for, write};
+use pager::{
+    Failure, Gfn, GuestMemory, PAGE_BYTES, PageBytes, Run, SlotFile, State, SwapFile, SwapFileError, Threads,
+    transition::{Evicted, Noise, Staging},
+};
+use support::{AMPLE, PAGES, Store, content, fail, guest_with, noise, read, wait_for, write};
 
 /// Half of RAM, and what the evictor keeps for itself.
 const HALF: u64 = PAGES as u64 / 2 + 224;
@@ -84,6 +87,25 @@ fn what_compresses_goes_on_to_the_disk_when_the_pool_has_outgrown_its_share() {
     });
     let status = memory.status(0).unwrap();
     assert_eq!(status.incompressible_total, 0);
+}
+
+#[test]
+fn noise_stays_the_first_time_it_is_found_and_goes_to_the_disk_the_second_time() {
+    const EACH: u32 = 16;
+    let directory = tempfile::tempdir().unwrap();
+    let Some((_store, memory, _threads)) = guest_on(AMPLE, real_file(directory.path())) else { return };
+    let right = |page| if page < EACH { content(page, 1) } else { noise(page, 1) };
+    (0..2 * EACH).for_each(|page| write(&memory, page, &right(page)));
+    wait_for(&memory, |counts| counts.private >= u64::from(2 * EACH));
+    let gfns: Vec<_> = (0..2 * EACH).map(Gfn).collect();
+    let mut staging = Staging::new(EACH as usize).unwrap();
+    let mut evict = || memory.pages().evict(&gfns, Noise::Spared, &mut staging).unwrap();
+    assert_eq!(evict(), Evicted { evicted: EACH, incompressible: EACH });
+    assert_eq!(memory.status(0).unwrap().pages.swapped, 0);
+    assert_eq!(evict(), Evicted { evicted: EACH, incompressible: 0 });
+    let pages = memory.status(0).unwrap().pages;
+    assert_eq!((pages.compressed, pages.swapped), (u64::from(EACH), u64::from(EACH)));
+    (0..2 * EACH).for_each(|page| assert!(read(&memory, page) == right(page), "page {page}"));
 }
 
 /// Fails to write from the moment all memory is full until long after, then works again.

@@ -32,7 +32,7 @@ use crate::{
     },
     sync::{lock, pause},
     table::PageTable,
-    transition::{AHEAD_MAX, Pages, Served, Staging, SwapIn, in_pool},
+    transition::{AHEAD_MAX, Noise, Pages, Served, Staging, SwapIn, in_pool},
     units::{Frame, Gfn, PAGE_BYTES, Run},
     working_set::WorkingSet,
 };
@@ -221,7 +221,7 @@ impl World {
     }
 
     pub fn evict(&self, gfns: &[Gfn]) {
-        self.pages.evict(gfns, &mut Staging::new(PAGES as usize).expect("memory")).expect("evicting");
+        self.pages.evict(gfns, Noise::Written, &mut Staging::new(PAGES as usize).expect("memory")).expect("evicting");
     }
 
     pub fn write_back(&self, gfns: &[Gfn]) {

@@ -5,6 +5,7 @@
 //!                            +-- one pattern -----------------------> Zero, or Compressed: the pattern is in the entry
 //!                            +-- compresses by lz4, or else by zstd,
 //!                            |   and the pool has room -------------> Compressed
+//!                            +-- noise, and to be spared -----------> Private, incompressible, with lives
 //!                            +-- staged --- written ----------------> Swapped
 //!                            +-- no file, file full, write failed --> Private, incompressible
 //!
@@ -27,7 +28,7 @@ use crate::{
     swap::{PageBuffer, Swap},
     sync::lock,
     units::{Gfn, PageBytes, Run, runs},
-    victims::LIVES_WRITTEN,
+    victims::{LIVES_NOISE, LIVES_WRITTEN},
 };
 
 /// Pages between two that go, at most, over which protection is stretched: a block of the hand's.
@@ -40,6 +41,15 @@ pub struct Evicted {
     pub evicted: u32,
     /// Pages that stay because they do not compress, and no swap file takes them.
     pub incompressible: u32,
+}
+
+/// What becomes of a page that does not compress while there is a swap file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noise {
+    /// It stays the first time it is found so, with [`LIVES_NOISE`]: writing it and its return cost several times what they cost a page of the pool.
+    Spared,
+    /// It goes to the file.
+    Written,
 }
 
 /// Pages on their way to the swap file, one write's worth. They are locked.
@@ -98,15 +108,16 @@ impl Staging {
 
 impl<M: Mapping> Pages<M> {
     /// Evicts private pages, all of `gfns` (which ascend) that are private and not in motion.
-    pub fn evict(&self, gfns: &[Gfn], staging: &mut Staging) -> Result<Evicted, Error> {
+    pub fn evict(&self, gfns: &[Gfn], noise: Noise, staging: &mut Staging) -> Result<Evicted, Error> {
         let mut outcome = Evicted::default();
-        let locked = gfns.iter().filter_map(|&gfn| self.lock_one_private(gfn)).map(|(gfn, _)| gfn).collect::<Vec<_>>();
-        if let Err((gfn, source)) = self.protect_all(&locked) {
-            locked.iter().for_each(|&gfn| self.unlock(gfn, Entry::private(), Entry::private()));
+        let locked = gfns.iter().filter_map(|&gfn| self.lock_one_private(gfn)).collect::<Vec<_>>();
+        let victims = locked.iter().map(|&(gfn, _)| gfn).collect::<Vec<_>>();
+        if let Err((gfn, source)) = self.protect_all(&victims) {
+            victims.iter().for_each(|&gfn| self.unlock(gfn, Entry::private(), Entry::private()));
             return Err(Error::Kernel { action: "protecting", gfn, source });
         }
         let mut stored = Vec::with_capacity(locked.len());
-        for gfn in locked {
+        for (gfn, was) in locked {
             if staging.is_full() {
                 self.evict_staged(staging, &mut outcome)?;
             }
@@ -116,8 +127,13 @@ impl<M: Mapping> Pages<M> {
             let clean = clean.then(|| Entry::clean(self.now()));
             match clean.or_else(|| self.store(gfn, page)).or_else(|| self.store_densely(gfn, page, squeeze)) {
                 Some(entry) => stored.push((gfn, entry)),
-                None if self.swap_usable() => staging.pages.push((gfn, Entry::private())),
-                None => self.keep(gfn, Entry::private().into_incompressible(), &mut outcome)?,
+                None if self.swap_usable() && (noise == Noise::Written || was.incompressible()) => {
+                    staging.pages.push((gfn, Entry::private()));
+                }
+                None => {
+                    let lives = if self.swap_usable() { LIVES_NOISE } else { 0 };
+                    self.keep(gfn, Entry::private_with(lives).into_incompressible(), &mut outcome)?;
+                }
             }
         }
         self.give_away(stored, &mut outcome)?;
