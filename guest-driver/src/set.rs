@@ -87,6 +87,19 @@ impl Set {
         }
     }
 
+    /// As [`Set::push`], for a set without which there is nothing to do: waits for the balloon for as long as it takes.
+    pub fn push_patiently<M: Machine>(&mut self, cpu: &mut Cpu<'_, M>, tag: u32) -> bool {
+        loop {
+            if self.push_needed(cpu, tag) {
+                return true;
+            }
+            if self.is_full() || cpu.boot().balloon == 0 || cpu.stopping() {
+                return false;
+            }
+            cpu.poll();
+        }
+    }
+
     /// Where a page is, and its tag.
     pub fn page<M: Machine>(&self, cpu: &Cpu<'_, M>, index: u32) -> (u32, u32) {
         let slot = self.table.get(cpu, index);

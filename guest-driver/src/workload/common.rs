@@ -13,6 +13,9 @@ use crate::workload::{STEP_PAGES, Work, space};
 /// Two runs of displaced content have this many pages together, so that a run has half of it on average.
 const RUN_PAIR: u32 = 8;
 
+/// How a page is added: [`Set::push`] or one that waits for it.
+type Push<M> = fn(&mut Set, &mut Cpu<'_, M>, u32) -> bool;
+
 /// The three kinds of pages.
 #[derive(Debug)]
 pub struct Common {
@@ -22,8 +25,8 @@ pub struct Common {
 }
 
 impl Common {
-    /// Fills the sets, up to so many thousandths of RAM.
-    pub fn build<M: Machine>(cpu: &mut Cpu<'_, M>, permille: u32) -> Common {
+    /// Fills the sets, up to so many thousandths of RAM, by this way of adding a page.
+    pub fn build<M: Machine>(cpu: &mut Cpu<'_, M>, permille: u32, push: Push<M>) -> Common {
         let quarter = cpu.share(permille / 4);
         let mut common = Common {
             same: Set::new(cpu, 2 * quarter, Rule::Common { space: space::COMMON_SAME }),
@@ -32,24 +35,24 @@ impl Common {
         };
         // Equal addresses come from equal orders: this set is first, and grows from the bottom of RAM.
         for number in 1..=2 * quarter {
-            if !grow(cpu, &mut common.same, number) {
+            if !grow(cpu, &mut common.same, number, push) {
                 break;
             }
         }
         for number in displaced(cpu, quarter) {
-            if !grow(cpu, &mut common.elsewhere, number) {
+            if !grow(cpu, &mut common.elsewhere, number, push) {
                 break;
             }
         }
-        while grow(cpu, &mut common.own, 1) {}
+        while grow(cpu, &mut common.own, 1, push) {}
         common
     }
 }
 
 /// Adds a page, unless the stop or the end of memory is there.
-fn grow<M: Machine>(cpu: &mut Cpu<'_, M>, set: &mut Set, tag: u32) -> bool {
+fn grow<M: Machine>(cpu: &mut Cpu<'_, M>, set: &mut Set, tag: u32, push: Push<M>) -> bool {
     cpu.poll();
-    !cpu.stopping() && set.push(cpu, tag)
+    !cpu.stopping() && push(set, cpu, tag)
 }
 
 /// The numbers `1..=pages`, cut into the same runs in every guest, the runs in this guest's own order.

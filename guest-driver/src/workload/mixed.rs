@@ -8,6 +8,7 @@ use wire::machine::Workload;
 
 use crate::cpu::Cpu;
 use crate::machine::Machine;
+use crate::set::Set;
 use crate::workload::Work;
 use crate::workload::cache::Cache;
 use crate::workload::churn::Churn;
@@ -56,7 +57,7 @@ pub struct Mixed {
 impl Mixed {
     /// Builds the lasting part.
     pub fn build<M: Machine>(cpu: &mut Cpu<'_, M>) -> Mixed {
-        let common = Common::build(cpu, 300);
+        let common = Common::build(cpu, 300, Set::push);
         let mut zipf = Zipf::new(cpu, 200);
         zipf.fill(cpu);
         let cache = Cache::new(cpu, FILES_PERMILLE);

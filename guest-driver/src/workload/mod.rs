@@ -22,6 +22,7 @@ use wire::machine::Workload;
 
 use crate::cpu::Cpu;
 use crate::machine::Machine;
+use crate::set::Set;
 
 use churn::Churn;
 use clock::Clock;
@@ -84,7 +85,7 @@ pub fn run<'a, M: Machine>(cpu: &mut Cpu<'a, M>, workload: Workload, built: impl
     }
     match workload {
         Workload::Idle | Workload::Image => drive!(Idle { park_ms: 100 }),
-        Workload::Identical => drive!(Common::build(cpu, 600)),
+        Workload::Identical => drive!(Common::build(cpu, 600, Set::push)),
         Workload::Zipf => drive!(Zipf::chosen(cpu)),
         Workload::Churn => drive!(Churn::new(cpu, 400, 0)),
         Workload::Stream => drive!(Stream::new(cpu, 500)),

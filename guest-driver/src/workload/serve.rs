@@ -1,5 +1,6 @@
 //! `serve`: requests that are due at a constant rate, whoever has memory or not. Each reads what all guests have in common and works on data of its own; its latency
-//! counts from when it was due, so that a guest which falls behind cannot hide it (no coordinated omission).
+//! counts from when it was due, so that a guest which falls behind cannot hide it (no coordinated omission). It serves once it holds all that it serves from: the balloon
+//! gives way to it.
 //!
 //! ```text
 //!   filling -----> warm -- WARM_MS by the guest's clock: how many ticks a millisecond has ---> serving
@@ -46,7 +47,7 @@ pub struct Serve {
 impl Serve {
     /// The common part is built at once, the rest a step at a time.
     pub fn build<M: Machine>(cpu: &mut Cpu<'_, M>) -> Serve {
-        let common = Common::build(cpu, COMMON_PERMILLE);
+        let common = Common::build(cpu, COMMON_PERMILLE, Set::push_patiently);
         let pages = cpu.share(OWN_PERMILLE);
         let rule = Rule::Own { space: space::SERVE, generation: 0, texture: Texture::Third };
         Serve { common, own: Set::new(cpu, pages, rule), stage: Stage::Filling }
@@ -69,7 +70,7 @@ impl<M: Machine> Work<M> for Serve {
     fn step(&mut self, cpu: &mut Cpu<'_, M>) {
         match self.stage {
             Stage::Filling => {
-                if !(0..STEP_PAGES).all(|_| self.own.push(cpu, 1)) {
+                if !(0..STEP_PAGES).all(|_| self.own.push_patiently(cpu, 1)) {
                     self.stage = Stage::Warm(cpu.now_ms(), cpu.ticks());
                 }
             }
