@@ -48,6 +48,9 @@ pub enum Scenario {
     /// What everything in the background costs a guest that has all it needs.
     #[value(name = "P8-noise")]
     Noise,
+    /// An allocate/free loop whose free pages are taken when they are reported.
+    #[value(name = "P9-reporting")]
+    Reporting,
 }
 
 /// What to do.
@@ -86,6 +89,7 @@ pub fn run(plan: &Plan) -> Result<(), Error> {
             Scenario::Sampling => sampling(plan),
             Scenario::Density => Ok(vec![policy_density::measure(&plan.program, plan.density_budget_mib)]),
             Scenario::Noise => policy_noise::measure(plan),
+            Scenario::Reporting => reporting(plan),
         };
         // One that fails is no reason not to measure the others.
         let targets = targets.unwrap_or_else(|error| {
@@ -109,6 +113,7 @@ fn allocation(figures: &Figures) -> f64 {
 
 /// P1: allocations at the end within 5 % of 1:2:3.
 fn shares(plan: &Plan) -> Result<Vec<Target>, Error> {
+    let swap = plan.swap.to_string_lossy();
     let run = Run {
         program: &plan.program,
         memory_mib: 256,
@@ -119,7 +124,7 @@ fn shares(plan: &Plan) -> Result<Vec<Target>, Error> {
             "shares=2000,workload=tide,active=90%",
             "shares=3000,workload=tide,active=90%",
         ],
-        arguments: vec!["--dedup", "off", "--sample-period", "15s"],
+        arguments: vec!["--dedup", "off", "--swap", &swap, "--sample-period", "15s"],
     };
     let course = run.watch()?;
     let mean: Vec<f64> = (0..3).map(|guest| course.mean(guest, 45.0, 59.0, allocation)).collect();
@@ -193,6 +198,7 @@ fn mixed(plan: &Plan) -> Result<Vec<Target>, Error> {
 
 /// P4: what guests get done in the time that they have a CPU or wait for memory, beside neighbours that want everything and alone.
 fn neighbours(plan: &Plan) -> Result<Vec<Target>, Error> {
+    let swap = plan.swap.to_string_lossy();
     let with = |others: [&'static str; 2]| -> Result<Course, Error> {
         let benchmark = "workload=zipf,reservation=160MiB";
         let run = Run {
@@ -201,7 +207,7 @@ fn neighbours(plan: &Plan) -> Result<Vec<Target>, Error> {
             budget_mib: 640,
             seconds: 40,
             guests: vec![benchmark, benchmark, others[0], others[1]],
-            arguments: vec!["--dedup", "off", "--sample-period", "15s"],
+            arguments: vec!["--dedup", "off", "--swap", &swap, "--sample-period", "15s"],
         };
         run.watch()
     };
@@ -296,4 +302,33 @@ fn sampling(plan: &Plan) -> Result<Vec<Target>, Error> {
     let mean = errors.iter().sum::<f64>() / errors.len() as f64;
     println!("policy: P6 {} estimates, {mean:.1} points off on average", errors.len());
     Ok(vec![Target::at_most("P6-sampling-error-points-p90".into(), p90, 10.0)])
+}
+
+/// P9: what a guest that allocates and frees loses to having its free pages taken, where there is plenty: never taken, when that pays, and always.
+fn reporting(plan: &Plan) -> Result<Vec<Target>, Error> {
+    const TURNS: usize = 2;
+    const MODES: [&str; 3] = ["off", "adaptive", "eager"];
+    let mut best = [f64::NAN; MODES.len()];
+    for _ in 0..TURNS {
+        for (best, mode) in best.iter_mut().zip(MODES) {
+            let run = Run {
+                program: &plan.program,
+                memory_mib: 256,
+                budget_mib: 512,
+                seconds: 30,
+                guests: vec!["workload=churn"],
+                arguments: vec!["--dedup", "off", "--free-page-reporting", mode],
+            };
+            // The better turn: what other programs take besides is never negative.
+            *best = best.max(run.watch()?.pace(0, 5.0, 29.0));
+        }
+    }
+    let lost = best.map(|pace| 1.0 - pace / best[0]);
+    println!(
+        "policy: P9 the loop does {:.0} operations per second of CPU or waiting while nothing is taken; {:.1} % less where that adapts, {:.1} % where all is taken at once",
+        best[0],
+        100.0 * lost[1],
+        100.0 * lost[2],
+    );
+    Ok(vec![Target::at_most("P9-loop-lost-to-adaptive-reporting".into(), lost[1], 0.05)])
 }

@@ -11,13 +11,11 @@
 use std::{
     net::SocketAddr,
     path::Path,
-    process::Child,
     thread,
     time::{Duration, Instant},
 };
 
 use guest_driver::workload::serve::INTERVAL_MS;
-use nix::unistd::Pid;
 use pager::PAGE_BYTES;
 use wire::machine::{CONTENTS_OWN, Workload};
 
@@ -27,7 +25,7 @@ use crate::{
         crowd::{self, Crowd},
         guest::{Cpu, Kind, Span, Spec},
     },
-    policy_run::Run,
+    policy_run::{Host, Run},
     settings::{Step, Undo},
     soak::free_address,
     soak_sample::{get, sum_of},
@@ -169,19 +167,22 @@ fn ballast(program: &Path, guests: u32, budget_mib: u32) -> Result<Crowd, Error>
     let address = free_address()?;
     let run = Run { program, memory_mib: MEMORY_MIB, budget_mib, seconds, guests, arguments: Vec::new() };
     let mut host = run.start(address)?;
-    let undo = Undo::register(vec![Step::Terminate(Pid::from_raw(host.id() as i32))]);
+    let undo = Undo::register(vec![Step::Terminate(host.pid())]);
     let crowd = watch(&mut host, address, run.guests.len());
     drop(undo);
-    // It ends its guests within seconds.
-    host.wait().map_err(Error::system("waiting for ballast"))?;
-    crowd
+    // It ends its guests, who verify what they hold.
+    let ended = host.ended();
+    let crowd = crowd?;
+    ended?;
+    Ok(crowd)
 }
 
-fn watch(host: &mut Child, address: SocketAddr, guests: usize) -> Result<Crowd, Error> {
+fn watch(host: &mut Host, address: SocketAddr, guests: usize) -> Result<Crowd, Error> {
     let begun = Instant::now();
     while serving(&get(address).unwrap_or_default()) < guests {
-        if let Some(exit) = host.try_wait().map_err(Error::system("waiting for ballast"))? {
-            return Err(Error::Guest(format!("ballast ended with {exit}")));
+        if !host.is_running()? {
+            host.ended()?;
+            return Err(Error::Guest("ballast ended early".to_owned()));
         }
         if begun.elapsed() > FILL_LIMIT {
             return Err(Error::Guest(format!("they have not filled their memory in {} s", FILL_LIMIT.as_secs())));

@@ -3,7 +3,7 @@
 //!
 //! Its vCPU has a CPU of its own as far as we can see to that: all other threads of host and VMM are kept off it. So what is measured is what background work does to a
 //! guest beside it (locks, flushed translations, interrupts, faults), not that it needs a CPU, which shows in the figures of CPU time. Other programs are not kept off, which is why
-//! runs with and without background work take turns, and the better one of each counts; on a busy machine nothing of this means anything.
+//! runs with and without background work take turns, and the best of each counts; on a busy machine nothing of this means anything.
 
 use nix::{
     sched::{CpuSet, sched_setaffinity},
@@ -18,10 +18,10 @@ use crate::{
 };
 
 /// Turns, each without background work and with it.
-const TURNS: usize = 2;
+const TURNS: usize = 4;
 /// Looks before this time find the guest still filling its memory.
 const FROM: f64 = 6.0;
-const SECONDS: u32 = 26;
+const SECONDS: u32 = 20;
 
 /// Everything off, and everything on, sampling at its default pace and as fast as under pressure.
 const OFF: [&str; 8] = ["--dedup", "off", "--balloon", "off", "--pager", "off", "--sample-period", "0s"];
@@ -36,7 +36,7 @@ pub fn measure(plan: &Plan) -> Result<Vec<Target>, Error> {
     }
     let lost = |course: &Course| course.rate(0, FROM, f64::from(SECONDS), |figures| figures.timed_seconds);
     let longest = |course: &Course| course.most(FROM, f64::from(SECONDS), |figures| figures.timed_seconds_max);
-    // The better turn of each: what other programs take besides is never negative.
+    // The best turn of each: what other programs take besides is never negative.
     let least = |courses: &[Course], of: &dyn Fn(&Course) -> f64| courses.iter().map(of).fold(f64::NAN, f64::min);
     println!(
         "policy: P8 lost {:.3} % of its time without background work, {:.3} % with it; the longest gap, other programs included, {:.2} ms without, {:.2} ms with",

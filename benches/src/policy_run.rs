@@ -1,7 +1,8 @@
 //! One `ballast run` watched from outside: each guest's figures, twice a second, as its metrics have them.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::{Read, Seek},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -9,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::unistd::Pid;
+use nix::{
+    sys::memfd::{MFdFlags, memfd_create},
+    unistd::Pid,
+};
 
 use crate::{
     error::Error,
@@ -20,6 +24,8 @@ use crate::{
 
 /// How often the run is looked at.
 const LOOK: Duration = Duration::from_millis(500);
+/// What is told of a run that failed.
+const LAST_LINES: usize = 3;
 /// How long guests may take to verify all they hold.
 const GRACE: Duration = Duration::from_secs(120);
 
@@ -88,18 +94,17 @@ impl Run<'_> {
     pub fn watch_with(&self, each: impl Fn(&[u32])) -> Result<Course, Error> {
         let address = free_address()?;
         let mut host = self.start(address)?;
-        let undo = Undo::register(vec![Step::Terminate(Pid::from_raw(host.id() as i32))]);
+        let undo = Undo::register(vec![Step::Terminate(host.pid())]);
         let looks = self.look(&mut host, address, each);
         drop(undo);
-        let exit = host.wait().map_err(Error::system("waiting for ballast"))?;
+        let ended = host.ended();
         let looks = looks?;
-        if !exit.success() {
-            return Err(Error::Guest(format!("ballast ended with {exit}")));
-        }
+        ended?;
         Ok(Course(looks))
     }
 
-    pub fn start(&self, address: SocketAddr) -> Result<Child, Error> {
+    /// Starts it, with its metrics at `address`.
+    pub fn start(&self, address: SocketAddr) -> Result<Host, Error> {
         let mut command = Command::new(self.program);
         command.args(["run", "--guests", &self.guests.len().to_string()]);
         command.args(["--memory", &format!("{}MiB", self.memory_mib), "--budget", &format!("{}MiB", self.budget_mib)]);
@@ -107,16 +112,21 @@ impl Run<'_> {
         for (number, settings) in self.guests.iter().enumerate() {
             command.args(["--guest", &format!("{number}:{settings}")]);
         }
-        command.args(&self.arguments).stdout(Stdio::null()).stderr(Stdio::null());
+        let errors = memfd_create(c"ballast-stderr", MFdFlags::MFD_CLOEXEC).map_err(std::io::Error::from);
+        let errors = File::from(errors.map_err(Error::system("making a memfd"))?);
+        let stderr = errors.try_clone().map_err(Error::system("making a memfd"))?;
+        command.args(&self.arguments).stdout(Stdio::null()).stderr(stderr);
         eprintln!("policy: {command:?}");
-        heed_signals(&mut command).spawn().map_err(|source| Error::File { path: self.program.to_path_buf(), source })
+        let failed = |source| Error::File { path: self.program.to_path_buf(), source };
+        let child = heed_signals(&mut command).spawn().map_err(failed)?;
+        Ok(Host { child, errors })
     }
 
-    fn look(&self, host: &mut Child, address: SocketAddr, each: impl Fn(&[u32])) -> Result<Vec<Look>, Error> {
+    fn look(&self, host: &mut Host, address: SocketAddr, each: impl Fn(&[u32])) -> Result<Vec<Look>, Error> {
         let limit = Duration::from_secs(self.seconds.into()) + GRACE;
         let (begun, mut running) = (Instant::now(), None);
         let mut looks = Vec::new();
-        while host.try_wait().map_err(Error::system("waiting for ballast"))?.is_none() {
+        while host.is_running()? {
             if begun.elapsed() > limit {
                 return Err(Error::Guest(format!("ballast has not ended {} s after its time", GRACE.as_secs())));
             }
@@ -126,8 +136,8 @@ impl Run<'_> {
                 continue;
             }
             let second = running.get_or_insert_with(Instant::now).elapsed().as_secs_f64();
-            let vmms = children(&PathBuf::from(format!("/proc/{}", host.id())));
-            let processes: Vec<u32> = std::iter::once(host.id()).chain(vmms.iter().copied()).collect();
+            let vmms = children(&PathBuf::from(format!("/proc/{}", host.pid())));
+            let processes: Vec<u32> = std::iter::once(host.child.id()).chain(vmms.iter().copied()).collect();
             each(&processes);
             // VMMs are started in the order of their guests.
             let of = |(number, vmm): (usize, &u32)| Figures {
@@ -141,6 +151,42 @@ impl Run<'_> {
             looks.push(Look { second, guests });
         }
         Ok(looks)
+    }
+}
+
+/// A `ballast run` under way, and what it says on its standard error.
+#[derive(Debug)]
+pub struct Host {
+    child: Child,
+    errors: File,
+}
+
+impl Host {
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> Result<bool, Error> {
+        Ok(self.child.try_wait().map_err(Error::system("waiting for ballast"))?.is_none())
+    }
+
+    /// Waits for its end. An error with the last it said if it failed.
+    pub fn ended(&mut self) -> Result<(), Error> {
+        let exit = self.child.wait().map_err(Error::system("waiting for ballast"))?;
+        if exit.success() {
+            return Ok(());
+        }
+        let mut said = String::new();
+        let read = self.errors.rewind().and_then(|()| self.errors.read_to_string(&mut said));
+        read.map_err(Error::system("reading what ballast said"))?;
+        // Lines of progress begin with the time.
+        let last: Vec<_> = said.lines().rev().filter(|line| !line.starts_with(' ')).take(LAST_LINES).collect();
+        Err(Error::Guest(format!(
+            "ballast ended with {exit}: {}",
+            last.into_iter().rev().collect::<Vec<_>>().join("; ")
+        )))
     }
 }
 
