@@ -110,6 +110,8 @@ pub struct PagerStatus {
     pub pool_packed_total: u64,
     /// Pages of the pool that were made patches of frames.
     pub pool_patched_total: u64,
+    /// Pages of the pool that share the frame at their address instead.
+    pub pool_rejoined_total: u64,
     /// Pages of the pool that were moved to empty a slab.
     pub pool_moved_total: u64,
     /// Pages brought back from a tier by a fault.

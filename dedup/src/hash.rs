@@ -54,7 +54,7 @@ impl BatchHasher {
             let content = |page: &PageBytes| {
                 if is_zero(page) { Content::Zero } else { Content::Hash(content_hash(self.secret, page)) }
             };
-            memory.read_private(gfn, page).then(|| (gfn, content(page)))
+            memory.read_held(gfn, page).then(|| (gfn, content(page)))
         };
         let empty = || [0; PAGE_BYTES];
         match &self.pool {

@@ -9,6 +9,8 @@ use crate::PageBytes;
 pub enum Backing {
     /// A page of the guest's own.
     Private,
+    /// The guest's own content, compressed in memory: it does not change while it is there.
+    Pooled,
     /// A frame of the store.
     Shared,
     /// Anything else: nothing to be gained here.
@@ -43,10 +45,11 @@ pub trait ScanMemory: Sync {
     /// digest is of a few words of the page, 0 if and only if they are zero: a page whose digest changed has changed.
     fn sample_private(&self, range: Range<u32>, visit: &mut dyn FnMut(u32, u64));
 
-    /// Copies a page out, if it is private. Never blocks on a fault.
-    fn read_private(&self, gfn: u32, into: &mut PageBytes) -> bool;
+    /// Copies a page out, if it is private or pooled. Never blocks on a fault.
+    fn read_held(&self, gfn: u32, into: &mut PageBytes) -> bool;
 
-    /// Write-protects the private ones of the pages of `(gfn, frame)` pairs, compares each with its frame, adopts what is equal, and
+    /// Write-protects the private ones of the pages of `(gfn, frame)` pairs, compares each with its frame, adopts what is equal (and what is pooled and equal to the
+    /// frame at its own offset), and
     /// reports what became of each, in any order. The pages are within the guest and ascend; the frames are an allegation.
     fn share(&self, pairs: &[(u32, u32)], report: &mut dyn FnMut(u32, ShareOutcome));
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   batch of pages ─► own offset published? ──yes──► share(gfn, gfn)  no hash, no message
 //!         │                     │ no, or different
-//!         │                     ▼
+//!         │                     ▼               (pages of the pool do not change: to the hash at once)
 //!         │              sample; as at the last visit? ──no──► volatile: next pass
 //!         │                     │ yes                          (samples of zeros: look whether all is zero)
 //!         │                     ▼
@@ -195,7 +195,8 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
         let private = |&gfn: &u32| self.memory.backing(gfn) == Backing::Private && self.notes.is_due(gfn, self.pass);
         let due: Vec<u32> = batch.clone().filter(private).collect();
         self.share_at_home(&due);
-        let (suspects, stable) = self.sample(&due);
+        let (suspects, mut stable) = self.sample(&due);
+        stable.extend(self.pooled(batch.clone()));
         self.look_at(&suspects, &stable);
         self.report_holds(&mut send);
         self.next = batch.end;
@@ -230,10 +231,9 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
                 self.notes.found_private(gfn);
                 let seen = self.notes.see(gfn, sample);
                 let told = self.notes.has(gfn, TOLD);
-                // Whole batches together, so that runs stay together.
                 let wants_room = self.notes.has(gfn, OVER_BUDGET) || told && self.notes.has(gfn, NO_ROOM);
                 let every = if wants_room { RETRY_PASSES } else { RETELL_PASSES };
-                let again = (self.pass + u64::from(gfn / BATCH_PAGES)).is_multiple_of(every);
+                let again = is_retold(gfn, self.pass, every);
                 self.found.progress += u64::from(seen == Seen::New && !self.notes.was_broken(gfn));
                 if seen == Seen::Stable && (!told || again) && !self.zero_pages_only {
                     stable.push(gfn);
@@ -243,6 +243,25 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
             });
         }
         (suspects, stable)
+    }
+
+    /// Pages of the pool that are to be hashed: not told yet, or not for a while. What fills its memory faster than it is scanned has most of what others have, too,
+    /// there by the time we come to it.
+    fn pooled(&mut self, batch: Range<u32>) -> Vec<u32> {
+        if self.zero_pages_only {
+            return Vec::new();
+        }
+        let wanted = |&gfn: &u32| {
+            let is_new = !self.notes.has(gfn, TOLD);
+            let due = is_new && self.notes.is_due(gfn, self.pass) || is_retold(gfn, self.pass, RETELL_PASSES);
+            due && self.memory.backing(gfn) == Backing::Pooled
+        };
+        let pooled: Vec<_> = batch.filter(wanted).collect();
+        let new =
+            pooled.iter().filter(|&&gfn| !self.notes.has(gfn, TOLD) && !self.notes.was_broken(gfn)).count() as u64;
+        self.found.private += pooled.len() as u64;
+        self.found.progress += new;
+        pooled
     }
 
     /// Drops pages that are zero, queues hashes of stable ones.
@@ -337,7 +356,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
             let mut pages = Pages { places: Vec::new(), bytes: Vec::with_capacity(batch.len() * PAGE_BYTES) };
             let mut declined = Vec::new();
             for &(gfn, frame) in batch {
-                if self.memory.read_private(gfn, &mut page) {
+                if self.memory.read_held(gfn, &mut page) {
                     pages.places.push((gfn, frame));
                     pages.bytes.extend_from_slice(&page);
                 } else {
@@ -374,4 +393,9 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
             }
         }
     }
+}
+
+/// Whether content that the store was told is told anew in this pass. Whole batches together, so that runs stay together.
+fn is_retold(gfn: u32, pass: u64, every: u64) -> bool {
+    (pass + u64::from(gfn / BATCH_PAGES)).is_multiple_of(every)
 }

@@ -75,6 +75,26 @@ fn a_late_guest_shares_what_is_at_home_without_hashing_it() {
 }
 
 #[test]
+fn what_was_compressed_before_it_was_scanned_is_published_and_shared_at_home() {
+    let domain = Domain::new(PAGES, 1).unwrap();
+    let guests = guests(&domain, 3);
+    guests.iter().for_each(FakeGuest::compress);
+    let mut world = World::new(&domain, &guests);
+    (0..3).for_each(|_| world.pass());
+    assert_unchanged(&guests);
+    assert!(domain.figures().frames_in_use >= 300, "{:?}", domain.figures());
+    for guest in &guests {
+        let (_, shared, _) = guest.counts();
+        assert!(shared >= 300, "{shared} of those at home");
+    }
+    let hashed =
+        |world: &World<'_>| world.scanners.iter().map(|(_, scanner)| scanner.status().hashed_total).sum::<u64>();
+    let before = hashed(&world);
+    world.pass();
+    assert!(hashed(&world) - before < u64::from(PAGES), "what was told is not hashed in every pass");
+}
+
+#[test]
 fn one_guest_shares_with_itself() {
     let domain = Domain::new(PAGES, 1).unwrap();
     let guest = [FakeGuest::new(&domain, (0..PAGES).map(|gfn| content(u64::from(gfn % 10))))];

@@ -153,6 +153,7 @@ pub(crate) static GUEST: [Family<Guest>; 52] = [
     family(Counter, "ballast_guest_pool_moves_total", "Pages moved within the compressed pool.", By("kind", &[
         ("packed", |guest| guest.status.pager.pool_packed_total as f64),
         ("patched", |guest| guest.status.pager.pool_patched_total as f64),
+        ("rejoined", |guest| guest.status.pager.pool_rejoined_total as f64),
         ("compacted", |guest| guest.status.pager.pool_moved_total as f64),
     ])),
     family(Counter, "ballast_guest_promotions_total", "Evicted pages brought back by a fault.",

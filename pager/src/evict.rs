@@ -26,6 +26,8 @@ pub const BATCH: usize = 32;
 const STRIDE: u32 = 16_384;
 /// Noise is spared until the hand has passed this part of all pages without winning one: when there is little else, it goes at once.
 const NOISE_DIVISOR: u32 = 16;
+/// Batches of pages of the pool in a row that are looked at for whether they equal the frame at their address, while half of a batch does: some 3 ms.
+const REJOIN_BATCHES: usize = 32;
 /// Pages younger than this many eras stay in the pool while there are older ones.
 const YOUNG_ERAS: u64 = 2;
 
@@ -48,6 +50,8 @@ pub struct Evictor {
     pool_barren: u32,
     /// Where the hand that packs the pool denser stands.
     dense_hand: u32,
+    /// And the one that looks for pages of the pool that could be shared.
+    rejoin_hand: u32,
     library: Library,
     staging: Staging,
 }
@@ -63,6 +67,7 @@ impl Evictor {
             pool_hand: 0,
             pool_barren: 0,
             dense_hand: 0,
+            rejoin_hand: 0,
             library: Library::new(pages),
             staging: Staging::new(BATCH)?,
         })
@@ -126,15 +131,19 @@ impl Evictor {
         Ok(gone)
     }
 
-    /// Packs up to [`BATCH`] pages of the pool denser, of those that have been there for a while, or of all if memory is short, or reads frames that they may resemble, and empties
-    /// a slab that is nearly so.
-    pub fn tidy<M: Mapping>(&mut self, pages: &Pages<M>, need: Need) -> Result<(), Error> {
+    /// Has pages of the pool be shared, packs up to [`BATCH`] of them denser, of those that have been there for a while, or of all if memory is short, or reads frames that they may resemble, and empties
+    /// a slab that is nearly so. Whether there is more to gain at once.
+    pub fn tidy<M: Mapping>(&mut self, pages: &Pages<M>, need: Need) -> Result<bool, Error> {
         let now_ms = pages.counters.now_ms();
         self.library.expire(now_ms);
+        if need == Need::Short {
+            self.library.refresh(now_ms);
+        }
         if pages.table.counts().compressed == 0 {
-            return Ok(());
+            return Ok(false);
         }
         pages.undo_lonely(&mut self.staging)?;
+        let rejoined = self.rejoin(pages)?;
         let last = self.dense_hand;
         let mut stayed = Vec::with_capacity(BATCH);
         let era = pages.counters.era();
@@ -150,6 +159,7 @@ impl Evictor {
             }
         }
         let turn = (!stayed.is_empty()).then(|| self.library.turn(now_ms));
+        let is_reading = matches!(turn, Some(Turn::Read(_)));
         let packed = match turn {
             None => 0,
             Some(Turn::Pack) => pages.recompress(&stayed, &mut self.staging, &mut self.library)?,
@@ -163,7 +173,32 @@ impl Evictor {
         let moved = pages.compact();
         pages.counters.pool_packed.fetch_add(u64::from(packed), Ordering::Relaxed);
         pages.counters.pool_moved.fetch_add(u64::from(moved), Ordering::Relaxed);
-        Ok(())
+        Ok(is_reading || rejoined + packed >= BATCH as u32 / 2)
+    }
+
+    /// Has pages of the pool share the frames at their addresses that they equal: one batch, and more while that pays.
+    fn rejoin<M: Mapping>(&mut self, pages: &Pages<M>) -> Result<u32, Error> {
+        let mut rejoined = 0;
+        for _ in 0..REJOIN_BATCHES {
+            let mut found = Vec::with_capacity(BATCH);
+            for _ in 0..STRIDE.min(pages.table.pages()) {
+                let gfn = Gfn(self.rejoin_hand);
+                self.rejoin_hand = (self.rejoin_hand + 1) % pages.table.pages();
+                if pages.may_rejoin(gfn) {
+                    found.push(gfn);
+                    if found.len() == BATCH {
+                        break;
+                    }
+                }
+            }
+            found.sort_unstable();
+            let equal = pages.rejoin(&found)?.len() as u32;
+            rejoined += equal;
+            if equal < BATCH as u32 / 2 {
+                break;
+            }
+        }
+        Ok(rejoined)
     }
 
     /// Twice round the pool's pages without one that could be written.

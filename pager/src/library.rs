@@ -27,6 +27,8 @@ const FRAME_BITS: u32 = 24;
 const FRAMES_MAX: u32 = (1 << FRAME_BITS) - 1;
 /// How long frames that were read are taken to be those there are, ms. Reading them again takes 2 µs each.
 const LIFE_MS: u64 = 60_000;
+/// The same for a guest that can win memory by nothing else any more, ms: a frame that was published meanwhile may be what it needs.
+const LIFE_SHORT_MS: u64 = 4_000;
 /// How long nothing is read after a library that did not pay, ms: at most a sixteenth of the time is then spent in vain.
 const REST_MS: u64 = 16 * LIFE_MS;
 
@@ -93,6 +95,18 @@ impl Library {
             self.phase =
                 if self.gained_bytes < self.bytes() { Phase::Resting(now_ms + REST_MS) } else { Phase::Closed };
             (self.table, self.gained_bytes) = (Vec::new(), 0);
+        }
+    }
+
+    /// Has the frames read anew unless that was just done: for a guest that is out of memory.
+    pub fn refresh(&mut self, now_ms: u64) {
+        let is_stale = match self.phase {
+            Phase::Closed | Phase::Reading(_) => false,
+            Phase::Read(since_ms) => now_ms >= since_ms + LIFE_SHORT_MS,
+            Phase::Resting(_) => true,
+        };
+        if is_stale {
+            (self.phase, self.table, self.gained_bytes) = (Phase::Closed, Vec::new(), 0);
         }
     }
 
@@ -237,6 +251,25 @@ mod tests {
                 library = Library::new(1);
             }
         }
+        assert_eq!(library.turn(LIFE_MS), Turn::Read(Frame(0)));
+    }
+
+    #[test]
+    fn a_guest_out_of_memory_reads_frames_anew_every_few_seconds() {
+        let mut library = Library::new(1);
+        library.read_up_to(None, 1000);
+        library.refresh(1000 + LIFE_SHORT_MS - 1);
+        assert_eq!(library.turn(5000), Turn::Pack);
+        library.refresh(1000 + LIFE_SHORT_MS);
+        assert_eq!(library.turn(5000), Turn::Read(Frame(0)));
+        library.read_up_to(Some(Frame(9)), 5000);
+        library.refresh(50_000);
+        assert_eq!(library.turn(50_000), Turn::Read(Frame(9)), "it is being read");
+        library.add(Frame(0), &noise(1));
+        library.read_up_to(None, 0);
+        library.expire(LIFE_MS);
+        assert_eq!(library.turn(LIFE_MS), Turn::Pack, "it rests");
+        library.refresh(LIFE_MS);
         assert_eq!(library.turn(LIFE_MS), Turn::Read(Frame(0)));
     }
 

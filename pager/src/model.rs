@@ -52,6 +52,10 @@
 //! | `free_slot` keeps the reference of a patch                            | a frame is held for nobody                    |
 //! | `answer` looks at sharers only                                        | a hole of the store is read                   |
 //! | `undo_lonely` leaves the old slot in the entry                        | a damaged page                                |
+//! | `rejoin` does not compare                                              | the guest sees what it never wrote            |
+//! | `rejoin` looks at the published bit and counts without a silence      | a hole of the store is read                   |
+//! | `rejoin` keeps the slot                                                | the pool keeps pages for nobody               |
+//! | `rejoin` keeps the reference of a frame that is different             | a frame is held for nobody                    |
 //! | `promote` frees the slot before it reads its content                  | a hole of the store is read, a damaged page   |
 
 mod actors;
@@ -143,8 +147,18 @@ fn pages_become_patches_and_come_back_while_their_frames_are_released() {
 }
 
 #[test]
+fn pages_of_the_pool_are_shared_broken_and_come_back_while_their_frames_are_released() {
+    race(&[Actor::Pack, Actor::Merge, Actor::Release, Actor::Evict]);
+}
+
+#[test]
 fn a_frame_is_adopted_for_a_patch_or_released_and_never_both() {
     explore(World::patch_or_release);
+}
+
+#[test]
+fn a_frame_is_adopted_by_a_page_of_the_pool_or_released_and_never_both() {
+    explore(World::rejoin_or_release);
 }
 
 #[test]

@@ -47,12 +47,19 @@ pub struct Alias {
 }
 
 impl<M: Mapping> Pages<M> {
-    /// Shares private pages with equal frames, and reports what became of each, in any order. The pages ascend.
+    /// Shares private pages with equal frames, and pages of the pool with those at home; reports what became of each, in any order. The pages ascend.
     pub fn share(&self, pairs: &[(Gfn, Frame)], report: &mut dyn FnMut(Gfn, Sharing)) -> Result<(), Error> {
         let exist = |&(gfn, frame): &(Gfn, Frame)| gfn.0 < self.count() && frame.0 < self.references.count();
         let (exist, strange): (Vec<_>, Vec<_>) = pairs.iter().partition(|pair| exist(pair));
         strange.iter().for_each(|&(gfn, _)| report(gfn, Sharing::NotPrivate));
         let at_home = |&(gfn, frame): &(Gfn, Frame)| self.mapping.placement(gfn) == frame;
+        let (pooled, exist): (Vec<_>, Vec<_>) = exist.into_iter().partition(|&(gfn, _)| self.is_pooled(gfn));
+        let rejoined =
+            self.rejoin(&gfns(&pooled.iter().copied().filter(at_home).collect::<Vec<_>>()).collect::<Vec<_>>())?;
+        for (gfn, _) in pooled {
+            let is_shared = rejoined.binary_search(&gfn).is_ok();
+            report(gfn, if is_shared { Sharing::Shared } else { Sharing::NotPrivate });
+        }
         let (home, away): (Vec<_>, Vec<_>) = exist.into_iter().partition(at_home);
         for pairs in home.chunks(RUN_MAX as usize).chain(away.chunks(AWAY_MAX)) {
             let equal = self.lock_equal(pairs, report)?;

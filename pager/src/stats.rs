@@ -65,6 +65,8 @@ pub(crate) struct Counters {
     pub evictions_proactive: AtomicU64,
     pub pool_packed: AtomicU64,
     pub pool_patched: AtomicU64,
+    /// Pages of the pool that were found equal to the frame at their address, and share it.
+    pub pool_rejoined: AtomicU64,
     pub pool_moved: AtomicU64,
     pub incompressible: AtomicU64,
     pub faults_missing: AtomicU64,
@@ -94,6 +96,7 @@ impl Default for Counters {
             evictions_proactive: zero(),
             pool_packed: zero(),
             pool_patched: zero(),
+            pool_rejoined: zero(),
             pool_moved: zero(),
             incompressible: zero(),
             faults_missing: zero(),

@@ -12,6 +12,8 @@
 //!    |                          +---------> Swapped ---------------> Private
 //!   Ballooned <--- inflate --- any state
 //!
+//!   Compressed --- rejoin: equal to the frame at its address ---> Shared
+//!
 //!   Private, Shared, Compressed --- watch ---> the same, *watched* --- drop_hinted ---> Zero
 //!                                                    `-- written, moved, unwatch --> the same
 //! ```
@@ -38,6 +40,7 @@ mod demote;
 mod patch;
 mod prefetch;
 mod promote;
+mod rejoin;
 mod squeeze;
 mod tidy;
 
@@ -486,14 +489,27 @@ impl<M: Mapping> Pages<M> {
         }
     }
 
-    /// Copies out a page, if it is private and not in motion.
-    pub fn read_private(&self, gfn: Gfn, into: &mut PageBytes) -> bool {
-        let Some((_, entry)) = self.clip(gfn.run()).gfns().next().and_then(|gfn| self.lock_one_private(gfn)) else {
+    /// Copies out a page, if it is private or in the pool, and not in motion. It is not touched by that.
+    pub fn read_held(&self, gfn: Gfn, into: &mut PageBytes) -> bool {
+        let held = |entry: Entry| entry.state() == State::Private || in_pool(entry);
+        let Some(entry) = self.clip(gfn.run()).gfns().next().and_then(|gfn| self.lock_if(gfn, held)) else {
             return false;
         };
-        self.mapping.read(gfn, into);
-        self.unlock(gfn, Entry::private(), entry);
-        true
+        let is_read = match entry.state() {
+            State::Private => {
+                self.mapping.read(gfn, into);
+                true
+            }
+            // Whoever needs the page will learn that it is damaged.
+            _ => self.content(gfn, entry, into).is_ok(),
+        };
+        self.unlock(gfn, entry, entry);
+        is_read
+    }
+
+    /// Whether the page is in the pool, and takes room there.
+    pub fn is_pooled(&self, gfn: Gfn) -> bool {
+        in_pool(self.table.peek(gfn))
     }
 
     /// The hand passes a private page: it has a life less, and `retry` says whether to try again to compress it.

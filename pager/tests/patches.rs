@@ -175,3 +175,24 @@ fn the_evictor_makes_patches_of_pages_that_stay() {
     assert!(frames().all(|frame| is_held(&memory, frame)));
     pages().for_each(|page| assert!(read(&memory, page) == similar(page), "page {page}"));
 }
+
+#[test]
+fn pages_of_the_pool_share_the_frames_at_their_addresses_once_these_are_published_and_are_broken_like_others() {
+    const SAME: u32 = 8;
+    let Some((store, memory, _threads)) = guest(AMPLE) else { return };
+    (0..2 * SAME).for_each(|page| write(&memory, page, &content(page, 1)));
+    wait_for(&memory, |counts| counts.private >= u64::from(2 * SAME));
+    let gfns: Vec<_> = (0..2 * SAME).map(Gfn).collect();
+    memory.pages().evict(&gfns, Noise::Written, &mut Staging::new(1).unwrap()).unwrap();
+    let shared = |memory: &GuestMemory| memory.status(0).unwrap().pages.shared;
+    assert!(memory.pages().rejoin(&gfns).unwrap().is_empty(), "nothing is published");
+    // Half of the frames are equal, half are something else.
+    (0..2 * SAME).for_each(|page| store.publish(page, &content(page, if page < SAME { 1 } else { 2 })));
+    assert_eq!(memory.pages().rejoin(&gfns).unwrap(), &gfns[..SAME as usize]);
+    assert_eq!((shared(&memory), memory.status(0).unwrap().pages.compressed), (u64::from(SAME), u64::from(SAME)));
+    assert!(is_held(&memory, Frame(0)) && !is_held(&memory, Frame(SAME)));
+    (0..2 * SAME).for_each(|page| assert!(read(&memory, page) == content(page, 1), "page {page}"));
+    write(&memory, 0, &content(0, 3));
+    wait_for(&memory, |counts| counts.shared == u64::from(SAME) - 1);
+    assert!(read(&memory, 0) == content(0, 3) && !is_held(&memory, Frame(0)));
+}

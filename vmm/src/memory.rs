@@ -86,6 +86,7 @@ impl ScanMemory for GuestPages {
         match self.memory.pages().state(Gfn(gfn)) {
             State::Private => Backing::Private,
             State::Shared => Backing::Shared,
+            State::Compressed if self.memory.pages().is_pooled(Gfn(gfn)) => Backing::Pooled,
             State::Zero | State::Ballooned | State::Compressed | State::Swapped | State::Clean => Backing::Other,
         }
     }
@@ -94,8 +95,8 @@ impl ScanMemory for GuestPages {
         self.memory.pages().sample_private(Run::from_range(range), &mut |gfn, sample| visit(gfn.0, sample));
     }
 
-    fn read_private(&self, gfn: u32, into: &mut PageBytes) -> bool {
-        self.memory.pages().read_private(Gfn(gfn), into)
+    fn read_held(&self, gfn: u32, into: &mut PageBytes) -> bool {
+        self.memory.pages().read_held(Gfn(gfn), into)
     }
 
     fn share(&self, pairs: &[(u32, u32)], report: &mut dyn FnMut(u32, ShareOutcome)) {

@@ -33,6 +33,7 @@ pub fn content(number: u64) -> PageBytes {
 #[derive(Clone, PartialEq)]
 pub enum FakePage {
     Private(Box<PageBytes>),
+    Pooled(Box<PageBytes>),
     Shared(u32),
     Zero,
 }
@@ -78,7 +79,7 @@ impl FakeGuest {
     pub fn read(&self, gfn: u32) -> PageBytes {
         let page = self.inner().pages[gfn as usize].clone();
         match page {
-            FakePage::Private(bytes) => *bytes,
+            FakePage::Private(bytes) | FakePage::Pooled(bytes) => *bytes,
             FakePage::Shared(frame) => self.frame_bytes(frame),
             FakePage::Zero => [0; PAGE as usize],
         }
@@ -90,6 +91,15 @@ impl FakeGuest {
         let old = std::mem::replace(&mut inner.pages[gfn as usize], FakePage::Private(Box::new(bytes)));
         if let FakePage::Shared(frame) = old {
             inner.count(frame, -1);
+        }
+    }
+
+    /// The pager compresses all that is private.
+    pub fn compress(&self) {
+        for page in &mut self.inner().pages {
+            if let FakePage::Private(bytes) = page {
+                *page = FakePage::Pooled(bytes.clone());
+            }
         }
     }
 
@@ -148,6 +158,7 @@ impl ScanMemory for FakeGuest {
     fn backing(&self, gfn: u32) -> Backing {
         match self.inner().pages[gfn as usize] {
             FakePage::Private(_) => Backing::Private,
+            FakePage::Pooled(_) => Backing::Pooled,
             FakePage::Shared(_) => Backing::Shared,
             FakePage::Zero => Backing::Other,
         }
@@ -162,9 +173,9 @@ impl ScanMemory for FakeGuest {
         }
     }
 
-    fn read_private(&self, gfn: u32, into: &mut PageBytes) -> bool {
+    fn read_held(&self, gfn: u32, into: &mut PageBytes) -> bool {
         match &self.inner().pages[gfn as usize] {
-            FakePage::Private(bytes) => into.copy_from_slice(&**bytes),
+            FakePage::Private(bytes) | FakePage::Pooled(bytes) => into.copy_from_slice(&**bytes),
             _ => return false,
         }
         true
@@ -183,7 +194,8 @@ impl ScanMemory for FakeGuest {
             }
             for &(gfn, frame) in run {
                 let outcome = match &inner.pages[gfn as usize] {
-                    FakePage::Private(bytes) => {
+                    FakePage::Pooled(_) if gfn != frame => ShareOutcome::NotPrivate,
+                    FakePage::Private(bytes) | FakePage::Pooled(bytes) => {
                         if self.view.is_published(frame) && self.frame_bytes(frame) == **bytes {
                             inner.pages[gfn as usize] = FakePage::Shared(frame);
                             inner.count(frame, 1);

@@ -97,6 +97,7 @@ impl GuestMemory {
             evictions_proactive_total: load(&counters.evictions_proactive),
             pool_packed_total: load(&counters.pool_packed),
             pool_patched_total: load(&counters.pool_patched),
+            pool_rejoined_total: load(&counters.pool_rejoined),
             pool_moved_total: load(&counters.pool_moved),
             promotions_total: load(&counters.promotions),
             read_ahead_total: load(&counters.read_ahead),

@@ -96,7 +96,7 @@ impl Actor {
                 pages.win_areas_back(PAGES).expect("bringing home");
                 pages.sample_private(run, &mut |_, _| {});
                 let mut page = *Content::ZERO.bytes();
-                if pages.read_private(gfn, &mut page) {
+                if pages.read_held(gfn, &mut page) {
                     _ = Content::of(&page);
                 }
                 pages.cool(gfn, true);

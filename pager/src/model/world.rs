@@ -114,10 +114,19 @@ impl World {
 
     /// A page becomes a patch of a frame that the host takes back at the same time, and comes back to the guest.
     pub fn patch_or_release() {
-        let (page, frame) = (Gfn(0), Frame(2));
+        Self::pack_or_release(Frame(2), Content(Content::COMPRESSIBLE));
+    }
+
+    /// The same with the frame at the page's own address, which is equal to it: the page is to share it.
+    pub fn rejoin_or_release() {
+        Self::pack_or_release(Frame(0), Content(Content::COMPRESSIBLE + 1));
+    }
+
+    fn pack_or_release(frame: Frame, published: Content) {
+        let page = Gfn(0);
         let world = Arc::new(World::with(100, Content::COUNT, None, HeapArena::new(4), false));
         let kernel = &world.pages.mapping;
-        kernel.publish(frame, Content(Content::COMPRESSIBLE));
+        kernel.publish(frame, published);
         assert!(world.pages.populate(page, Content(Content::COMPRESSIBLE + 1).bytes()).expect("loading"));
         kernel.loaded(page, Content(Content::COMPRESSIBLE + 1));
         world.evict(&[page]);
@@ -232,6 +241,7 @@ impl World {
         let mut library = Library::new(PAGES * 8);
         self.pages.read_frames(Frame(0), &mut library);
         self.pages.undo_lonely(&mut Staging::new(1).expect("memory")).expect("undoing patches");
+        self.pages.rejoin(gfns).expect("sharing");
         self.pages.recompress(gfns, &mut Staging::new(PAGES as usize).expect("memory"), &mut library).expect("packing");
         self.pages.compact();
     }
