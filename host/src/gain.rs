@@ -10,9 +10,9 @@
 //! ```
 //!
 //! A frame that a guest needs for patches alone counts as one that it has once the guest was asked about it, so that the split is off by such frames, and the
-//! sum is not.
+//! sum is not: there are no more frames and pairs than shared pages.
 //!
-//! Frames that nobody holds (just published, or about to be released) are no part of it: they are shown as *idle*.
+//! Other frames (just published, about to be released, held for patches alone) are no part of it: they are shown as *idle*.
 
 use control::explain::{REASONS, unmerged};
 use serde::Serialize;
@@ -45,7 +45,7 @@ pub struct DomainGain {
     pub guests: u64,
     /// Memory of its frame store, bytes.
     pub frames_bytes: u64,
-    /// Part of it that no guest holds, bytes.
+    /// Part of it that no page shares, bytes.
     pub idle_frames_bytes: u64,
     /// What is not needed because of it.
     pub gain_bytes: Gain,
@@ -63,15 +63,16 @@ impl DomainGain {
             let sum = |figure: fn(&View) -> u64| members().map(figure).sum::<u64>();
             let figures = &domain.figures;
             let shared = sum(|view| view.status.pager.pages.shared);
+            let (holds, held) = (figures.holds.min(shared), figures.frames_held.min(shared));
             DomainGain {
                 name: domain.name.clone(),
                 guests: domain.guests,
                 frames_bytes: figures.allocated_bytes,
-                idle_frames_bytes: figures.allocated_bytes.saturating_sub(figures.frames_held * PAGE),
+                idle_frames_bytes: figures.allocated_bytes.saturating_sub(held * PAGE),
                 gain_bytes: Gain {
                     zero: sum(|view| view.status.pager.zero_touched) * PAGE,
-                    within_guest: shared.saturating_sub(figures.holds) * PAGE,
-                    across_guests: (figures.holds - figures.frames_held) * PAGE,
+                    within_guest: (shared - holds) * PAGE,
+                    across_guests: holds.saturating_sub(held) * PAGE,
                 },
                 cow_full_bytes: shared * PAGE,
                 cow_expected_bytes: sum(|view| view.cow_expected_bytes),
@@ -132,6 +133,17 @@ mod tests {
         let expected = Gain { zero: 5 * PAGE, within_guest: 3 * PAGE, across_guests: PAGE };
         assert_eq!((gain.gain_bytes, gain.idle_frames_bytes), (expected, PAGE));
         assert_eq!((gain.cow_full_bytes, gain.cow_expected_bytes), (6 * PAGE, 16384));
+    }
+
+    #[test]
+    fn frames_that_are_held_for_patches_alone_are_no_gain_and_the_sum_stays_right() {
+        // Three pages share two frames; two more frames are held by both guests for patches.
+        let figures =
+            Figures { frames_held: 4, holds: 7, allocated_bytes: 4 * PAGE, frames_in_use: 4, ..Figures::default() };
+        let domain = DomainView { name: "web".into(), guests: 2, figures };
+        let [gain] = DomainGain::of(&[view("web", 2, 0), view("web", 1, 0)], &[domain]).try_into().unwrap();
+        let Gain { zero, within_guest, across_guests } = gain.gain_bytes;
+        assert_eq!((zero, within_guest + across_guests + 4 * PAGE), (0, 3 * PAGE + gain.idle_frames_bytes));
     }
 
     #[test]

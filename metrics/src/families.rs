@@ -68,7 +68,7 @@ pub(crate) static HOST: [Family<Host>; 10] = [
 pub(crate) static DOMAIN: [Family<Domain>; 7] = [
     family(Gauge, "ballast_domain_guests", "Guests in the sharing domain.", One(|domain| domain.guests as f64)),
     family(Gauge, "ballast_domain_frames_bytes", "Memory of its shared frames.", One(|domain| domain.frames_bytes as f64)),
-    family(Gauge, "ballast_domain_idle_frames_bytes", "Part of it that no guest holds.", One(|domain| domain.idle_frames_bytes as f64)),
+    family(Gauge, "ballast_domain_idle_frames_bytes", "Part of it that no page shares.", One(|domain| domain.idle_frames_bytes as f64)),
     family(Gauge, "ballast_domain_gain_bytes", "Memory that sharing saves, less the frames that are held, by where equal pages lie.", By("kind", &[
         ("zero", |domain| domain.gain_zero_bytes as f64),
         ("within_guest", |domain| domain.gain_within_bytes as f64),
