@@ -72,7 +72,7 @@ pub struct Domain {
     pub guests: u64,
     /// Its frame store.
     pub frames_bytes: u64,
-    /// Part of the store that no guest holds.
+    /// Part of the store that no page shares.
     pub idle_frames_bytes: u64,
     /// Memory won by zero pages.
     pub gain_zero_bytes: u64,

@@ -3,7 +3,7 @@
 //! gives way to it.
 //!
 //! ```text
-//!   filling -----> warm -- WARM_MS by the guest's clock: how many ticks a millisecond has ---> serving
+//!   filling -----> warm -- WARM_MS by the guest's clock, from one of its steps to another: how many ticks a millisecond has ---> serving
 //! ```
 
 use wire::machine::{METER_BASE, METER_WAIT};
@@ -24,14 +24,17 @@ const OWN_PERMILLE: u32 = 200;
 pub const INTERVAL_MS: u64 = 50;
 /// Pages of its own data that a request works on, one in ten of which it writes.
 const REQUEST_PAGES: u32 = 64;
-/// Ticks are counted for so long.
-const WARM_MS: u64 = 1000;
+/// Ticks are counted for so long. The clock is set by the VMM, some hundred times a second, or more seldom on a busy host; it is right when it is set.
+const WARM_MS: u64 = 3000;
 
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     Filling,
-    /// Since this time, by both clocks.
-    Warm(u64, u64),
+    /// What the clock last showed, and the ticks at its first step.
+    Warm {
+        shown_ms: u64,
+        first: Option<(u64, u64)>,
+    },
     /// The next request is due then, and so many ticks later the one after it.
     Serving(u64, u64),
 }
@@ -71,16 +74,19 @@ impl<M: Machine> Work<M> for Serve {
         match self.stage {
             Stage::Filling => {
                 if !(0..STEP_PAGES).all(|_| self.own.push_patiently(cpu, 1)) {
-                    self.stage = Stage::Warm(cpu.now_ms(), cpu.ticks());
+                    self.stage = Stage::Warm { shown_ms: cpu.now_ms(), first: None };
                 }
             }
-            Stage::Warm(since_ms, since_ticks) => {
-                let passed_ms = cpu.now_ms().saturating_sub(since_ms);
-                if passed_ms < WARM_MS {
-                    return cpu.park(1);
-                }
-                let now = cpu.ticks();
-                self.stage = Stage::Serving(now, now.wrapping_sub(since_ticks) / passed_ms * INTERVAL_MS);
+            Stage::Warm { shown_ms, first } => {
+                let (now_ms, now) = (cpu.now_ms(), cpu.ticks());
+                self.stage = match first {
+                    _ if now_ms == shown_ms => return cpu.park(1),
+                    None => Stage::Warm { shown_ms: now_ms, first: Some((now_ms, now)) },
+                    Some((since_ms, since)) if now_ms.saturating_sub(since_ms) >= WARM_MS => {
+                        Stage::Serving(now, now.wrapping_sub(since) / (now_ms - since_ms) * INTERVAL_MS)
+                    }
+                    first => Stage::Warm { shown_ms: now_ms, first },
+                };
             }
             Stage::Serving(due, interval) => {
                 let early = due.wrapping_sub(cpu.ticks()) as i64;
