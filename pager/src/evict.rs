@@ -110,20 +110,12 @@ impl Evictor {
 
     /// Moves up to [`BATCH`] pages from the pool to the swap file, old ones first. How many went.
     pub fn write_back<M: Mapping>(&mut self, pages: &Pages<M>) -> Result<u32, Error> {
-        let mut victims = Vec::with_capacity(BATCH);
-        let era = pages.counters.era();
-        for _ in 0..STRIDE.min(pages.table.pages()) {
-            let gfn = Gfn(self.pool_hand);
-            self.pool_hand = (self.pool_hand + 1) % pages.table.pages();
-            self.pool_barren = self.pool_barren.saturating_add(1);
+        let (era, barren) = (pages.counters.era(), &mut self.pool_barren);
+        let victims = gather(&mut self.pool_hand, pages.table.pages(), |gfn| {
+            *barren = barren.saturating_add(1);
             let entry = pages.table.peek(gfn);
-            if in_pool(entry) && (!is_young(entry, era) || self.pool_barren > pages.table.pages()) {
-                victims.push(gfn);
-                if victims.len() == BATCH {
-                    break;
-                }
-            }
-        }
+            in_pool(entry) && (!is_young(entry, era) || *barren > pages.table.pages())
+        });
         let gone = pages.write_back(&victims, &mut self.staging)?;
         if gone > 0 {
             self.pool_barren = 0;
@@ -144,20 +136,11 @@ impl Evictor {
         }
         pages.undo_lonely(&mut self.staging)?;
         let rejoined = self.rejoin(pages)?;
-        let last = self.dense_hand;
-        let mut stayed = Vec::with_capacity(BATCH);
-        let era = pages.counters.era();
-        for _ in 0..STRIDE.min(pages.table.pages()) {
-            let gfn = Gfn(self.dense_hand);
-            self.dense_hand = (self.dense_hand + 1) % pages.table.pages();
+        let (last, era) = (self.dense_hand, pages.counters.era());
+        let stayed = gather(&mut self.dense_hand, pages.table.pages(), |gfn| {
             let entry = pages.table.peek(gfn);
-            if in_pool(entry) && !entry.packed() && (!is_young(entry, era) || need == Need::Short) {
-                stayed.push(gfn);
-                if stayed.len() == BATCH {
-                    break;
-                }
-            }
-        }
+            in_pool(entry) && !entry.packed() && (!is_young(entry, era) || need == Need::Short)
+        });
         let turn = (!stayed.is_empty()).then(|| self.library.turn(now_ms));
         let is_reading = matches!(turn, Some(Turn::Read(_)));
         let packed = match turn {
@@ -180,17 +163,7 @@ impl Evictor {
     fn rejoin<M: Mapping>(&mut self, pages: &Pages<M>) -> Result<u32, Error> {
         let mut rejoined = 0;
         for _ in 0..REJOIN_BATCHES {
-            let mut found = Vec::with_capacity(BATCH);
-            for _ in 0..STRIDE.min(pages.table.pages()) {
-                let gfn = Gfn(self.rejoin_hand);
-                self.rejoin_hand = (self.rejoin_hand + 1) % pages.table.pages();
-                if pages.may_rejoin(gfn) {
-                    found.push(gfn);
-                    if found.len() == BATCH {
-                        break;
-                    }
-                }
-            }
+            let mut found = gather(&mut self.rejoin_hand, pages.table.pages(), |gfn| pages.may_rejoin(gfn));
             found.sort_unstable();
             let equal = pages.rejoin(&found)?.len() as u32;
             rejoined += equal;
@@ -217,6 +190,22 @@ impl Evictor {
     pub fn exhausted<M: Mapping>(&self, pages: &Pages<M>) -> bool {
         self.barren > 3 * pages.table.pages()
     }
+}
+
+/// Up to [`BATCH`] of the next pages that are wanted, of as many as a hand passes in one step; `hand` goes round all `pages`.
+fn gather(hand: &mut u32, pages: u32, mut wanted: impl FnMut(Gfn) -> bool) -> Vec<Gfn> {
+    let mut found = Vec::with_capacity(BATCH);
+    for _ in 0..STRIDE.min(pages) {
+        let gfn = Gfn(*hand);
+        *hand = (*hand + 1) % pages;
+        if wanted(gfn) {
+            found.push(gfn);
+            if found.len() == BATCH {
+                break;
+            }
+        }
+    }
+    found
 }
 
 /// Whether a page of the pool left only lately.

@@ -54,8 +54,8 @@ impl<M: Mapping> Pages<M> {
         strange.iter().for_each(|&(gfn, _)| report(gfn, Sharing::NotPrivate));
         let at_home = |&(gfn, frame): &(Gfn, Frame)| self.mapping.placement(gfn) == frame;
         let (pooled, exist): (Vec<_>, Vec<_>) = exist.into_iter().partition(|&(gfn, _)| self.is_pooled(gfn));
-        let rejoined =
-            self.rejoin(&gfns(&pooled.iter().copied().filter(at_home).collect::<Vec<_>>()).collect::<Vec<_>>())?;
+        let home: Vec<_> = pooled.iter().filter(|pair| at_home(pair)).map(|&(gfn, _)| gfn).collect();
+        let rejoined = self.rejoin(&home)?;
         for (gfn, _) in pooled {
             let is_shared = rejoined.binary_search(&gfn).is_ok();
             report(gfn, if is_shared { Sharing::Shared } else { Sharing::NotPrivate });

@@ -23,8 +23,8 @@ use crate::units::Gfn;
 pub const LIVES_MAX: u8 = 15;
 /// What a page has that its guest has just written to and that was not away: it is spared once.
 pub const LIVES_WRITTEN: u8 = 1;
-/// What a page gets that does not compress, and would have to be written to the disk: winning it and bringing it back cost some four times what they
-/// cost a page that does (10 and 250 µs against 4 and 70), so it stays for four rounds of the hand.
+/// What a page gets that does not compress, and would have to be written to the disk: a page kept away by the disk costs some ten
+/// times what one kept away by the pool does (674 µs against 67, `docs/decisions.md`), so it stays for as many rounds of the hand.
 pub const LIVES_NOISE: u8 = 8;
 /// Pages that the hand takes in a row.
 const BLOCK_PAGES: u32 = 32;

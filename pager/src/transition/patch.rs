@@ -18,6 +18,7 @@
 use super::{Error, Pages, Squeeze, Staging, in_pool};
 use crate::{
     entry::Entry,
+    frames::References,
     library::Library,
     mapping::Mapping,
     pool::{Codec, SLAB_PAGES, is_smaller, room_bytes},
@@ -61,12 +62,12 @@ impl<M: Mapping> Pages<M> {
         published
     }
 
-    /// Counts a reference to a frame, if it is published.
-    fn adopt(&self, frame: Frame) -> bool {
+    /// Counts a reference to a frame, of the kind that `count` counts, if it is published.
+    pub(super) fn adopt(&self, frame: Frame, count: fn(&References, Frame)) -> bool {
         let _silence = self.references.silence();
         let published = self.mapping.published(frame);
         if published {
-            self.references.add_patch(frame);
+            count(&self.references, frame);
         }
         published
     }
@@ -111,7 +112,9 @@ impl<M: Mapping> Pages<M> {
         squeeze: &mut Squeeze,
         library: &mut Library,
     ) -> Entry {
-        let Some(frame) = library.similar(page).filter(|&frame| self.adopt(frame)) else { return entry };
+        let Some(frame) = library.similar(page).filter(|&frame| self.adopt(frame, References::add_patch)) else {
+            return entry;
+        };
         let mut reference = [0; PAGE_BYTES];
         self.mapping.read_frame(frame, &mut reference);
         let (codec, old) = (Codec::Patch(frame), lock(&self.pool).length(entry.slot()));

@@ -5,13 +5,14 @@
 //!                                                                         +-- different: uncount ---------> as it was
 //! ```
 //!
-//! The scanner sees private pages only. Guests that fill their memory faster than it works have much of what they have in common in their pools, a copy
+//! Guests that fill their memory faster than it is scanned have much of what they have in common in their pools, a copy
 //! each, and a guest whose allocation is full of such copies could never get rid of them. Which frame a page might share is known without asking
 //! anybody as long as it is the one at its own address: no look-up, no message, no area. Equals elsewhere become patches ([`super::patch`]).
 
 use super::{Error, Pages, in_pool};
 use crate::{
     entry::Entry,
+    frames::References,
     mapping::Mapping,
     sync::Ordering,
     units::{Frame, Gfn, PAGE_BYTES, PageBytes, runs},
@@ -59,12 +60,8 @@ impl<M: Mapping> Pages<M> {
 
     /// Whether a locked page of the pool equals this frame, if that is published; then its reference is counted.
     fn adopt_equal(&self, gfn: Gfn, entry: Entry, frame: Frame, page: &mut PageBytes) -> Result<bool, Error> {
-        {
-            let _silence = self.references.silence();
-            if !self.mapping.published(frame) {
-                return Ok(false);
-            }
-            self.references.add(frame);
+        if !self.adopt(frame, References::add) {
+            return Ok(false);
         }
         let mut published = [0; PAGE_BYTES];
         self.mapping.read_frame(frame, &mut published);
