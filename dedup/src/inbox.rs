@@ -1,7 +1,10 @@
 //! The scanner's letter box, and the rest of what other threads may do with it: post answers, wake it, read its figures.
 //!
+//! Questions come first, however many shares are in the box: the store waits for the answers, and so do all guests that want the same content. That
+//! turns their order around, which is safe: a frame is looked up among the published ones whenever one is to be shared.
+//!
 //! Bounded: shares are hints, and dropped when the box is full; the store asks for at most a few thousand pages at a time and
-//! retires one batch at a time, and those are always kept, because the store waits for the answer.
+//! retires one batch at a time, and those are always kept.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,7 +13,7 @@ use std::time::{Duration, Instant};
 use control::merge::{Answer, MergeAnswer};
 use control::status::DedupStatus;
 
-/// Messages in the box before shares are dropped: what the store can answer while a scanner is busy with one of them.
+/// Messages with shares in the box before more are dropped: what the store can answer while a scanner is busy with one of them.
 const INBOX_MAX: usize = 64;
 
 /// Another thread's hold on a scanner.
@@ -28,9 +31,18 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Inbox {
-    answers: VecDeque<MergeAnswer>,
+    /// Pages to publish, frames to retire.
+    questions: VecDeque<MergeAnswer>,
+    /// Pages to share, or that there is no room for.
+    hints: VecDeque<MergeAnswer>,
     woken: bool,
     hurry: bool,
+}
+
+impl Inbox {
+    fn next(&mut self) -> Option<MergeAnswer> {
+        self.questions.pop_front().or_else(|| self.hints.pop_front())
+    }
 }
 
 /// Why a wait was over.
@@ -44,17 +56,21 @@ pub(crate) enum Event {
 
 impl ScannerHandle {
     /// Hands the scanner a message of the store. Never blocks for long.
-    pub fn post(&self, mut answer: MergeAnswer) {
-        let mut inbox = self.inbox();
-        if let MergeAnswer::Answers(answers) = &mut answer
-            && inbox.answers.len() >= INBOX_MAX
-        {
-            answers.retain(|(_, answer)| matches!(answer, Answer::Publish(_)));
-            if answers.is_empty() {
-                return;
+    pub fn post(&self, answer: MergeAnswer) {
+        let inbox = &mut *self.inbox();
+        match answer {
+            MergeAnswer::Retire(_) => inbox.questions.push_back(answer),
+            MergeAnswer::Answers(answers) => {
+                let (wanted, hints): (Vec<_>, Vec<_>) =
+                    answers.into_iter().partition(|(_, answer)| matches!(answer, Answer::Publish(_)));
+                if !wanted.is_empty() {
+                    inbox.questions.push_back(MergeAnswer::Answers(wanted));
+                }
+                if !hints.is_empty() && inbox.hints.len() < INBOX_MAX {
+                    inbox.hints.push_back(MergeAnswer::Answers(hints));
+                }
             }
         }
-        inbox.answers.push_back(answer);
         self.shared.posted.notify_one();
     }
 
@@ -84,7 +100,7 @@ impl ScannerHandle {
         let deadline = Instant::now() + pause;
         let mut inbox = self.inbox();
         loop {
-            if let Some(answer) = inbox.answers.pop_front() {
+            if let Some(answer) = inbox.next() {
                 return Event::Answer(answer);
             }
             if std::mem::take(&mut inbox.hurry) {
@@ -110,23 +126,38 @@ impl ScannerHandle {
 mod tests {
     use super::*;
 
+    fn all(handle: &ScannerHandle) -> Vec<MergeAnswer> {
+        let next = || match handle.wait(Duration::ZERO) {
+            Event::Answer(answer) => Some(answer),
+            Event::Hurry | Event::Woken | Event::Timeout => None,
+        };
+        std::iter::from_fn(next).collect()
+    }
+
+    #[test]
+    fn questions_come_first_whatever_came_with_them() {
+        let (handle, share) = (ScannerHandle::default(), (3, Answer::Share(3)));
+        handle.post(MergeAnswer::Answers(vec![(1, Answer::Share(1))]));
+        handle.post(MergeAnswer::Answers(vec![share, (4, Answer::Publish(4)), (6, Answer::NoRoom)]));
+        handle.post(MergeAnswer::Retire(vec![5]));
+        assert_eq!(
+            all(&handle),
+            [
+                MergeAnswer::Answers(vec![(4, Answer::Publish(4))]),
+                MergeAnswer::Retire(vec![5]),
+                MergeAnswer::Answers(vec![(1, Answer::Share(1))]),
+                MergeAnswer::Answers(vec![share, (6, Answer::NoRoom)]),
+            ]
+        );
+    }
+
     #[test]
     fn a_full_box_drops_shares_but_no_question() {
         let handle = ScannerHandle::default();
-        for _ in 0..INBOX_MAX {
-            handle.post(MergeAnswer::Answers(vec![(1, Answer::Share(1))]));
+        for _ in 0..INBOX_MAX + 3 {
+            handle.post(MergeAnswer::Answers(vec![(1, Answer::Share(1)), (4, Answer::Publish(4))]));
+            handle.post(MergeAnswer::Retire(vec![5]));
         }
-        handle.post(MergeAnswer::Answers(vec![(2, Answer::Share(2))]));
-        handle.post(MergeAnswer::Answers(vec![(3, Answer::Share(3)), (4, Answer::Publish(4))]));
-        handle.post(MergeAnswer::Retire(vec![5]));
-        let mut kept = Vec::new();
-        while let Event::Answer(answer) = handle.wait(Duration::ZERO) {
-            kept.push(answer);
-        }
-        assert_eq!(kept.len(), INBOX_MAX + 2);
-        assert_eq!(
-            kept[INBOX_MAX..],
-            [MergeAnswer::Answers(vec![(4, Answer::Publish(4))]), MergeAnswer::Retire(vec![5])]
-        );
+        assert_eq!(all(&handle).len(), INBOX_MAX + 2 * (INBOX_MAX + 3));
     }
 }

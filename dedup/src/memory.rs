@@ -45,6 +45,10 @@ pub trait ScanMemory: Sync {
     /// digest is of a few words of the page, 0 if and only if they are zero: a page whose digest changed has changed.
     fn sample_private(&self, range: Range<u32>, visit: &mut dyn FnMut(u32, u64));
 
+    /// The scanner is done with these pages for now: it has told what is in them and had time to hear of equals, or cannot tell. Until
+    /// then a fresh page is better not compressed.
+    fn seen(&self, _gfns: &[u32]) {}
+
     /// Copies a page out, if it is private or pooled. Never blocks on a fault.
     fn read_held(&self, gfn: u32, into: &mut PageBytes) -> bool;
 

@@ -92,6 +92,10 @@ pub struct Scanner<P> {
     refused_run: Option<(u32, u32)>,
     /// Hashes to be told.
     stable: Vec<(u32, u64)>,
+    /// Pages that were told last: the answer may be on its way.
+    told: Vec<u32>,
+    /// Memory is short: content is taken for stable at the first visit.
+    urgent: bool,
 }
 
 impl<P: Deref<Target: ScanMemory>> Scanner<P> {
@@ -114,6 +118,8 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
             refused_runs: 0,
             refused_run: None,
             stable: Vec::new(),
+            told: Vec::new(),
+            urgent: false,
             memory,
         }
     }
@@ -139,6 +145,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
                 Event::Woken => {}
                 Event::Hurry => {
                     self.pace.hurry();
+                    self.urgent = true;
                     resume_at = Instant::now();
                 }
                 Event::Timeout => {
@@ -192,8 +199,9 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
     /// Looks at one batch of pages; true at the end of a pass.
     pub fn scan_batch(&mut self, mut send: impl FnMut(MergeRequest)) -> bool {
         let batch = self.next..self.next.saturating_add(BATCH_PAGES).min(self.memory.pages());
-        let private = |&gfn: &u32| self.memory.backing(gfn) == Backing::Private && self.notes.is_due(gfn, self.pass);
-        let due: Vec<u32> = batch.clone().filter(private).collect();
+        let private = batch.clone().filter(|&gfn| self.memory.backing(gfn) == Backing::Private);
+        let (due, reluctant): (Vec<_>, Vec<_>) = private.partition(|&gfn| self.notes.is_due(gfn, self.pass));
+        self.memory.seen(&reluctant);
         self.share_at_home(&due);
         let (suspects, mut stable) = self.sample(&due);
         stable.extend(self.pooled(batch.clone()));
@@ -223,7 +231,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
     /// Samples the pages that are due and still private. Returns those that are new or changed and may be zero, and those to be hashed: stable, and
     /// not told yet, or not for a while.
     fn sample(&mut self, due: &[u32]) -> (Vec<u32>, Vec<u32>) {
-        let (mut suspects, mut stable) = (Vec::new(), Vec::new());
+        let (mut suspects, mut stable, mut settled) = (Vec::new(), Vec::new(), Vec::new());
         for run in due.chunk_by(|a, b| a + 1 == *b) {
             let range = run[0]..run[0] + run.len() as u32;
             self.memory.sample_private(range, &mut |gfn, sample| {
@@ -235,13 +243,17 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
                 let every = if wants_room { RETRY_PASSES } else { RETELL_PASSES };
                 let again = is_retold(gfn, self.pass, every);
                 self.found.progress += u64::from(seen == Seen::New && !self.notes.was_broken(gfn));
-                if seen == Seen::Stable && (!told || again) && !self.zero_pages_only {
+                let is_stable = seen == Seen::Stable || seen == Seen::New && self.urgent;
+                if is_stable && (!told || again) && !self.zero_pages_only {
                     stable.push(gfn);
                 } else if seen != Seen::Stable && sample == 0 {
                     suspects.push(gfn);
+                } else if seen != Seen::New || self.zero_pages_only {
+                    settled.push(gfn);
                 }
             });
         }
+        self.memory.seen(&settled);
         (suspects, stable)
     }
 
@@ -306,6 +318,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
         self.status.passes_total += 1;
         self.status.unmerged = census(&*self.memory, &self.notes);
         self.pass += 1;
+        self.urgent = false;
         if self.pass.is_multiple_of(RETRY_PASSES) {
             self.status.vmas_won_back_total += u64::from(self.memory.win_areas_back(WIN_BACK_MAX));
             self.status.vma_refused_runs = std::mem::take(&mut self.refused_runs);
@@ -317,6 +330,8 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
     }
 
     fn tell(&mut self, send: &mut impl FnMut(MergeRequest)) {
+        let told = self.stable.iter().map(|&(gfn, _)| gfn).collect();
+        self.memory.seen(&std::mem::replace(&mut self.told, told));
         if !self.stable.is_empty() {
             send(MergeRequest::Hashes(std::mem::take(&mut self.stable)));
         }

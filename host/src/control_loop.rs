@@ -96,7 +96,7 @@ pub async fn control(
             fleet.guests[guest].send(order);
         }
         // What is taken is taken before anything is given.
-        fleet.domains.set_store_budget_bytes(settlement.store_bytes_max);
+        ledger.set_frames_refused(fleet.domains.set_store_budget_bytes(settlement.store_bytes_max));
         for (guest, bytes) in fleet.guests.iter().zip(settlement.cow_expected_bytes) {
             guest.expect_breaks(bytes);
         }

@@ -120,8 +120,9 @@ impl Domains {
         self.living().values().map(bytes).fold(0, u64::saturating_add)
     }
 
-    /// Divides what all stores together may take: each keeps what it has, those that were held back get most of the rest.
-    pub fn set_store_budget_bytes(&self, budget_bytes: u64) {
+    /// Divides what all stores together may take: each keeps what it has, those that were held back get most of the rest. Whether any was, since
+    /// the last time.
+    pub fn set_store_budget_bytes(&self, budget_bytes: u64) -> bool {
         let living = &mut *self.living();
         let figures: Vec<Figures> = living.values().map(|living| living.domain.figures()).collect();
         let hungry: Vec<bool> =
@@ -132,6 +133,7 @@ impl Domains {
             living.refused_total = figures.refused_total;
             living.domain.set_store_budget_bytes(budget_bytes);
         }
+        hungry.contains(&true)
     }
 
     fn living(&self) -> MutexGuard<'_, BTreeMap<String, Living>> {

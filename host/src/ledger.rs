@@ -1,8 +1,8 @@
 //! The ledger: turns what guests reported into what `policy` wants to know, and its decisions into grants.
 //!
 //! The frame store is an account like the guests': each tick sets aside a *headroom* that it may grow by until the next. It
-//! doubles while the store uses at least half of it and halves while it does not, so that a busy start is not held back
-//! and a settled run keeps no memory idle for it.
+//! doubles while the store uses at least half of it, or had to refuse frames for want of it, and halves while it does not, so that a busy start is not
+//! held back and a settled run keeps no memory idle for it. A refused frame is worth more than what it would take: at least two pages wait for it.
 
 use std::time::Duration;
 
@@ -38,6 +38,7 @@ pub struct Ledger {
     rates: Vec<Rates>,
     frames_bytes: u64,
     headroom_bytes: u64,
+    frames_refused: bool,
     state: HostState,
     sample_period_ms: u64,
     outside: Outside,
@@ -78,6 +79,7 @@ impl Ledger {
             rates: vec![Rates::default(); guests.len()],
             frames_bytes: 0,
             headroom_bytes: least_headroom(config.levers),
+            frames_refused: false,
             state: HostState::default(),
             sample_period_ms: config.sample_period.map_or(0, |period| period.as_millis() as u64),
             outside: Outside::default(),
@@ -89,6 +91,11 @@ impl Ledger {
     /// What the world outside says from now on.
     pub fn hear(&mut self, outside: Outside) {
         self.outside = outside;
+    }
+
+    /// Whether frame stores had to refuse frames lately.
+    pub fn set_frames_refused(&mut self, refused: bool) {
+        self.frames_refused = refused;
     }
 
     /// What there is to be divided from now on.
@@ -161,8 +168,8 @@ impl Ledger {
 
     fn adapt_headroom(&mut self, frames_bytes: u64) {
         let grown_bytes = frames_bytes.saturating_sub(self.frames_bytes);
-        let wanted =
-            if grown_bytes >= self.headroom_bytes / 2 { self.headroom_bytes * 2 } else { self.headroom_bytes / 2 };
+        let is_used = self.frames_refused || grown_bytes >= self.headroom_bytes / 2;
+        let wanted = if is_used { self.headroom_bytes * 2 } else { self.headroom_bytes / 2 };
         let least = least_headroom(self.levers);
         self.headroom_bytes = wanted.clamp(least, (self.budget_bytes / HEADROOM_DIVISOR).max(least));
         self.frames_bytes = frames_bytes;
@@ -228,6 +235,17 @@ mod tests {
         };
         assert_eq!([3, 8, 16, 30, 60].map(|mib| headroom(mib * MIB)), [8, 16, 24, 24, 24]);
         assert_eq!([60, 60, 60].map(|mib| headroom(mib * MIB)), [12, 6, 4]);
+    }
+
+    #[test]
+    fn a_store_that_had_no_room_gets_more_headroom_though_it_did_not_grow() {
+        let mut ledger = Ledger::new(&RunConfig::idle(768 * MIB, ALL), &[]);
+        for (refused, headroom) in [(true, 8), (true, 16), (true, 24), (true, 24), (false, 12), (false, 6), (false, 4)]
+        {
+            ledger.set_frames_refused(refused);
+            ledger.settle(&[], 0, TICK);
+            assert_eq!(ledger.headroom_bytes, headroom * MIB);
+        }
     }
 
     #[test]

@@ -13,7 +13,8 @@
 //! * `TO`uched: the guest has used the page at some time.
 //! * `OP`en: mapped so that the kernel may copy it on write without telling us (the zero page, or a frame); it carries a page
 //!   credit, and may have been copied already.
-//! * `ERA`: when it was evicted, modulo 4, to tell a refault from an ordinary promotion.
+//! * `ERA`: when it was evicted, modulo 4, to tell a refault from an ordinary promotion. Its lower bit says of a private page that it is *unseen*:
+//!   fresh, and nobody has looked yet whether others have the same.
 //! * `INC`ompressible: of a private page, did not compress when last tried; of a compressed one, it was packed, or could not be.
 //! * `W`at`CH`ed: not written to since a round of hinting began; a private page that is watched is write-protected.
 //! * `AGE`: of a private page, how many passes of the hand it survives (4 bits); of one that was evicted, how many pages had been
@@ -52,6 +53,8 @@ const TOUCHED: u64 = 1 << 5;
 const OPEN: u64 = 1 << 6;
 const ERA_SHIFT: u32 = 7;
 const ERA: u64 = 0b11 << ERA_SHIFT;
+/// Of a private page, which never left, where others have the lower bit of the era in which they did.
+const UNSEEN: u64 = 1 << ERA_SHIFT;
 const INCOMPRESSIBLE: u64 = 1 << 10;
 const WATCHED: u64 = 1 << 11;
 const PROBED: u64 = 1 << 9;
@@ -120,6 +123,11 @@ impl Entry {
     /// A private page nobody asked for.
     pub fn private() -> Entry {
         Entry::new(State::Private, 0)
+    }
+
+    /// A private page that the guest had nothing in before: nobody knows whether others have the same.
+    pub fn fresh() -> Entry {
+        Entry(Entry::private().0 | UNSEEN)
     }
 
     /// A page that shares `frame`.
@@ -202,6 +210,17 @@ impl Entry {
     pub fn eras_since_taken(self, era: u64) -> u64 {
         let Left { era: low, evictions: high } = self.left();
         era.wrapping_sub(low | high << 2) & 0x3fff
+    }
+
+    /// The same private page after the scanner has dealt with it.
+    pub fn into_seen(self) -> Entry {
+        debug_assert_eq!(self.state(), State::Private);
+        Entry(self.0 & !UNSEEN)
+    }
+
+    /// Nobody has looked yet whether others have what is in this private page.
+    pub fn unseen(self) -> bool {
+        self.state() == State::Private && self.0 & UNSEEN != 0
     }
 
     /// The same private page after the hand passed it.
@@ -378,6 +397,16 @@ mod tests {
             (2, 1, 0, 0)
         );
         assert!(passed.cooled().watched() && passed.cooled().incompressible() && passed.state() == State::Private);
+    }
+
+    #[test]
+    fn a_fresh_page_is_unseen_until_it_is_seen_and_nothing_else_changes_that() {
+        let page = Entry::fresh().into_watched().into_incompressible().cooled();
+        assert!(page.unseen() && page.watched() && page.lives() == 0 && page.credits() == 1);
+        let seen = page.into_seen();
+        assert!(!seen.unseen() && seen.watched() && seen.incompressible());
+        let left = Left { era: 0b11, evictions: 0 };
+        assert!(!Entry::compressed(7, left).unseen() && !Entry::private_with(LIVES_MAX).unseen());
     }
 
     #[test]

@@ -40,11 +40,22 @@ pub enum Need {
     Proactive,
 }
 
+/// What becomes of fresh pages that the scanner has not dealt with yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unseen {
+    /// They stay: others may have the same, and sharing costs a fraction of compressing and wins more.
+    Spared,
+    /// They go like all others.
+    Evicted,
+}
+
 /// Where the hands stand.
 pub struct Evictor {
     hand: Hand,
     /// Pages passed since an eviction succeeded.
     barren: u32,
+    /// Pages passed since one was spared because it was unseen.
+    since_unseen: u32,
     pool_hand: u32,
     /// Pages the pool's hand passed since it found one to write.
     pool_barren: u32,
@@ -64,6 +75,7 @@ impl Evictor {
         Ok(Evictor {
             hand: Hand::new(pages, seed),
             barren: 0,
+            since_unseen: u32::MAX,
             pool_hand: 0,
             pool_barren: 0,
             dense_hand: 0,
@@ -74,14 +86,29 @@ impl Evictor {
     }
 
     /// Evicts up to `most` pages, at most [`BATCH`], the next without lives. Fewer when the hand meets few in [`STRIDE`] steps.
-    pub fn evict<M: Mapping>(&mut self, pages: &Pages<M>, need: Need, most: usize) -> Result<Evicted, Error> {
+    pub fn evict<M: Mapping>(
+        &mut self,
+        pages: &Pages<M>,
+        need: Need,
+        unseen: Unseen,
+        most: usize,
+    ) -> Result<Evicted, Error> {
         let mut victims = Vec::with_capacity(BATCH);
         let swaps = pages.swap_usable();
+        if unseen == Unseen::Evicted {
+            self.since_unseen = u32::MAX;
+        }
         for _ in 0..STRIDE.min(pages.table.pages()) {
             let gfn = self.hand.step();
-            self.barren = self.barren.saturating_add(u32::from(need == Need::Short));
             let entry = pages.table.peek(gfn);
-            if entry.state() != State::Private {
+            if unseen == Unseen::Spared && entry.unseen() {
+                self.since_unseen = 0;
+                continue;
+            }
+            self.since_unseen = self.since_unseen.saturating_add(1);
+            let awaits_scanner = self.awaits_scanner(pages);
+            self.barren = self.barren.saturating_add(u32::from(need == Need::Short && !awaits_scanner));
+            if entry.state() != State::Private || entry.lives() > 0 && awaits_scanner {
                 continue;
             }
             if self.spares(entry, swaps, pages) || need == Need::Proactive && entry.lives() > 0 {
@@ -106,6 +133,11 @@ impl Evictor {
         }
         pages.counters.incompressible.fetch_add(u64::from(outcome.incompressible), Ordering::Relaxed);
         Ok(outcome)
+    }
+
+    /// Whether pages are being spared because the scanner has not dealt with them yet. Meanwhile no page loses a life.
+    pub fn awaits_scanner<M: Mapping>(&self, pages: &Pages<M>) -> bool {
+        self.since_unseen < pages.table.pages()
     }
 
     /// Moves up to [`BATCH`] pages from the pool to the swap file, old ones first. How many went.

@@ -148,6 +148,8 @@ pub struct GuestMemory {
     sampling: Mutex<SamplingStatus>,
     last_private: AtomicI64,
     notice: Mutex<Notice>,
+    /// Has the scanner go on at once.
+    hurry: OnceLock<Box<dyn Fn() + Send + Sync>>,
     on_failure: Box<dyn Fn(Failure) + Send + Sync>,
 }
 
@@ -209,6 +211,7 @@ impl GuestMemory {
             sampling: Mutex::default(),
             last_private: AtomicI64::new(0),
             notice: Mutex::new(Notice::new(Instant::now())),
+            hurry: OnceLock::new(),
             on_failure,
         });
         let mut threads = Threads { memory: memory.clone(), threads: Vec::new() };
@@ -242,6 +245,13 @@ impl GuestMemory {
     /// Threads whose time blocked in faults is the guest's stall.
     pub fn set_vcpu_tids(&self, tids: Vec<i32>) {
         *self.vcpu_tids.lock().unwrap_or_else(PoisonError::into_inner) = tids;
+    }
+
+    /// From now on there is a scanner, which `hurry` has go on at once: fresh pages are not evicted before it has dealt with them, unless it takes
+    /// too long. To be called once.
+    pub fn set_scanner(&self, hurry: Box<dyn Fn() + Send + Sync>) {
+        let is_first = self.hurry.set(hurry).is_ok();
+        debug_assert!(is_first);
     }
 
     /// Changes the allocation, bytes. In force at once; a guest above it is evicted down to it.

@@ -93,11 +93,14 @@ impl<M: Mapping> Pages<M> {
 
     /// The kernel has copied a locked open page; unlocks it.
     fn copied(&self, gfn: Gfn, entry: Entry) {
-        if entry.state() == State::Shared {
+        let copy = if entry.state() == State::Shared {
             self.references.remove(entry.frame());
             self.counters.breaks.fetch_add(1, Ordering::Relaxed);
-        }
-        self.unlock(gfn, entry, Entry::private());
+            Entry::private()
+        } else {
+            Entry::fresh()
+        };
+        self.unlock(gfn, entry, copy);
     }
 
     /// Runs of pages that are open at this moment, or were just now.

@@ -291,7 +291,7 @@ impl<M: Mapping> Pages<M> {
         }
         let is_sweep = write && entry == Entry::UNTOUCHED && self.reach.follows(gfn);
         let (new, woken) = match is_sweep {
-            true => (Entry::private(), self.mapping.clear(run)?),
+            true => (Entry::fresh(), self.mapping.clear(run)?),
             false => (Entry::zero_open(), self.mapping.zero(run)?),
         };
         run.skip(1).gfns().for_each(|gfn| self.unlock(gfn, Entry::UNTOUCHED, new));
@@ -517,6 +517,15 @@ impl<M: Mapping> Pages<M> {
         if let Some((_, entry)) = self.lock_one_private(gfn) {
             let new = if retry { entry.cooled().compressible_again() } else { entry.cooled() };
             self.unlock(gfn, entry, new);
+        }
+    }
+
+    /// The scanner has dealt with these pages: whether others have what is in them is known, or cannot be.
+    pub fn seen(&self, gfns: impl Iterator<Item = Gfn>) {
+        for gfn in gfns.filter(|&gfn| self.table.peek(gfn).unseen()) {
+            if let Some((_, entry)) = self.lock_one_private(gfn) {
+                self.unlock(gfn, entry, entry.into_seen());
+            }
         }
     }
 

@@ -194,6 +194,10 @@ impl Machine {
         let scanner = (config.levers.dedup != Dedup::Off)
             .then(|| ScannerThread::spawn(guest_pages, scanner, send))
             .transpose()?;
+        if let Some(ScannerThread { handle, .. }) = &scanner {
+            let handle = handle.clone();
+            memory.set_scanner(Box::new(move || handle.hurry()));
+        }
         let machine = Machine {
             start: Instant::now(),
             image,

@@ -95,6 +95,10 @@ impl ScanMemory for GuestPages {
         self.memory.pages().sample_private(Run::from_range(range), &mut |gfn, sample| visit(gfn.0, sample));
     }
 
+    fn seen(&self, gfns: &[u32]) {
+        self.memory.pages().seen(gfns.iter().map(|&gfn| Gfn(gfn)));
+    }
+
     fn read_held(&self, gfn: u32, into: &mut PageBytes) -> bool {
         self.memory.pages().read_held(Gfn(gfn), into)
     }

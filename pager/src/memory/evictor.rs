@@ -7,7 +7,7 @@ use std::{
 
 use super::{Failure, GuestMemory, STARVATION_LIMIT};
 use crate::{
-    evict::{BATCH, Evictor, Need},
+    evict::{BATCH, Evictor, Need, Unseen},
     proactive::Proactive,
     sample::Sampler,
     swap::{PageBuffer, Swap},
@@ -31,6 +31,9 @@ const AMPLE_PAGES: i64 = 4096;
 const PROACTIVE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it looks while faults wait for credits that eviction does not yield.
 const STARVING_INTERVAL: Duration = Duration::from_millis(2);
+/// How long a fault may wait for the scanner to find pages that can be shared, before fresh ones are compressed unseen; and for how long they then are.
+const SCANNER_PATIENCE: Duration = Duration::from_millis(250);
+const SCANNER_WORN: Duration = Duration::from_secs(2);
 /// How often freed room is given back to the disk: what is freed meanwhile goes in one batch.
 const DISCARD_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a batch of the pool's pages is packed denser: some 0.5 ms, 1 % of a CPU; and while the last batch was worth it.
@@ -40,17 +43,33 @@ const TIDY_INTERVAL_GAINFUL: Duration = Duration::from_millis(10);
 /// a long time would take room from pages in use. An estimate.
 const POOL_SHARE_DIVISOR: u64 = 2;
 
+/// With the scanner.
+#[derive(Default)]
+struct Patience {
+    worn_at: Option<Instant>,
+}
+
+impl Patience {
+    /// Whether fresh pages are to go unseen, now that a fault has waited for so long.
+    fn is_worn(&mut self, wait: Duration) -> bool {
+        if wait > SCANNER_PATIENCE {
+            self.worn_at = Some(Instant::now());
+        }
+        self.worn_at.is_some_and(|at| at.elapsed() < SCANNER_WORN)
+    }
+}
+
 impl GuestMemory {
     pub(super) fn run_evictor(&self) -> Result<(), Failure> {
         _ = self.evict_clock.set(ThreadClock::this()?);
         let (mut hands, mut sampler) = (Evictor::new(self.pages.count())?, Sampler::default());
         let (mut last_discard, mut last_tidy) = (Instant::now(), Instant::now());
-        let mut proactive = None;
+        let (mut proactive, mut patience) = (None, Patience::default());
         let mut tidy_interval = TIDY_INTERVAL;
         let mut buffer = PageBuffer::new(AHEAD_MAX)?;
         while !self.stopping.load(Ordering::Acquire) {
             self.pages.counters.tick(self.start);
-            let progress = self.make_room(&mut hands)?;
+            let progress = self.make_room(&mut hands, &mut patience)?;
             let starving = !self.serve_waiting(&mut buffer)?;
             self.reclaim_proactively(&mut proactive, &mut hands)?;
             if starving && progress {
@@ -93,7 +112,7 @@ impl GuestMemory {
         let state = state.get_or_insert_with(|| Proactive::new(now_ms, returns));
         let mut due = state.evictions(now_ms, returns, self.pages.table.private()) as usize;
         while due > 0 && self.nobody_waits() && !self.stopping.load(Ordering::Acquire) {
-            hands.evict(&self.pages, Need::Proactive, due)?;
+            hands.evict(&self.pages, Need::Proactive, self.unseen(), due)?;
             due = due.saturating_sub(BATCH);
         }
         Ok(())
@@ -111,14 +130,19 @@ impl GuestMemory {
     }
 
     /// Evicts until the watermark is reached or nothing more goes; whether anything was gained.
-    fn make_room(&self, hands: &mut Evictor) -> Result<bool, Failure> {
+    fn make_room(&self, hands: &mut Evictor, patience: &mut Patience) -> Result<bool, Failure> {
         if self.pages.credits.available() >= LOW_PAGES {
             return Ok(true);
         }
         let mut gained = self.pages.close_open(CLOSE_PAGES)? > 0;
         while self.evict && self.pages.credits.available() < WATERMARK_PAGES && !self.stopping.load(Ordering::Acquire) {
-            let outcome = hands.evict(&self.pages, Need::Short, BATCH)?;
+            let unseen = if patience.is_worn(self.longest_wait()) { Unseen::Evicted } else { self.unseen() };
+            let outcome = hands.evict(&self.pages, Need::Short, unseen, BATCH)?;
             gained |= outcome.evicted > 0;
+            if outcome.evicted == 0 && hands.awaits_scanner(&self.pages) {
+                self.hurry.get().iter().for_each(|hurry| hurry());
+                break;
+            }
             let exhausted = outcome.evicted == 0 && hands.exhausted(&self.pages);
             if exhausted || self.pool_is_large() {
                 gained |= hands.write_back(&self.pages)? > 0;
@@ -131,6 +155,17 @@ impl GuestMemory {
             }
         }
         Ok(gained)
+    }
+
+    /// What becomes of fresh pages while there is patience.
+    fn unseen(&self) -> Unseen {
+        if self.hurry.get().is_some() { Unseen::Spared } else { Unseen::Evicted }
+    }
+
+    /// How long the oldest fault has waited.
+    fn longest_wait(&self) -> Duration {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.first().map(|oldest| oldest.since.elapsed()).unwrap_or_default()
     }
 
     /// Whether the pool has outgrown its part of the allocation.
