@@ -144,8 +144,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
                 Event::Answer(answer) => self.on_answer(answer, &mut send),
                 Event::Woken => {}
                 Event::Hurry => {
-                    self.pace.hurry();
-                    self.urgent = true;
+                    self.hurry();
                     resume_at = Instant::now();
                 }
                 Event::Timeout => {
@@ -161,6 +160,12 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
             }
         }
         self.handle.set_status(&self.status);
+    }
+
+    /// Memory is short: full speed from here on, and to the end of the pass what was never seen before is told at once.
+    pub fn hurry(&mut self) {
+        self.pace.hurry();
+        self.urgent = true;
     }
 
     /// Scans to the end of the pass without a pause.

@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -270,6 +271,40 @@ fn volatile_pages_are_never_sent() {
         assert_eq!(guest.counts(), (1, 7, 0));
         assert_eq!(scanner.status().unmerged.volatile, 1);
     }
+}
+
+#[test]
+fn pages_are_dealt_with_once_there_was_time_for_an_answer_and_volatile_ones_at_once() {
+    let domain = Domain::new(8, 1).unwrap();
+    let guests = [FakeGuest::new(&domain, (0..8).map(content))];
+    let mut world = World::new(&domain, &guests);
+    let mut seen_after = |pass: u64| {
+        guests[0].write(3, content(100 + pass));
+        world.pass();
+        guests[0].seen()
+    };
+    // Seen for the first time; told; answered by now.
+    assert_eq!(seen_after(1), BTreeSet::new());
+    assert_eq!(seen_after(2), BTreeSet::from([3]));
+    assert_eq!(seen_after(3), (0..8).collect());
+}
+
+#[test]
+fn a_scanner_in_a_hurry_tells_what_it_sees_for_the_first_time() {
+    let domain = Domain::new(8, 1).unwrap();
+    let guest = FakeGuest::new(&domain, (0..8).map(content));
+    let told = [false, true].map(|in_a_hurry| {
+        let mut scanner = Scanner::new(&guest, ScannerConfig::new(1));
+        if in_a_hurry {
+            scanner.hurry();
+        }
+        let mut hashes = 0;
+        scanner.scan_pass(|request| {
+            hashes += usize::from(matches!(&request, MergeRequest::Hashes(all) if all.len() == 8))
+        });
+        hashes
+    });
+    assert_eq!(told, [0, 1]);
 }
 
 #[test]

@@ -114,7 +114,7 @@ impl Books {
 
     /// The cheapest that are exact in the kernel of this release, `major.minor...`.
     fn of(release: &str) -> Books {
-        let mut numbers = release.split('.').map(|number| number.parse::<u32>().ok());
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().ok());
         match (numbers.next().flatten(), numbers.next().flatten()) {
             (Some(major), Some(minor)) if (major, minor) >= (6, 16) => Books::Status,
             _ => Books::SmapsRollup,

@@ -3,12 +3,13 @@
 //! ```text
 //!   the host is not short   the guest says how it is once a second; five times a second otherwise, as memory moves by what guests say
 //!   the guest evicts,       every 5 s it is asked which pages it does not need (free page hinting): those go at no cost to anybody, before
-//!   or the host is short    more is evicted. A round that the guest has not ended in 1 s is ended for it
+//!   or the host is short    more is evicted; the more seldom the more often that won next to nothing. A round that the guest has not ended in 1 s is ended for it
 //!   the host has plenty     pages that it reports free are taken in bursts, the more seldom the more of them come back soon (`policy::reporting`);
 //!   the host is short       often. What was left lying is found by hinting, with which every guest is asked when the host becomes short
 //! ```
 //!
-//! A round of hinting write-protects the guest's memory, so a guest that has enough is not asked.
+//! A round of hinting write-protects the guest's memory, all of which KVM then maps anew as the guest comes to it, so a guest that has enough is not asked, and one
+//! that uses all it has seldom.
 
 use std::time::{Duration, Instant};
 
@@ -22,8 +23,11 @@ use crate::config::FreePageReporting;
 
 /// Statistics while memory is plentiful, and while it is not, ms.
 const STATISTICS_MS: [u64; 2] = [1_000, 200];
-/// Between the beginnings of two rounds.
+/// Between the beginnings of two rounds; twice as long after each that won less than [`ROUND_GAIN_PAGES`], up to the longest.
 const ROUND_INTERVAL: Duration = Duration::from_secs(5);
+const ROUND_INTERVAL_MAX: Duration = Duration::from_secs(80);
+/// What makes a round worth it: 1 MiB. An estimate; mapping 50 MiB anew costs as much as a thousand pages that come back from the pool.
+const ROUND_GAIN_PAGES: u64 = 256;
 /// Longest round.
 const ROUND_LIMIT: Duration = Duration::from_secs(1);
 
@@ -37,6 +41,8 @@ pub struct Running {
     pub vmm: VmmId,
     /// Pages it has evicted, in all.
     pub evictions_total: u64,
+    /// Pages that went because it hinted at them.
+    pub hint_dropped_total: u64,
     /// Pages it reported free that were taken, and those that were back soon.
     pub reported: TakenStatus,
 }
@@ -47,6 +53,8 @@ struct Told {
     vmm: VmmId,
     statistics_ms: u64,
     evictions_total: u64,
+    hint_dropped_total: u64,
+    round_interval: Duration,
     round_began: Option<Instant>,
     round_is_open: bool,
     /// The delay, and how many pages at a time.
@@ -91,11 +99,13 @@ impl BalloonOrders {
 
 impl Told {
     fn nothing(guest: &Running) -> Told {
-        let &Running { vmm, evictions_total, reported } = guest;
+        let &Running { vmm, evictions_total, hint_dropped_total, reported } = guest;
         Told {
             vmm,
             statistics_ms: 0,
             evictions_total,
+            hint_dropped_total,
+            round_interval: ROUND_INTERVAL,
             round_began: None,
             round_is_open: false,
             pace: None,
@@ -138,9 +148,15 @@ impl Told {
             return Some(Round::End);
         }
         let is_pressed = state > HostState::High || guest.evictions_total > self.evictions_total;
-        if !is_pressed || since.is_some_and(|since| since < ROUND_INTERVAL) {
+        if !is_pressed || since.is_some_and(|since| since < self.round_interval) {
             return None;
         }
+        let won = guest.hint_dropped_total.saturating_sub(self.hint_dropped_total);
+        self.round_interval = match self.round_began {
+            Some(_) if won < ROUND_GAIN_PAGES => (self.round_interval * 2).min(ROUND_INTERVAL_MAX),
+            _ => ROUND_INTERVAL,
+        };
+        self.hint_dropped_total = guest.hint_dropped_total;
         self.evictions_total = guest.evictions_total;
         (self.round_began, self.round_is_open) = (Some(now), true);
         Some(Round::Begin)
@@ -152,7 +168,7 @@ mod tests {
     use super::*;
 
     fn running(vmm: u32, evictions_total: u64) -> Option<Running> {
-        Some(Running { vmm: VmmId(vmm), evictions_total, reported: TakenStatus::default() })
+        Some(Running { vmm: VmmId(vmm), evictions_total, hint_dropped_total: 0, reported: TakenStatus::default() })
     }
 
     type ByGuest<T> = Vec<(usize, T)>;
@@ -199,6 +215,21 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_that_has_nothing_to_spare_is_asked_more_and_more_seldom() {
+        let (mut orders, start) = (BalloonOrders::new(FreePageReporting::Adaptive), Instant::now());
+        // It drops a MiB at second 400.
+        let dropped = |second: u64| if second < 400 { 255 } else { 511 };
+        let began = |second: &u64| {
+            let hint_dropped_total = dropped(*second);
+            let guest = Running { hint_dropped_total, ..running(1, *second).unwrap() };
+            let rounds = told(orders.due(HostState::Soft, start + Duration::from_secs(*second), &[Some(guest)])).1;
+            rounds.contains(&(0, Round::Begin))
+        };
+        let rounds: Vec<_> = (0..500).filter(began).collect();
+        assert_eq!(rounds, [0, 5, 15, 35, 75, 155, 235, 315, 395, 475, 480, 490]);
+    }
+
+    #[test]
     fn every_guest_is_asked_while_the_host_is_short() {
         let (mut orders, now) = (BalloonOrders::new(FreePageReporting::Adaptive), Instant::now());
         let rounds = told(orders.due(HostState::Soft, now, &[running(1, 0), None, running(3, 0)])).1;
@@ -210,7 +241,7 @@ mod tests {
         let (mut orders, start) = (BalloonOrders::new(FreePageReporting::Adaptive), Instant::now());
         let mut at = |second, state, pages_total, back_soon_total| {
             let reported = TakenStatus { pages_total, back_soon_total };
-            let guest = Running { vmm: VmmId(1), evictions_total: 0, reported };
+            let guest = Running { vmm: VmmId(1), evictions_total: 0, hint_dropped_total: 0, reported };
             let orders = orders.due(state, start + Duration::from_secs(second), &[Some(guest)]);
             orders.into_iter().find_map(|(_, order)| match order {
                 ToVmm::TakeReports { delay_ms, .. } => Some(delay_ms),

@@ -21,8 +21,9 @@ const OUTSIDE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a guest is held back each tick (100 ms) while the host is low: half of its time, so that its evictor catches up and it still
 /// answers its balloon.
 const HOLD_MS: u64 = 50;
-/// How often they are told: each time is a pass at full speed, even where there is nothing to gain.
+/// When they are told again while that lasts, and each time after twice as long: each time is a pass at full speed, even where there is nothing to gain.
 const HURRY_INTERVAL: Duration = Duration::from_secs(5);
+const HURRY_INTERVAL_MAX: Duration = Duration::from_secs(160);
 
 /// How often guests are told when to evict: those that were started anew have not heard it.
 const RECLAIM_INTERVAL: Duration = Duration::from_secs(5);
@@ -53,7 +54,7 @@ pub async fn control(
     let mut ticks = tokio::time::interval(STATUS_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut settled = Instant::now();
-    let (mut hurried, mut told) = (settled, settled);
+    let (mut hurried, mut hurry_interval, mut told) = (settled, HURRY_INTERVAL, settled);
     let mut balloons = BalloonOrders::new(limits.reporting);
     let mut heard = None;
     // The sampling period each VMM was told last.
@@ -66,8 +67,10 @@ pub async fn control(
         fleet.kill_silent(now);
         let (used_bytes, budget_bytes) = (meter.used_bytes(), meter.budget.bytes());
         let free_bytes = budget_bytes.saturating_sub(used_bytes);
-        if free_bytes < budget_bytes / HURRY_DIVISOR && now - hurried >= HURRY_INTERVAL {
-            hurried = now;
+        if free_bytes >= budget_bytes / HURRY_DIVISOR {
+            hurry_interval = HURRY_INTERVAL;
+        } else if now - hurried >= hurry_interval {
+            (hurried, hurry_interval) = (now, (hurry_interval * 2).min(HURRY_INTERVAL_MAX));
             fleet.guests.iter().filter(|guest| guest.is_running()).for_each(|guest| guest.send(ToVmm::Hurry));
         }
         if let Some(part) = limits.proactive.filter(|_| now - told >= RECLAIM_INTERVAL) {
@@ -89,7 +92,8 @@ pub async fn control(
         let running = fleet.guests.iter().zip(&views).map(|(guest, view)| {
             let evictions_total = view.status.pager.evictions_total;
             let reported = view.status.pager.reported;
-            guest.is_running().then(|| Running { vmm: guest.vmm(), evictions_total, reported })
+            let hint_dropped_total = view.status.balloon.hint_dropped_pages_total;
+            guest.is_running().then(|| Running { vmm: guest.vmm(), evictions_total, hint_dropped_total, reported })
         });
         let running: Vec<_> = running.collect();
         for (guest, order) in balloons.due(settlement.situation.state, now, &running) {

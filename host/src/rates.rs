@@ -26,6 +26,8 @@ use crate::prices::{LeverFigures, Prices};
 const PAGER_RESERVE_BYTES: u64 = 1 << 20;
 /// Weight of the newest sample in the moving averages: what is older than a second counts for a tenth.
 const SMOOTHING: f64 = 0.2;
+/// The same for [`Usage::waited_ratio`]: a time constant of five seconds.
+const WAITED_SMOOTHING: f64 = 0.02;
 
 /// What patience with a guest counts of one tick at most: a balloon that the host did not look at for a while is not stuck for that.
 const CLOCK_STEP_MAX: Duration = Duration::from_secs(1);
@@ -37,6 +39,7 @@ pub(crate) struct Rates {
     refaults_total: u64,
     stall_ratio: f64,
     refaults_per_second: f64,
+    waited_ratio: f64,
     breaks: Breaks,
     periods_total: u64,
     estimator: Estimator,
@@ -59,6 +62,8 @@ impl Rates {
         let refaults_per_second = refaults.saturating_sub(self.refaults_total) as f64 / seconds;
         self.stall_ratio += SMOOTHING * (stall_ratio - self.stall_ratio);
         self.refaults_per_second += SMOOTHING * (refaults_per_second - self.refaults_per_second);
+        let pressure = policy::pressure(self.stall_ratio, self.refaults_per_second);
+        self.waited_ratio += WAITED_SMOOTHING * (pressure - self.waited_ratio);
         (self.stall_ns_total, self.refaults_total) = (stall_ns, refaults);
         self.breaks.update(status.pager.breaks_total, elapsed);
         self.clock_ms += elapsed.min(CLOCK_STEP_MAX).as_millis() as u64;
@@ -105,6 +110,7 @@ impl Rates {
             irreducible_bytes: irreducible_bytes(pager),
             stall_ratio: self.stall_ratio,
             refaults_per_second: self.refaults_per_second,
+            waited_ratio: self.waited_ratio,
             active_bytes: self.estimator.ratio().map(bytes),
             recent_bytes: self.estimator.recent_ratio().map(bytes),
             charged_bytes: (pager.pages.shared as f64 * page_bytes as f64 * fraction) as u64,
@@ -183,8 +189,14 @@ fn irreducible_bytes(pager: &PagerStatus) -> u64 {
 
 /// A guest that is paused needs nothing: it bids with the least there is, and keeps its reservation and what nobody else wants.
 fn at_rest(guest: policy::Guest) -> policy::Guest {
-    let usage =
-        Usage { stall_ratio: 0.0, refaults_per_second: 0.0, active_bytes: Some(0), spared: false, ..guest.usage };
+    let usage = Usage {
+        stall_ratio: 0.0,
+        waited_ratio: 0.0,
+        refaults_per_second: 0.0,
+        active_bytes: Some(0),
+        spared: false,
+        ..guest.usage
+    };
     policy::Guest { shares: 1, usage, ..guest }
 }
 

@@ -4,6 +4,11 @@
 
 mod support;
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
 use control::status::TakenStatus;
 use pager::{Gfn, GuestMemory, PAGE_BYTES, PageBytes, Run, State, SwapFile};
 use support::{PAGES, content, fail, guest, guest_with, noise, read, wait_for, write};
@@ -34,6 +39,31 @@ fn a_sweep_over_compressed_pages_takes_few_faults_and_jumping_about_brings_nothi
     jumps.for_each(|page| assert!(read(&memory, page) == content(page, 1), "page {page}"));
     let jumped = memory.status(0).unwrap();
     assert!(jumped.read_ahead_total - swept.read_ahead_total < u64::from(PAGES) / 16, "{jumped:?}");
+}
+
+#[test]
+fn fresh_pages_stay_until_the_scanner_has_dealt_with_them_but_not_for_long() {
+    const HALF: u32 = PAGES / 2;
+    let Some((_store, memory, _threads)) = guest(AMPLE) else { return };
+    (0..PAGES).for_each(|page| write(&memory, page, &content(page, 1)));
+    let hurried = Arc::new(AtomicU32::new(0));
+    let hurry = hurried.clone();
+    memory.set_scanner(Box::new(move || _ = hurry.fetch_add(1, Ordering::Relaxed)));
+    wait_for(&memory, |pages| pages.private == u64::from(PAGES));
+    let pages = memory.pages();
+    pages.seen((0..HALF).map(Gfn));
+    memory.set_allocation((u64::from(HALF) + RESERVE) * PAGE_BYTES as u64);
+    wait_for(&memory, |pages| pages.compressed >= u64::from(HALF) / 2);
+    let unseen =
+        |memory: &GuestMemory| (HALF..PAGES).filter(|&page| memory.pages().state(Gfn(page)) == State::Private).count();
+    assert_eq!(unseen(&memory), HALF as usize, "there is enough that was seen");
+    assert_eq!(hurried.load(Ordering::Relaxed), 0);
+    // Now there is not, and nobody comes.
+    memory.set_allocation(RESERVE * PAGE_BYTES as u64);
+    wait_for(&memory, |pages| pages.private < 64);
+    assert!(hurried.load(Ordering::Relaxed) > 0);
+    memory.set_allocation(AMPLE * PAGE_BYTES as u64);
+    (0..PAGES).for_each(|page| assert!(read(&memory, page) == content(page, 1), "page {page}"));
 }
 
 /// Half of the page is what lz4 can do nothing about, and zstd halves.

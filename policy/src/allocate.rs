@@ -44,6 +44,9 @@ const STEP_DIVISOR: u64 = 64;
 const DEAD_BAND_DIVISOR: u64 = 512;
 /// ... or of what it is, where that is less than an eighth of the memory: a small allocation grows by small steps.
 const DEAD_BAND_HELD_DIVISOR: u64 = 64;
+/// A guest that holds its entitlement to within this part is left alone by others that wait, and leaves them alone: what is in use is known from samples of a
+/// hundred pages, and guests that are alike would pass what they evict for each other to and fro.
+const ENTITLED_DIVISOR: u64 = 40;
 
 /// What one guest gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,8 +181,12 @@ impl Place {
         // Without a tax, shares alone decide, and nothing need be known of what a guest uses.
         let known = usage.active_bytes.is_some() || config.idle_tax_percent == 0;
         let livable = guest.livable_bytes().clamp(minimum, limit);
-        let entitled = if known { entitlement.clamp(livable, limit) } else { livable };
         let held = usage.allocation_bytes.clamp(livable, limit);
+        let entitled = match known {
+            true if entitlement.abs_diff(held) < held / ENTITLED_DIVISOR => held,
+            true => entitlement.clamp(livable, limit),
+            false => livable,
+        };
         let (step, useful) = (guest.memory_bytes / STEP_DIVISOR, guest.useful_bytes());
         // One that waits, but has not used up what it has, waits for something else than memory: for first touches, say.
         let slack = held >= useful;

@@ -109,6 +109,8 @@ pub struct Usage {
     pub stall_ratio: f64,
     /// Pages that came back soon after their eviction.
     pub refaults_per_second: f64,
+    /// Share of its time that it waited for memory ([`pressure`]) over the last five seconds or so: what it is entitled to does not follow every burst of faults.
+    pub waited_ratio: f64,
     /// What of its memory is in use, in bytes of host memory that this takes; none until it has been sampled.
     pub active_bytes: Option<u64>,
     /// What it says that it has free, by its balloon's statistics; 0 if it says nothing. Only the rules of others believe it.
@@ -169,16 +171,14 @@ impl Guest {
     pub(crate) fn used_bytes(&self) -> Option<u64> {
         let Usage { active_bytes, recent_bytes, resident_bytes, .. } = self.usage;
         let recent = recent_bytes.unwrap_or(u64::MAX).min(active_bytes?);
-        let believed = (self.pressure() / BELIEVED_PRESSURE).min(1.0);
+        let believed = (sane(self.usage.waited_ratio) / BELIEVED_PRESSURE).min(1.0);
         let part = |bytes: u64| (bytes as f64 * believed) as u64;
         let held = part(resident_bytes.saturating_sub(self.overhead_bytes));
         Some((recent + part(active_bytes? - recent)).max(held))
     }
 
-    /// Share of its time that the guest waits for memory. Measurements that make no sense count as none.
     fn pressure(&self) -> f64 {
-        let pressure = self.usage.stall_ratio.max(0.0) + self.usage.refaults_per_second.max(0.0) * REFAULT_SECONDS;
-        if pressure.is_finite() { pressure } else { 0.0 }
+        pressure(self.usage.stall_ratio, self.usage.refaults_per_second)
     }
 
     /// It waits often enough to be noticed.
@@ -202,6 +202,16 @@ impl Guest {
     }
 }
 
+/// Share of its time that a guest waits for memory, from the share in which its vCPUs were blocked and its refaults. Measurements that make no sense count
+/// as none.
+pub fn pressure(stall_ratio: f64, refaults_per_second: f64) -> f64 {
+    sane(stall_ratio.max(0.0) + refaults_per_second.max(0.0) * REFAULT_SECONDS)
+}
+
+fn sane(ratio: f64) -> f64 {
+    if ratio.is_finite() { ratio.max(0.0) } else { 0.0 }
+}
+
 /// Reservation of a guest of this size when nobody chose one: an eighth, but not less than a guest can live on.
 pub fn default_reservation(memory_bytes: u64) -> u64 {
     (memory_bytes / 8).max(RESERVATION_BYTES_MIN).min(memory_bytes)
@@ -219,13 +229,13 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     /// Samples have found 40 MiB in use, the last one 10; the guest holds 100.
-    fn guest(stall_ratio: f64) -> Guest {
+    fn guest(waited_ratio: f64) -> Guest {
         let mut guest = Guest::new(&Config::default(), 256 * MIB, 4 * MIB);
         guest.usage = Usage {
             active_bytes: Some(40 * MIB),
             recent_bytes: Some(10 * MIB),
             resident_bytes: 104 * MIB,
-            stall_ratio,
+            waited_ratio,
             ..Usage::default()
         };
         guest

@@ -43,6 +43,6 @@ pub use admit::{Refusal, admit, store_bytes_max};
 pub use allocate::{Decision, Reason, allocate, initial};
 pub use guest::{
     Config, Guest, Host, IDLE_TAX_PERCENT_DEFAULT, RESERVATION_BYTES_MIN, SHARES_DEFAULT, Usage, default_floor,
-    default_reservation,
+    default_reservation, pressure,
 };
 pub use rule::Rule;

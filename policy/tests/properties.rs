@@ -1,7 +1,7 @@
 //! What policy promises, for any host and any guests: bounds, the budget, fairness, and rest.
 
 use policy::means::{Mean, Means};
-use policy::{Config, Decision, Guest, Host, Reason, Refusal, Usage, admit, allocate, initial};
+use policy::{Config, Decision, Guest, Host, Reason, Refusal, Usage, admit, allocate, initial, pressure};
 use proptest::prelude::*;
 
 const MIB: u64 = 1 << 20;
@@ -42,6 +42,7 @@ fn guest() -> impl Strategy<Value = Guest> {
                 committed_bytes: (committed * allocation_bytes as f64) as u64,
                 resident_bytes: (resident * allocation_bytes as f64) as u64,
                 stall_ratio: stall,
+                waited_ratio: pressure(stall, refaults),
                 refaults_per_second: refaults,
                 active_bytes: active.map(|active| (active * guest.memory_bytes as f64) as u64),
                 charged_bytes: charged,
@@ -282,7 +283,9 @@ fn settle(config: &Config, host: &Host, guests: &mut [Guest], ticks: usize) -> V
 fn sampled(shares: u32, active_mib: u64, stall_ratio: f64, allocation_mib: u64) -> Guest {
     let mut guest = Guest { shares, ..Guest::new(&ON, 256 * MIB, 0) };
     let active_bytes = Some(active_mib * MIB);
-    guest.usage = Usage { allocation_bytes: allocation_mib * MIB, stall_ratio, active_bytes, ..Usage::default() };
+    let waited_ratio = stall_ratio;
+    guest.usage =
+        Usage { allocation_bytes: allocation_mib * MIB, stall_ratio, waited_ratio, active_bytes, ..Usage::default() };
     guest
 }
 
@@ -414,7 +417,7 @@ fn a_spared_guest_gives_only_to_those_below_their_entitlement() {
     // The third is entitled to as much as the others and does not want it; so both others have more than they are entitled to.
     let guests = |spared, active_mib| {
         let mut guests =
-            [sampled(1000, 256, 0.5, 140), sampled(1000, active_mib, 0.0, 140), sampled(1000, 256, 0.0, 40)];
+            [sampled(1000, 256, 0.5, 130), sampled(1000, active_mib, 0.0, 150), sampled(1000, 256, 0.0, 40)];
         guests[1].usage.spared = spared;
         guests
     };
@@ -422,9 +425,19 @@ fn a_spared_guest_gives_only_to_those_below_their_entitlement() {
         settle(&ON, &host, &mut guests, 1);
         guests[1].usage.allocation_bytes / MIB
     };
-    assert_eq!((after(guests(false, 256)), after(guests(true, 256))), (136, 140));
+    assert_eq!((after(guests(false, 256)), after(guests(true, 256))), (146, 150));
     // It uses little of what it has: the first is entitled to 140.5 MiB now.
-    assert_eq!(after(guests(true, 5)), 139);
+    assert_eq!(after(guests(true, 5)), 146);
+}
+
+#[test]
+fn guests_that_wait_and_have_their_entitlement_to_within_a_fortieth_leave_each_other_alone() {
+    let host = Host { budget_bytes: 200 * MIB, ..Host::default() };
+    for (mib, moves) in [(101, false), (106, true)] {
+        let mut guests = [sampled(1000, 256, 0.5, mib), sampled(1000, 256, 0.5, 200 - mib)];
+        settle(&ON, &host, &mut guests, 10);
+        assert_eq!(guests[0].usage.allocation_bytes != mib * MIB, moves, "{mib} MiB of 200");
+    }
 }
 
 /// An eighth more than 4 MiB is little of 1 GiB, and much of 4 MiB.

@@ -10,8 +10,11 @@
 
 use std::{
     ops::ControlFlow,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use wire::machine::{DOORBELL_BASE, MMIO_END};
@@ -26,9 +29,18 @@ pub struct Board {
     pub bus: Bus,
     /// Whether vCPUs may run.
     pub gate: Arc<Gate>,
+    /// What the guest's clock counts from.
+    start: Instant,
+    /// vCPUs that are parked.
+    parked: AtomicU32,
 }
 
 impl Board {
+    /// The board of a machine with this firmware, these devices and this gate.
+    pub fn new(firmware: Arc<Firmware>, bus: Bus, gate: Arc<Gate>) -> Board {
+        Board { firmware, bus, gate, start: Instant::now(), parked: AtomicU32::new(0) }
+    }
+
     /// A vCPU reads a register.
     pub fn read(&self, gpa: u64, data: &mut [u8]) {
         if (DOORBELL_BASE..MMIO_END).contains(&gpa) { data.fill(0) } else { self.bus.read(gpa, data) }
@@ -47,7 +59,21 @@ impl Board {
 
     /// Waits, in a vCPU's name, until the guest is wanted, the gate closes or `timeout` has passed.
     pub fn park(&self, timeout: Duration) {
+        self.parked.fetch_add(1, Ordering::Relaxed);
         self.gate.wait_for(|| self.firmware.is_wanted(), timeout);
+        self.parked.fetch_sub(1, Ordering::Relaxed);
+        self.set_clock();
+    }
+
+    /// Whether all vCPUs are parked: nobody reads the clock.
+    pub fn is_parked(&self) -> bool {
+        self.parked.load(Ordering::Relaxed) == self.firmware.boot().vcpus
+    }
+
+    /// Sets the guest's clock. It never goes back, whoever is the last to set it.
+    pub fn set_clock(&self) {
+        let now_ms = self.start.elapsed().as_millis() as u64;
+        self.firmware.control().now_ms.fetch_max(now_ms, Ordering::Relaxed);
     }
 
     /// The line for a device that interrupts.

@@ -170,7 +170,7 @@ impl Machine {
             0 => None,
             _ => Some(attach_balloon(&mut bus, pages, guest_pages.clone(), devices_view.clone(), line)?),
         };
-        let board = Arc::new(Board { firmware: firmware.clone(), bus, gate });
+        let board = Arc::new(Board::new(firmware.clone(), bus, gate));
 
         // SAFETY: `memory` is dropped last: its owner is this machine, which joins the vCPUs or exits the process first.
         let ram = unsafe { Ram::new(memory.base(), config.memory_bytes) };
@@ -348,8 +348,12 @@ impl Machine {
 
     /// What the guest polls: its clock.
     pub fn tick(&self) {
-        let now_ms = self.start.elapsed().as_millis() as u64;
-        self.board.firmware.control().now_ms.store(now_ms, Ordering::Relaxed);
+        self.board.set_clock();
+    }
+
+    /// Whether all vCPUs are parked; the clock is set for them as they go on.
+    pub fn is_parked(&self) -> bool {
+        self.board.is_parked()
     }
 
     /// Has the guest say how it is this often from now on, ms; 0 for never.

@@ -28,7 +28,7 @@ use crate::{
     sys::{self, inherited},
 };
 
-/// How often the guest's clock is set, and its end looked for.
+/// How often the guest's clock is set, and its end looked for, while any of its vCPUs runs.
 const TICK: Duration = Duration::from_millis(10);
 
 /// The write half of the control socket.
@@ -130,7 +130,8 @@ fn live(
 
     let mut next_status = Instant::now();
     let result = loop {
-        match messages.recv_timeout(TICK) {
+        let until_status = next_status.saturating_duration_since(Instant::now());
+        match messages.recv_timeout(if machine.is_parked() { until_status } else { TICK }) {
             Ok(message) => obey(&machine, message)?,
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             // The host is gone: nobody will ask for this guest again.

@@ -13,7 +13,6 @@ use vmm::{
     board::Board,
     bus::{Bus, MmioDevice},
     firmware::Firmware,
-    gate::Gate,
     kvm::{self, Registers, Vm},
     sys::{mapping::Mapping, ram::Ram},
     vcpus::Vcpus,
@@ -141,7 +140,7 @@ impl Bench {
         let start = firmware.load(&image(code)).unwrap();
         assert_eq!(start.entry, IMAGE_BASE);
         let firmware = Arc::new(firmware);
-        let board = Arc::new(Board { firmware: firmware.clone(), bus, gate: Arc::new(Gate::default()) });
+        let board = Arc::new(Board::new(firmware.clone(), bus, Arc::default()));
         let vm = Vm::new(ram, firmware, start).unwrap();
         let vcpus = Vcpus::kvm(&vm, board.clone()).unwrap();
         Some(Self { ram: memory, board, vm, vcpus })

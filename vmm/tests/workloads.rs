@@ -14,7 +14,6 @@ use vmm::{
     bus::Bus,
     console::Console,
     firmware::Firmware,
-    gate::Gate,
     kvm::{self, Vm},
     sys::{mapping::Mapping, ram::Ram},
     vcpus::Vcpus,
@@ -64,7 +63,7 @@ fn machine(kind: Kind, workload: Workload, vcpus: u32) -> Option<Machine> {
     let mut bus = Bus::default();
     let console = Console::new(move |line| eprintln!("{kind:?} {workload:?}: {line}"));
     bus.attach(CONSOLE_BASE, 0x1000, Arc::new(console)).unwrap();
-    let board = Arc::new(Board { firmware: firmware.clone(), bus, gate: Arc::new(Gate::default()) });
+    let board = Arc::new(Board::new(firmware.clone(), bus, Arc::default()));
     let vcpus = match kind {
         Kind::Kvm => Vcpus::kvm(&Vm::new(ram, firmware, start).unwrap(), board.clone()).unwrap(),
         Kind::Hosted => Vcpus::hosted(ram, board.clone()).unwrap(),
@@ -80,7 +79,7 @@ fn run(kind: Kind, workload: Workload, vcpus: u32) {
     let began = Instant::now();
     let tick_until = |end: Duration| {
         while began.elapsed() < end && !machine.vcpus.wait(Duration::from_millis(10)) {
-            firmware.control().now_ms.store(began.elapsed().as_millis() as u64, Ordering::Relaxed);
+            machine.board.set_clock();
         }
     };
     machine.vcpus.resume();

@@ -29,7 +29,6 @@ use vmm::{
     board::Board,
     bus::Bus,
     firmware::Firmware,
-    gate::Gate,
     kvm::Vm,
     sys::{self, ram::Ram},
     vcpus::Vcpus,
@@ -228,7 +227,7 @@ impl Guest {
         let firmware = Arc::new(firmware);
         let (mut bus, meter) = (Bus::default(), Arc::new(Meter::default()));
         bus.attach(METER_BASE, mmio::WINDOW_BYTES, meter.clone()).map_err(failed)?;
-        let board = Arc::new(Board { firmware: firmware.clone(), bus, gate: Arc::new(Gate::default()) });
+        let board = Arc::new(Board::new(firmware.clone(), bus, Arc::default()));
         let vm = match spec.cpu {
             Cpu::Kvm => Some(Vm::new(ram, firmware, start).map_err(failed)?),
             Cpu::Hosted => None,

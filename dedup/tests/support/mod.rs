@@ -45,6 +45,7 @@ struct Inner {
     patched: BTreeSet<u32>,
     changed: BTreeSet<u32>,
     alias_runs_left: u32,
+    seen: BTreeSet<u32>,
 }
 
 pub struct FakeGuest {
@@ -57,11 +58,11 @@ impl FakeGuest {
     pub fn new(domain: &Domain, pages: impl Iterator<Item = PageBytes>) -> Self {
         let descriptors = domain.descriptors().unwrap();
         let pages = pages.map(|page| FakePage::Private(Box::new(page))).collect();
-        let (references, patched, changed) = Default::default();
+        let (references, patched, changed, seen) = Default::default();
         Self {
             view: PublishedView::map(descriptors.published, domain.store_frames()).unwrap(),
             store: File::from(descriptors.store),
-            inner: Mutex::new(Inner { pages, references, patched, changed, alias_runs_left: u32::MAX }),
+            inner: Mutex::new(Inner { pages, references, patched, changed, alias_runs_left: u32::MAX, seen }),
         }
     }
 
@@ -112,6 +113,11 @@ impl FakeGuest {
             inner.patched.remove(&frame);
             inner.changed.insert(frame);
         }
+    }
+
+    /// Pages that the scanner said it has dealt with, in all.
+    pub fn seen(&self) -> BTreeSet<u32> {
+        self.inner().seen.clone()
     }
 
     pub fn set_alias_budget(&self, runs: u32) {
@@ -171,6 +177,10 @@ impl ScanMemory for FakeGuest {
                 visit(gfn, if is_zero(bytes) { 0 } else { sample | 1 });
             }
         }
+    }
+
+    fn seen(&self, gfns: &[u32]) {
+        self.inner().seen.extend(gfns);
     }
 
     fn read_held(&self, gfn: u32, into: &mut PageBytes) -> bool {

@@ -22,8 +22,8 @@ const WATERMARK_PAGES: i64 = 192;
 pub(super) const LOW_PAGES: i64 = 96;
 /// Open pages that are closed at a time when credits run short: 0.2 µs each, while faults may wait.
 const CLOSE_PAGES: i64 = 4096;
-/// How often the evictor looks at the credits unasked.
-const EVICTOR_INTERVAL: Duration = Duration::from_millis(20);
+/// How often the evictor looks at the credits unasked; a fault that leaves few wakes it.
+const EVICTOR_INTERVAL: Duration = Duration::from_millis(50);
 /// How often it looks with at least so many credits left; a fault without one wakes it anyway.
 const AMPLE_INTERVAL: Duration = Duration::from_secs(4);
 const AMPLE_PAGES: i64 = 4096;
@@ -31,7 +31,7 @@ const AMPLE_PAGES: i64 = 4096;
 const PROACTIVE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it looks while faults wait for credits that eviction does not yield.
 const STARVING_INTERVAL: Duration = Duration::from_millis(2);
-/// How long a fault may wait for the scanner to find pages that can be shared, before fresh ones are compressed unseen; and for how long they then are.
+/// How long the evictor waits for the scanner to win it a page, before fresh ones are compressed unseen; and for how long they then are.
 const SCANNER_PATIENCE: Duration = Duration::from_millis(250);
 const SCANNER_WORN: Duration = Duration::from_secs(2);
 /// How often freed room is given back to the disk: what is freed meanwhile goes in one batch.
@@ -46,15 +46,21 @@ const POOL_SHARE_DIVISOR: u64 = 2;
 /// With the scanner.
 #[derive(Default)]
 struct Patience {
+    waits_since: Option<Instant>,
     worn_at: Option<Instant>,
 }
 
 impl Patience {
-    /// Whether fresh pages are to go unseen, now that a fault has waited for so long.
-    fn is_worn(&mut self, wait: Duration) -> bool {
-        if wait > SCANNER_PATIENCE {
-            self.worn_at = Some(Instant::now());
+    /// There is nothing to be won but by the scanner.
+    fn wait(&mut self) {
+        let now = Instant::now();
+        if now - *self.waits_since.get_or_insert(now) > SCANNER_PATIENCE {
+            (self.waits_since, self.worn_at) = (None, Some(now));
         }
+    }
+
+    /// Whether fresh pages are to go unseen.
+    fn is_worn(&self) -> bool {
         self.worn_at.is_some_and(|at| at.elapsed() < SCANNER_WORN)
     }
 }
@@ -132,14 +138,18 @@ impl GuestMemory {
     /// Evicts until the watermark is reached or nothing more goes; whether anything was gained.
     fn make_room(&self, hands: &mut Evictor, patience: &mut Patience) -> Result<bool, Failure> {
         if self.pages.credits.available() >= LOW_PAGES {
+            patience.waits_since = None;
             return Ok(true);
         }
         let mut gained = self.pages.close_open(CLOSE_PAGES)? > 0;
         while self.evict && self.pages.credits.available() < WATERMARK_PAGES && !self.stopping.load(Ordering::Acquire) {
-            let unseen = if patience.is_worn(self.longest_wait()) { Unseen::Evicted } else { self.unseen() };
+            let unseen = if patience.is_worn() { Unseen::Evicted } else { self.unseen() };
             let outcome = hands.evict(&self.pages, Need::Short, unseen, BATCH)?;
             gained |= outcome.evicted > 0;
-            if outcome.evicted == 0 && hands.awaits_scanner(&self.pages) {
+            if outcome.evicted > 0 {
+                patience.waits_since = None;
+            } else if hands.awaits_scanner(&self.pages) {
+                patience.wait();
                 self.hurry.get().iter().for_each(|hurry| hurry());
                 break;
             }
@@ -160,12 +170,6 @@ impl GuestMemory {
     /// What becomes of fresh pages while there is patience.
     fn unseen(&self) -> Unseen {
         if self.hurry.get().is_some() { Unseen::Spared } else { Unseen::Evicted }
-    }
-
-    /// How long the oldest fault has waited.
-    fn longest_wait(&self) -> Duration {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.first().map(|oldest| oldest.since.elapsed()).unwrap_or_default()
     }
 
     /// Whether the pool has outgrown its part of the allocation.
