@@ -15,7 +15,7 @@ use std::{
 };
 
 use pager::{Frame, Gfn, GuestMemory, PAGE_BYTES, Run, Sharing, State};
-use support::{AMPLE, PAGES, content, guest, noise, read, wait_for, write};
+use support::{AMPLE, PAGES, content, guest, noise, read, wait_for, wait_until, write};
 
 /// Shares `count` pages with as many frames; how many do.
 fn share(memory: &GuestMemory, gfn: u32, frame: u32, count: u32) -> u32 {
@@ -141,7 +141,8 @@ fn a_page_that_differs_by_one_byte_or_is_unpublished_is_not_shared() {
 fn a_sweep_that_writes_finds_pages_of_its_own() {
     let Some((_store, memory, _threads)) = guest(AMPLE) else { return };
     (0..256).for_each(|page| write(&memory, page, &content(page, 1)));
-    let status = wait_for(&memory, |pages| pages.private >= 256);
+    let is_private = |page| memory.pages().state(Gfn(page)) == State::Private;
+    let status = wait_until(&memory, |_| (0..256).all(is_private));
     assert!(status.faults_missing_total < 16, "{} faults", status.faults_missing_total);
     assert!((0..256).all(|page| read(&memory, page) == content(page, 1)));
     assert!((256..512).all(|page| read(&memory, page) == [0; PAGE_BYTES]), "what came along is fresh memory");
