@@ -24,7 +24,7 @@ use pager::{
     Failure, Gfn, GuestMemory, PAGE_BYTES, PageBytes, Run, SlotFile, State, SwapFile, SwapFileError, Threads,
     transition::{Evicted, Noise, Staging},
 };
-use support::{AMPLE, PAGES, Store, content, fail, guest_with, noise, read, wait_for, write};
+use support::{AMPLE, PAGES, Store, content, fail, guest_with, noise, read, wait_for, wait_until, write};
 
 /// Half of RAM, and what the evictor keeps for itself.
 const HALF: u64 = PAGES as u64 / 2 + 224;
@@ -96,7 +96,7 @@ fn noise_stays_the_first_time_it_is_found_and_goes_to_the_disk_the_second_time()
     let Some((_store, memory, _threads)) = guest_on(AMPLE, real_file(directory.path())) else { return };
     let right = |page| if page < EACH { content(page, 1) } else { noise(page, 1) };
     (0..2 * EACH).for_each(|page| write(&memory, page, &right(page)));
-    wait_for(&memory, |counts| counts.private >= u64::from(2 * EACH));
+    wait_until(&memory, |_| (0..2 * EACH).all(|page| memory.pages().state(Gfn(page)) == State::Private));
     let gfns: Vec<_> = (0..2 * EACH).map(Gfn).collect();
     let mut staging = Staging::new(EACH as usize).unwrap();
     let mut evict = || memory.pages().evict(&gfns, Noise::Spared, &mut staging).unwrap();
