@@ -199,7 +199,6 @@ fn say_and_wait(word: &str) -> Result<(), Error> {
 struct Guest {
     board: Arc<Board>,
     meter: Arc<Meter>,
-    begun: Instant,
     look: Duration,
     vcpus: Option<Vcpus>,
     // After the vCPUs that use it.
@@ -239,7 +238,7 @@ impl Guest {
         let vcpus = vcpus.map_err(failed)?;
         memory.set_vcpu_tids(vcpus.thread_ids());
         let look = Duration::from_micros(spec.look_us);
-        Ok(Guest { board, meter, begun: Instant::now(), look, vcpus: Some(vcpus), memory, _vm: vm })
+        Ok(Guest { board, meter, look, vcpus: Some(vcpus), memory, _vm: vm })
     }
 
     /// Fills the working set; how long that took, seconds.
@@ -290,8 +289,7 @@ impl Guest {
     fn until(&mut self, operations: u64, limit: Duration) -> Result<(), Error> {
         let (begun, mut status_at) = (Instant::now(), Instant::now());
         while self.operations() < operations && begun.elapsed() < limit {
-            let now_ms = self.begun.elapsed().as_millis() as u64;
-            self.board.firmware.control().now_ms.store(now_ms, Ordering::Relaxed);
+            self.board.set_clock();
             thread::sleep(self.look);
             if status_at.elapsed() > STATUS {
                 status_at = Instant::now();
