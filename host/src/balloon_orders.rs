@@ -23,7 +23,7 @@ use crate::config::FreePageReporting;
 
 /// Statistics while memory is plentiful, and while it is not, ms.
 const STATISTICS_MS: [u64; 2] = [1_000, 200];
-/// Between the beginnings of two rounds; twice as long after each that won less than [`ROUND_GAIN_PAGES`], up to the longest.
+/// Between the beginnings of two rounds; twice as long after each that won less than [`ROUND_GAIN_PAGES`], up to the longest, until the host becomes short once more.
 const ROUND_INTERVAL: Duration = Duration::from_secs(5);
 const ROUND_INTERVAL_MAX: Duration = Duration::from_secs(80);
 /// What makes a round worth it: 1 MiB. An estimate; mapping 50 MiB anew costs as much as a thousand pages that come back from the pool.
@@ -55,6 +55,7 @@ struct Told {
     evictions_total: u64,
     hint_dropped_total: u64,
     round_interval: Duration,
+    was_short: bool,
     round_began: Option<Instant>,
     round_is_open: bool,
     /// The delay, and how many pages at a time.
@@ -106,6 +107,7 @@ impl Told {
             evictions_total,
             hint_dropped_total,
             round_interval: ROUND_INTERVAL,
+            was_short: false,
             round_began: None,
             round_is_open: false,
             pace: None,
@@ -147,7 +149,12 @@ impl Told {
             self.round_is_open = false;
             return Some(Round::End);
         }
-        let is_pressed = state > HostState::High || guest.evictions_total > self.evictions_total;
+        let is_short = state > HostState::High;
+        if is_short && !self.was_short {
+            self.round_interval = ROUND_INTERVAL;
+        }
+        self.was_short = is_short;
+        let is_pressed = is_short || guest.evictions_total > self.evictions_total;
         if !is_pressed || since.is_some_and(|since| since < self.round_interval) {
             return None;
         }
@@ -227,6 +234,18 @@ mod tests {
         };
         let rounds: Vec<_> = (0..500).filter(began).collect();
         assert_eq!(rounds, [0, 5, 15, 35, 75, 155, 235, 315, 395, 475, 480, 490]);
+    }
+
+    #[test]
+    fn a_host_that_becomes_short_asks_at_once_whatever_asking_has_won_before() {
+        let (mut orders, start) = (BalloonOrders::new(FreePageReporting::Adaptive), Instant::now());
+        let began = |second: &u64| {
+            let state = if (100..110).contains(second) { HostState::Soft } else { HostState::High };
+            let rounds = told(orders.due(state, start + Duration::from_secs(*second), &[running(1, *second)])).1;
+            rounds.contains(&(0, Round::Begin))
+        };
+        let rounds: Vec<_> = (0..120).filter(began).collect();
+        assert_eq!(rounds, [1, 6, 16, 36, 76, 100, 110]);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::prices::{LeverFigures, Prices};
 const PAGER_RESERVE_BYTES: u64 = 1 << 20;
 /// Weight of the newest sample in the moving averages: what is older than a second counts for a tenth.
 const SMOOTHING: f64 = 0.2;
-/// The same for [`Usage::waited_ratio`]: a time constant of five seconds.
+/// The same for [`Usage::waited_ratio`] while it falls: a time constant of five seconds.
 const WAITED_SMOOTHING: f64 = 0.02;
 
 /// What patience with a guest counts of one tick at most: a balloon that the host did not look at for a while is not stuck for that.
@@ -63,7 +63,9 @@ impl Rates {
         self.stall_ratio += SMOOTHING * (stall_ratio - self.stall_ratio);
         self.refaults_per_second += SMOOTHING * (refaults_per_second - self.refaults_per_second);
         let pressure = policy::pressure(self.stall_ratio, self.refaults_per_second);
-        self.waited_ratio += WAITED_SMOOTHING * (pressure - self.waited_ratio);
+        // Believed at once, forgotten slowly: who begins to need memory is not to wait for an average.
+        let smoothing = if pressure > self.waited_ratio { SMOOTHING } else { WAITED_SMOOTHING };
+        self.waited_ratio += smoothing * (pressure - self.waited_ratio);
         (self.stall_ns_total, self.refaults_total) = (stall_ns, refaults);
         self.breaks.update(status.pager.breaks_total, elapsed);
         self.clock_ms += elapsed.min(CLOCK_STEP_MAX).as_millis() as u64;

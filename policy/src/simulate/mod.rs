@@ -30,7 +30,7 @@ const RECLAIM_BYTES_PER_SECOND: f64 = 4096.0 / 4e-6;
 const PERIOD_MS: u64 = 30_000;
 /// Weight of the last second in averages, as in the host.
 const SMOOTHING: f64 = 0.9;
-/// Time constant of [`Usage::waited_ratio`].
+/// Time constant of [`Usage::waited_ratio`] as it falls.
 const WAITED_SECONDS: f64 = 5.0;
 
 /// One guest.
@@ -81,7 +81,8 @@ impl SimulatedGuest {
         self.stall_seconds += seconds * stall_ratio;
         let usage = &mut self.guest.usage;
         usage.stall_ratio += (1.0 - (1.0 - SMOOTHING).powf(seconds)) * (stall_ratio - usage.stall_ratio);
-        usage.waited_ratio += (1.0 - (-seconds / WAITED_SECONDS).exp()) * (usage.stall_ratio - usage.waited_ratio);
+        let waited = (1.0 - (-seconds / WAITED_SECONDS).exp()) * (usage.stall_ratio - usage.waited_ratio);
+        usage.waited_ratio = (usage.waited_ratio + waited).max(usage.stall_ratio);
         let held = self.touched_bytes.min(room).saturating_add(self.guest.overhead_bytes);
         let taken = (RECLAIM_BYTES_PER_SECOND * seconds) as u64;
         usage.resident_bytes =
