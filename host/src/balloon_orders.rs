@@ -23,11 +23,11 @@ use crate::config::FreePageReporting;
 
 /// Statistics while memory is plentiful, and while it is not, ms.
 const STATISTICS_MS: [u64; 2] = [1_000, 200];
-/// Between the beginnings of two rounds; twice as long after each that won less than [`ROUND_GAIN_PAGES`], up to the longest, until the host becomes short once more.
+/// Between the beginnings of two rounds; twice as long after each that won less than [`ROUND_GAIN_DIVISOR`] says, up to the longest, until the host becomes short once more.
 const ROUND_INTERVAL: Duration = Duration::from_secs(5);
 const ROUND_INTERVAL_MAX: Duration = Duration::from_secs(80);
-/// What makes a round worth it: 1 MiB. An estimate; mapping 50 MiB anew costs as much as a thousand pages that come back from the pool.
-const ROUND_GAIN_PAGES: u64 = 256;
+/// What makes a round worth it: this part of all pages. An estimate; mapping a page anew costs a fraction of what one costs that comes back from the pool.
+const ROUND_GAIN_DIVISOR: u64 = 256;
 /// Longest round.
 const ROUND_LIMIT: Duration = Duration::from_secs(1);
 
@@ -39,6 +39,8 @@ const REPORTING_WINDOW: Duration = Duration::from_secs(3);
 pub struct Running {
     /// Its VMM.
     pub vmm: VmmId,
+    /// Pages of RAM.
+    pub pages: u64,
     /// Pages it has evicted, in all.
     pub evictions_total: u64,
     /// Pages that went because it hinted at them.
@@ -100,7 +102,7 @@ impl BalloonOrders {
 
 impl Told {
     fn nothing(guest: &Running) -> Told {
-        let &Running { vmm, evictions_total, hint_dropped_total, reported } = guest;
+        let &Running { vmm, evictions_total, hint_dropped_total, reported, .. } = guest;
         Told {
             vmm,
             statistics_ms: 0,
@@ -160,7 +162,7 @@ impl Told {
         }
         let won = guest.hint_dropped_total.saturating_sub(self.hint_dropped_total);
         self.round_interval = match self.round_began {
-            Some(_) if won < ROUND_GAIN_PAGES => (self.round_interval * 2).min(ROUND_INTERVAL_MAX),
+            Some(_) if won < guest.pages / ROUND_GAIN_DIVISOR => (self.round_interval * 2).min(ROUND_INTERVAL_MAX),
             _ => ROUND_INTERVAL,
         };
         self.hint_dropped_total = guest.hint_dropped_total;
@@ -175,7 +177,8 @@ mod tests {
     use super::*;
 
     fn running(vmm: u32, evictions_total: u64) -> Option<Running> {
-        Some(Running { vmm: VmmId(vmm), evictions_total, hint_dropped_total: 0, reported: TakenStatus::default() })
+        let reported = TakenStatus::default();
+        Some(Running { vmm: VmmId(vmm), pages: 65_536, evictions_total, hint_dropped_total: 0, reported })
     }
 
     type ByGuest<T> = Vec<(usize, T)>;
@@ -260,7 +263,7 @@ mod tests {
         let (mut orders, start) = (BalloonOrders::new(FreePageReporting::Adaptive), Instant::now());
         let mut at = |second, state, pages_total, back_soon_total| {
             let reported = TakenStatus { pages_total, back_soon_total };
-            let guest = Running { vmm: VmmId(1), evictions_total: 0, hint_dropped_total: 0, reported };
+            let guest = Running { reported, ..running(1, 0).unwrap() };
             let orders = orders.due(state, start + Duration::from_secs(second), &[Some(guest)]);
             orders.into_iter().find_map(|(_, order)| match order {
                 ToVmm::TakeReports { delay_ms, .. } => Some(delay_ms),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use control::{Reclaim, STATUS_INTERVAL, ToVmm};
 use tokio::time::MissedTickBehavior;
+use wire::PAGE_BYTES;
 
 use crate::accounting::Meter;
 use crate::balloon_orders::{BalloonOrders, Running};
@@ -93,7 +94,8 @@ pub async fn control(
             let evictions_total = view.status.pager.evictions_total;
             let reported = view.status.pager.reported;
             let hint_dropped_total = view.status.balloon.hint_dropped_pages_total;
-            guest.is_running().then(|| Running { vmm: guest.vmm(), evictions_total, hint_dropped_total, reported })
+            let (vmm, pages) = (guest.vmm(), view.status.memory_bytes / PAGE_BYTES as u64);
+            guest.is_running().then_some(Running { vmm, pages, evictions_total, hint_dropped_total, reported })
         });
         let running: Vec<_> = running.collect();
         for (guest, order) in balloons.due(settlement.situation.state, now, &running) {

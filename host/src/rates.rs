@@ -10,6 +10,7 @@ use policy::backoff::{Backoff, Look, Pain, Standing};
 use policy::levers::Lever;
 use policy::means::Means;
 use policy::regret::Regret;
+use policy::waits::Waits;
 use policy::{Config, Usage};
 use wire::PAGE_BYTES;
 use wire::balloon::stat::{MAJFLT, MEMFREE, SWAP_IN};
@@ -26,8 +27,6 @@ use crate::prices::{LeverFigures, Prices};
 const PAGER_RESERVE_BYTES: u64 = 1 << 20;
 /// Weight of the newest sample in the moving averages: what is older than a second counts for a tenth.
 const SMOOTHING: f64 = 0.2;
-/// The same for [`Usage::waited_ratio`] while it falls: a time constant of five seconds.
-const WAITED_SMOOTHING: f64 = 0.02;
 
 /// What patience with a guest counts of one tick at most: a balloon that the host did not look at for a while is not stuck for that.
 const CLOCK_STEP_MAX: Duration = Duration::from_secs(1);
@@ -40,6 +39,7 @@ pub(crate) struct Rates {
     stall_ratio: f64,
     refaults_per_second: f64,
     waited_ratio: f64,
+    waits: Waits,
     breaks: Breaks,
     periods_total: u64,
     estimator: Estimator,
@@ -63,9 +63,7 @@ impl Rates {
         self.stall_ratio += SMOOTHING * (stall_ratio - self.stall_ratio);
         self.refaults_per_second += SMOOTHING * (refaults_per_second - self.refaults_per_second);
         let pressure = policy::pressure(self.stall_ratio, self.refaults_per_second);
-        // Believed at once, forgotten slowly: who begins to need memory is not to wait for an average.
-        let smoothing = if pressure > self.waited_ratio { SMOOTHING } else { WAITED_SMOOTHING };
-        self.waited_ratio += smoothing * (pressure - self.waited_ratio);
+        self.waited_ratio = self.waits.look(pressure, seconds);
         (self.stall_ns_total, self.refaults_total) = (stall_ns, refaults);
         self.breaks.update(status.pager.breaks_total, elapsed);
         self.clock_ms += elapsed.min(CLOCK_STEP_MAX).as_millis() as u64;

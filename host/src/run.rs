@@ -8,7 +8,7 @@
 //!
 //! A guest that is lost on the way ends nothing but itself.
 
-use std::sync::{Arc, Once};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -54,17 +54,20 @@ pub fn run(config: RunConfig) -> Result<Outcome, Error> {
     runtime.block_on(run_guests(preflight::check(config)?))
 }
 
+/// Why a thread could not be put before those of the guests.
+static NO_PRECEDENCE: OnceLock<std::io::Error> = OnceLock::new();
+
 /// Puts the calling thread before those of the guests. Allowed with `CAP_SYS_NICE`, or the limit `RLIMIT_NICE`.
 fn take_precedence() {
-    static REFUSED: Once = Once::new();
-    if let Err(error) = rustix::process::setpriority_process(None, HOST_NICE) {
-        REFUSED.call_once(|| {
-            tracing::warn!(%error, nice = HOST_NICE, "no precedence over the guests: with many to a CPU, memory may move late");
-        });
+    if let Err(errno) = rustix::process::setpriority_process(None, HOST_NICE) {
+        _ = NO_PRECEDENCE.set(errno.into());
     }
 }
 
 async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
+    if let Some(error) = NO_PRECEDENCE.get() {
+        tracing::warn!(%error, nice = HOST_NICE, "no precedence over the guests: with many to a CPU, memory may move late");
+    }
     let mut signals = Signals::new()?;
     let (config, planned) = (&plan.config, &plan.guests);
     let grants = admission::initial(config, planned);

@@ -109,7 +109,7 @@ pub struct Usage {
     pub stall_ratio: f64,
     /// Pages that came back soon after their eviction.
     pub refaults_per_second: f64,
-    /// Share of its time that it waited for memory ([`pressure`]) as it rises, and over five seconds or so as it falls: what it is entitled to does not follow every burst of faults.
+    /// Share of its time that it waited for memory lately, small waits remembered for seconds; see [`crate::waits`].
     pub waited_ratio: f64,
     /// What of its memory is in use, in bytes of host memory that this takes; none until it has been sampled.
     pub active_bytes: Option<u64>,

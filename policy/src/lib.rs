@@ -38,6 +38,7 @@ pub mod reporting;
 mod rule;
 pub mod simulate;
 pub mod state;
+pub mod waits;
 
 pub use admit::{Refusal, admit, store_bytes_max};
 pub use allocate::{Decision, Reason, allocate, initial};

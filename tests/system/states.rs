@@ -40,10 +40,12 @@ fn wait_for_state(run: &Run, state: &str) {
 
 /// Waits for a decision about a guest, among those kept, in a state that the host may leave a moment later.
 fn wait_for_decision(run: &Run, state: &str, fits: impl Fn(&Value) -> bool) {
-    run.wait_until(&format!("a decision in state {state}"), || {
-        let decisions = json(run, "/v1/guests/guest0/policy")["decisions"].clone();
-        decisions.as_array().into_iter().flatten().any(|one| one["inputs"]["host_state"] == state && fits(one))
-    });
+    run.wait_until(&format!("a decision in state {state}"), || has_decision(run, state, &fits));
+}
+
+fn has_decision(run: &Run, state: &str, fits: impl Fn(&Value) -> bool) -> bool {
+    let decisions = json(run, "/v1/guests/guest0/policy")["decisions"].clone();
+    decisions.as_array().into_iter().flatten().any(|one| one["inputs"]["host_state"] == state && fits(one))
 }
 
 /// By how much a figure changes within some statuses of all guests.
@@ -75,8 +77,10 @@ fn a_host_explains_itself_in_every_state_and_holds_guests_only_while_it_is_low()
     wait_for_state(&run, "soft");
 
     // One and a half: some are asked to give way, and as soon as they have it is over.
-    set_budget(&run, used_bytes(&run) / 0.985);
-    wait_for_decision(&run, "hard", |_| true);
+    run.wait_until("a decision in state hard", || {
+        set_budget(&run, used_bytes(&run) / 0.985);
+        has_decision(&run, "hard", |_| true)
+    });
 
     // Half of what is in use. Pages have to be evicted, and until they are, guests above their allocation are held.
     let refused = ballast(&run, "host set --budget 64MiB").unwrap_err();

@@ -20,6 +20,7 @@ pub use plot::Plot;
 use crate::active::{Estimator, SAMPLE_PAGES, Sample, period_ms};
 use crate::regret::Regret;
 use crate::state::{HostState, Thresholds};
+use crate::waits::Waits;
 use crate::{Config, Decision, Guest, Host, Rule, Usage};
 
 /// A fault in accesses: 65 µs against 1 µs for a page that is there.
@@ -30,8 +31,6 @@ const RECLAIM_BYTES_PER_SECOND: f64 = 4096.0 / 4e-6;
 const PERIOD_MS: u64 = 30_000;
 /// Weight of the last second in averages, as in the host.
 const SMOOTHING: f64 = 0.9;
-/// Time constant of [`Usage::waited_ratio`] as it falls.
-const WAITED_SECONDS: f64 = 5.0;
 
 /// One guest.
 #[derive(Clone, Debug)]
@@ -47,6 +46,7 @@ pub struct SimulatedGuest {
     estimator: Estimator,
     sampled_ms: u64,
     touched_bytes: u64,
+    waits: Waits,
     regret: Regret,
 }
 
@@ -61,6 +61,7 @@ impl SimulatedGuest {
             estimator: Estimator::default(),
             sampled_ms: 0,
             touched_bytes: 0,
+            waits: Waits::default(),
             regret: Regret::default(),
         }
     }
@@ -81,8 +82,7 @@ impl SimulatedGuest {
         self.stall_seconds += seconds * stall_ratio;
         let usage = &mut self.guest.usage;
         usage.stall_ratio += (1.0 - (1.0 - SMOOTHING).powf(seconds)) * (stall_ratio - usage.stall_ratio);
-        let waited = (1.0 - (-seconds / WAITED_SECONDS).exp()) * (usage.stall_ratio - usage.waited_ratio);
-        usage.waited_ratio = (usage.waited_ratio + waited).max(usage.stall_ratio);
+        usage.waited_ratio = self.waits.look(usage.stall_ratio, seconds);
         let held = self.touched_bytes.min(room).saturating_add(self.guest.overhead_bytes);
         let taken = (RECLAIM_BYTES_PER_SECOND * seconds) as u64;
         usage.resident_bytes =
