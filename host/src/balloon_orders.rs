@@ -20,10 +20,11 @@ use policy::reporting::Reporting;
 use policy::state::HostState;
 
 use crate::config::FreePageReporting;
+use crate::upkeep::{Shortage, Turns};
 
 /// Statistics while memory is plentiful, and while it is not, ms.
 const STATISTICS_MS: [u64; 2] = [1_000, 200];
-/// Between the beginnings of two rounds; twice as long after each that won less than [`ROUND_GAIN_DIVISOR`] says, up to the longest, until the host becomes short once more.
+/// Between the beginnings of two rounds; twice as long after each that won less than [`ROUND_GAIN_DIVISOR`] says, up to the longest, in one shortage.
 const ROUND_INTERVAL: Duration = Duration::from_secs(5);
 const ROUND_INTERVAL_MAX: Duration = Duration::from_secs(80);
 /// What makes a round worth it: this part of all pages. An estimate; mapping a page anew costs a fraction of what one costs that comes back from the pool.
@@ -57,7 +58,6 @@ struct Told {
     evictions_total: u64,
     hint_dropped_total: u64,
     round_interval: Duration,
-    was_short: bool,
     round_began: Option<Instant>,
     round_is_open: bool,
     /// The delay, and how many pages at a time.
@@ -72,18 +72,23 @@ struct Told {
 #[derive(Debug)]
 pub struct BalloonOrders {
     taking: FreePageReporting,
+    rounds: Turns,
+    shortage: Shortage,
     told: Vec<Option<Told>>,
 }
 
 impl BalloonOrders {
-    /// Nobody was told anything yet.
-    pub fn new(taking: FreePageReporting) -> BalloonOrders {
-        BalloonOrders { taking, told: Vec::new() }
+    /// Nobody was told anything yet, on a machine with so many CPUs.
+    pub fn new(taking: FreePageReporting, cpus: usize) -> BalloonOrders {
+        BalloonOrders { taking, rounds: Turns::new(cpus), shortage: Shortage::default(), told: Vec::new() }
     }
 
     /// What to tell whom now. `guests` always has the same guests; none for one that does not run.
     pub fn due(&mut self, state: HostState, now: Instant, guests: &[Option<Running>]) -> Vec<(usize, ToVmm)> {
         self.told.resize(guests.len(), None);
+        if self.shortage.begins(state > HostState::High, now) {
+            self.told.iter_mut().flatten().for_each(|told| told.round_interval = ROUND_INTERVAL);
+        }
         let mut orders = Vec::new();
         for (number, (guest, told)) in guests.iter().zip(&mut self.told).enumerate() {
             let Some(guest) = guest else { continue };
@@ -94,9 +99,23 @@ impl BalloonOrders {
             };
             orders.extend(told.statistics(state).map(|order| (number, order)));
             orders.extend(told.reports(guest, self.taking, state, now).map(|order| (number, order)));
-            orders.extend(told.round(guest, state, now).map(|round| (number, ToVmm::HintPages(round))));
+            orders.extend(told.end_round(now).map(|round| (number, ToVmm::HintPages(round))));
         }
+        orders.extend(
+            self.begin_rounds(state, now, guests).into_iter().map(|number| (number, ToVmm::HintPages(Round::Begin))),
+        );
         orders
+    }
+
+    /// Begins the rounds that are due, of guests that were asked the longest ago first.
+    fn begin_rounds(&mut self, state: HostState, now: Instant, guests: &[Option<Running>]) -> Vec<usize> {
+        let both = guests.iter().zip(&mut self.told).enumerate();
+        let known = both.filter_map(|(number, (guest, told))| Some((number, guest.as_ref()?, told.as_mut()?)));
+        let mut due: Vec<_> = known.filter(|(_, guest, told)| told.wants_round(guest, state, now)).collect();
+        due.sort_by_key(|(_, _, told)| told.round_began);
+        due.truncate(self.rounds.take(now, due.len()));
+        due.iter_mut().for_each(|(_, guest, told)| told.begin_round(guest, now));
+        due.into_iter().map(|(number, ..)| number).collect()
     }
 }
 
@@ -109,7 +128,6 @@ impl Told {
             evictions_total,
             hint_dropped_total,
             round_interval: ROUND_INTERVAL,
-            was_short: false,
             round_began: None,
             round_is_open: false,
             pace: None,
@@ -145,30 +163,25 @@ impl Told {
             .then_some(ToVmm::PollStatistics { interval_ms })
     }
 
-    fn round(&mut self, guest: &Running, state: HostState, now: Instant) -> Option<Round> {
-        let since = self.round_began.map(|began| now - began);
-        if self.round_is_open && since >= Some(ROUND_LIMIT) {
-            self.round_is_open = false;
-            return Some(Round::End);
-        }
-        let is_short = state > HostState::High;
-        if is_short && !self.was_short {
-            self.round_interval = ROUND_INTERVAL;
-        }
-        self.was_short = is_short;
-        let is_pressed = is_short || guest.evictions_total > self.evictions_total;
-        if !is_pressed || since.is_some_and(|since| since < self.round_interval) {
-            return None;
-        }
+    fn end_round(&mut self, now: Instant) -> Option<Round> {
+        let is_over = self.round_is_open && self.round_began.is_some_and(|began| now - began >= ROUND_LIMIT);
+        self.round_is_open &= !is_over;
+        is_over.then_some(Round::End)
+    }
+
+    fn wants_round(&self, guest: &Running, state: HostState, now: Instant) -> bool {
+        let is_pressed = state > HostState::High || guest.evictions_total > self.evictions_total;
+        is_pressed && self.round_began.is_none_or(|began| now - began >= self.round_interval)
+    }
+
+    fn begin_round(&mut self, guest: &Running, now: Instant) {
         let won = guest.hint_dropped_total.saturating_sub(self.hint_dropped_total);
         self.round_interval = match self.round_began {
             Some(_) if won < guest.pages / ROUND_GAIN_DIVISOR => (self.round_interval * 2).min(ROUND_INTERVAL_MAX),
             _ => ROUND_INTERVAL,
         };
-        self.hint_dropped_total = guest.hint_dropped_total;
-        self.evictions_total = guest.evictions_total;
+        (self.hint_dropped_total, self.evictions_total) = (guest.hint_dropped_total, guest.evictions_total);
         (self.round_began, self.round_is_open) = (Some(now), true);
-        Some(Round::Begin)
     }
 }
 
@@ -199,7 +212,7 @@ mod tests {
 
     #[test]
     fn statistics_come_more_often_while_memory_is_short_and_are_asked_for_once() {
-        let (mut orders, now) = (BalloonOrders::new(FreePageReporting::Adaptive), Instant::now());
+        let (mut orders, now) = (BalloonOrders::new(FreePageReporting::Adaptive, 4), Instant::now());
         let mut at = |state, guests: [Option<Running>; 2]| told(orders.due(state, now, &guests)).0;
         assert_eq!(at(HostState::High, [running(7, 0), running(8, 0)]), [(0, 1000), (1, 1000)]);
         assert_eq!(at(HostState::High, [running(7, 0), running(8, 0)]), []);
@@ -209,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_guest_that_evicts_is_asked_for_free_pages_one_round_at_a_time() {
-        let (mut orders, start) = (BalloonOrders::new(FreePageReporting::Adaptive), Instant::now());
+        let (mut orders, start) = (BalloonOrders::new(FreePageReporting::Adaptive, 4), Instant::now());
         let mut at = |ms: u64, evictions| {
             let now = start + Duration::from_millis(ms);
             told(orders.due(HostState::High, now, &[running(1, 0), running(2, evictions)])).1
@@ -226,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_guest_that_has_nothing_to_spare_is_asked_more_and_more_seldom() {
-        let (mut orders, start) = (BalloonOrders::new(FreePageReporting::Adaptive), Instant::now());
+        let (mut orders, start) = (BalloonOrders::new(FreePageReporting::Adaptive, 4), Instant::now());
         // It drops a MiB at second 400.
         let dropped = |second: u64| if second < 400 { 255 } else { 511 };
         let began = |second: &u64| {
@@ -240,27 +253,40 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_becomes_short_asks_at_once_whatever_asking_has_won_before() {
-        let (mut orders, start) = (BalloonOrders::new(FreePageReporting::Adaptive), Instant::now());
+    fn a_host_that_becomes_short_asks_at_once_whatever_asking_has_won_before_unless_it_was_short_just_now() {
+        let (mut orders, start) = (BalloonOrders::new(FreePageReporting::Adaptive, 4), Instant::now());
         let began = |second: &u64| {
-            let state = if (100..110).contains(second) { HostState::Soft } else { HostState::High };
+            let is_short = (100..110).contains(second) || (125..140).contains(second);
+            let state = if is_short { HostState::Soft } else { HostState::High };
             let rounds = told(orders.due(state, start + Duration::from_secs(*second), &[running(1, *second)])).1;
             rounds.contains(&(0, Round::Begin))
         };
-        let rounds: Vec<_> = (0..120).filter(began).collect();
-        assert_eq!(rounds, [1, 6, 16, 36, 76, 100, 110]);
+        let rounds: Vec<_> = (0..200).filter(began).collect();
+        assert_eq!(rounds, [1, 6, 16, 36, 76, 100, 110, 130, 170], "at 125 there were 15 s of plenty");
     }
 
     #[test]
     fn every_guest_is_asked_while_the_host_is_short() {
-        let (mut orders, now) = (BalloonOrders::new(FreePageReporting::Adaptive), Instant::now());
+        let (mut orders, now) = (BalloonOrders::new(FreePageReporting::Adaptive, 4), Instant::now());
         let rounds = told(orders.due(HostState::Soft, now, &[running(1, 0), None, running(3, 0)])).1;
         assert_eq!(rounds, [(0, Round::Begin), (2, Round::Begin)]);
     }
 
     #[test]
+    fn not_all_guests_are_asked_at_once() {
+        let (mut orders, start) = (BalloonOrders::new(FreePageReporting::Adaptive, 4), Instant::now());
+        let guests: Vec<_> = (0..6).map(|vmm| running(vmm, 0)).collect();
+        let mut begun = |ms| {
+            let orders = told(orders.due(HostState::Soft, start + Duration::from_millis(ms), &guests)).1;
+            orders.into_iter().filter(|&(_, round)| round == Round::Begin).map(|(guest, _)| guest).collect::<Vec<_>>()
+        };
+        assert_eq!([0, 100, 250, 500, 750].map(&mut begun), [vec![0, 1, 2, 3], vec![], vec![4], vec![5], vec![]]);
+        assert_eq!([9_000, 9_250].map(&mut begun), [vec![0, 1, 2, 3], vec![4]], "those asked longest ago come first");
+    }
+
+    #[test]
     fn reports_are_taken_the_more_seldom_the_more_come_back_and_often_while_the_host_is_short() {
-        let (mut orders, start) = (BalloonOrders::new(FreePageReporting::Adaptive), Instant::now());
+        let (mut orders, start) = (BalloonOrders::new(FreePageReporting::Adaptive, 4), Instant::now());
         let mut at = |second, state, pages_total, back_soon_total| {
             let reported = TakenStatus { pages_total, back_soon_total };
             let guest = Running { reported, ..running(1, 0).unwrap() };
@@ -284,7 +310,7 @@ mod tests {
         for (taking, delay_ms, pages_max) in
             [(FreePageReporting::Eager, 0, u32::MAX), (FreePageReporting::Off, u64::MAX, 0)]
         {
-            let mut orders = BalloonOrders::new(taking);
+            let mut orders = BalloonOrders::new(taking, 4);
             let orders = orders.due(HostState::High, Instant::now(), &[running(1, 0)]);
             assert!(orders.contains(&(0, ToVmm::TakeReports { delay_ms, pages_max })), "{orders:?}");
         }

@@ -12,6 +12,7 @@ use crate::balloon_orders::{BalloonOrders, Running};
 use crate::config::{FreePageReporting, RunConfig};
 use crate::decisions::Decisions;
 use crate::fleet::Fleet;
+use crate::hurry::Hurry;
 use crate::ledger::Ledger;
 use crate::outside::outside;
 
@@ -22,9 +23,6 @@ const OUTSIDE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a guest is held back each tick (100 ms) while the host is low: half of its time, so that its evictor catches up and it still
 /// answers its balloon.
 const HOLD_MS: u64 = 50;
-/// When they are told again while that lasts, and each time after twice as long: each time is a pass at full speed, even where there is nothing to gain.
-const HURRY_INTERVAL: Duration = Duration::from_secs(5);
-const HURRY_INTERVAL_MAX: Duration = Duration::from_secs(160);
 
 /// How often guests are told when to evict: those that were started anew have not heard it.
 const RECLAIM_INTERVAL: Duration = Duration::from_secs(5);
@@ -55,8 +53,9 @@ pub async fn control(
     let mut ticks = tokio::time::interval(STATUS_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut settled = Instant::now();
-    let (mut hurried, mut hurry_interval, mut told) = (settled, HURRY_INTERVAL, settled);
-    let mut balloons = BalloonOrders::new(limits.reporting);
+    let mut told = settled;
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let (mut hurry, mut balloons) = (Hurry::new(cpus), BalloonOrders::new(limits.reporting, cpus));
     let mut heard = None;
     // The sampling period each VMM was told last.
     let mut periods = vec![(None, 0); fleet.guests.len()];
@@ -68,12 +67,8 @@ pub async fn control(
         fleet.kill_silent(now);
         let (used_bytes, budget_bytes) = (meter.used_bytes(), meter.budget.bytes());
         let free_bytes = budget_bytes.saturating_sub(used_bytes);
-        if free_bytes >= budget_bytes / HURRY_DIVISOR {
-            hurry_interval = HURRY_INTERVAL;
-        } else if now - hurried >= hurry_interval {
-            (hurried, hurry_interval) = (now, (hurry_interval * 2).min(HURRY_INTERVAL_MAX));
-            fleet.guests.iter().filter(|guest| guest.is_running()).for_each(|guest| guest.send(ToVmm::Hurry));
-        }
+        let hurried = hurry.due(free_bytes < budget_bytes / HURRY_DIVISOR, now, fleet.guests.len());
+        fleet.guests[hurried].iter().filter(|guest| guest.is_running()).for_each(|guest| guest.send(ToVmm::Hurry));
         if let Some(part) = limits.proactive.filter(|_| now - told >= RECLAIM_INTERVAL) {
             told = now;
             let when =

@@ -40,6 +40,7 @@ mod guest_client;
 mod guest_settings;
 mod host_client;
 mod http;
+mod hurry;
 mod ledger;
 mod link;
 mod outside;
@@ -58,6 +59,7 @@ mod swap;
 mod table;
 mod throttle;
 mod totals;
+mod upkeep;
 
 pub use bytes::ByteCount;
 pub use client::ClientError;

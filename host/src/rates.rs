@@ -38,7 +38,6 @@ pub(crate) struct Rates {
     refaults_total: u64,
     stall_ratio: f64,
     refaults_per_second: f64,
-    waited_ratio: f64,
     waits: Waits,
     breaks: Breaks,
     periods_total: u64,
@@ -63,7 +62,7 @@ impl Rates {
         self.stall_ratio += SMOOTHING * (stall_ratio - self.stall_ratio);
         self.refaults_per_second += SMOOTHING * (refaults_per_second - self.refaults_per_second);
         let pressure = policy::pressure(self.stall_ratio, self.refaults_per_second);
-        self.waited_ratio = self.waits.look(pressure, seconds);
+        self.waits.look(pressure, seconds);
         (self.stall_ns_total, self.refaults_total) = (stall_ns, refaults);
         self.breaks.update(status.pager.breaks_total, elapsed);
         self.clock_ms += elapsed.min(CLOCK_STEP_MAX).as_millis() as u64;
@@ -110,7 +109,7 @@ impl Rates {
             irreducible_bytes: irreducible_bytes(pager),
             stall_ratio: self.stall_ratio,
             refaults_per_second: self.refaults_per_second,
-            waited_ratio: self.waited_ratio,
+            waited_ratio: self.waits.ratio(),
             active_bytes: self.estimator.ratio().map(bytes),
             recent_bytes: self.estimator.recent_ratio().map(bytes),
             charged_bytes: (pager.pages.shared as f64 * page_bytes as f64 * fraction) as u64,

@@ -34,6 +34,8 @@ use crate::{
 const SAMPLE_PAGES: u32 = 100;
 /// How often a period's sample is looked at: a page that was touched and evicted again between two looks is missed.
 const LOOKS: u32 = 8;
+/// A period is up to this part of itself longer or shorter than asked for: were those of all guests to begin together, they would all wait at once.
+const STRETCH: f64 = 0.25;
 /// Shortest time between two looks.
 const LOOK_MIN: Duration = Duration::from_millis(100);
 
@@ -118,6 +120,8 @@ struct Sampled {
 pub struct Sampler {
     sample: Vec<Sampled>,
     begun: Option<Instant>,
+    /// Length of the period under way, as a part of what was asked for.
+    stretch: f64,
     looked: Instant,
     random: u64,
     status: SamplingStatus,
@@ -128,6 +132,7 @@ impl Default for Sampler {
         Sampler {
             sample: Vec::new(),
             begun: None,
+            stretch: 1.0,
             looked: Instant::now(),
             // Not to be foreseen by a guest that wants to look busy, nor the same in all.
             random: RandomState::new().build_hasher().finish() | 1,
@@ -145,7 +150,7 @@ impl Sampler {
         };
         let now = Instant::now();
         let between = (period / LOOKS).max(LOOK_MIN);
-        let ends = self.begun.map(|begun| begun + period);
+        let ends = self.begun.map(|begun| begun + period.mul_f64(self.stretch));
         if self.begun.is_some() && now.duration_since(self.looked) < between && ends.is_some_and(|ends| now < ends) {
             return Ok(between - now.duration_since(self.looked));
         }
@@ -154,6 +159,7 @@ impl Sampler {
             self.end_period();
             self.begin_period(pages)?;
             self.begun = Some(now);
+            self.stretch = self.next_stretch();
         }
         self.looked = now;
         Ok(between)
@@ -190,6 +196,11 @@ impl Sampler {
             self.sample.push(Sampled { gfn, probe: pages.probe(gfn, &mut buffer)?, touched: false });
         }
         Ok(())
+    }
+
+    fn next_stretch(&mut self) -> f64 {
+        const STEPS: u32 = 1024;
+        1.0 - STRETCH + 2.0 * STRETCH * f64::from(self.below(STEPS)) / f64::from(STEPS)
     }
 
     /// A number below `end`: xorshift (Marsaglia 2003).

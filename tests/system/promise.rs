@@ -9,9 +9,7 @@ const MECHANISMS: [&str; 4] = ["balloon", "shared", "zero", "compressed"];
 #[test]
 fn eight_guests_live_in_a_third_of_their_memory_by_all_mechanisms() {
     let Some(_turn) = Turn::take_with_kvm() else { return };
-    // With memory to spare reports are left lying, and no page may be zero at the end.
-    let arguments = format!("{EIGHT} --free-page-reporting eager");
-    let run = Run::finish_reclaiming(&arguments, 10, &MECHANISMS);
+    let run = Run::finish_reclaiming(EIGHT, 10, &MECHANISMS);
     assert_eq!(run.report["host"]["vcpu"], "kvm");
     assert!(run.number("/host/overcommit_ratio") > 2.9);
     for figure in ["/dedup/same_address_total", "/dedup/alias_total", "/dedup/cow_breaks_total", "/pager/faults_total"]
@@ -23,6 +21,7 @@ fn eight_guests_live_in_a_third_of_their_memory_by_all_mechanisms() {
 #[test]
 fn host_threads_keep_the_same_promise() {
     let _turn = Turn::take();
+    // With memory to spare reports are left lying, and no page may be zero at the end.
     let arguments = format!("{EIGHT} --vcpu hosted --free-page-reporting eager");
     let run = Run::finish_reclaiming(&arguments, 10, &MECHANISMS);
     assert_eq!(run.report["host"]["vcpu"], "hosted");

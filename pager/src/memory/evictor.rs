@@ -51,6 +51,11 @@ struct Patience {
 }
 
 impl Patience {
+    /// Room was won, or none is needed: the scanner is not waited for.
+    fn gained(&mut self) {
+        self.waits_since = None;
+    }
+
     /// There is nothing to be won but by the scanner.
     fn wait(&mut self) {
         let now = Instant::now();
@@ -138,7 +143,7 @@ impl GuestMemory {
     /// Evicts until the watermark is reached or nothing more goes; whether anything was gained.
     fn make_room(&self, hands: &mut Evictor, patience: &mut Patience) -> Result<bool, Failure> {
         if self.pages.credits.available() >= LOW_PAGES {
-            patience.waits_since = None;
+            patience.gained();
             return Ok(true);
         }
         let mut gained = self.pages.close_open(CLOSE_PAGES)? > 0;
@@ -147,7 +152,7 @@ impl GuestMemory {
             let outcome = hands.evict(&self.pages, Need::Short, unseen, BATCH)?;
             gained |= outcome.evicted > 0;
             if outcome.evicted > 0 {
-                patience.waits_since = None;
+                patience.gained();
             } else if hands.awaits_scanner(&self.pages) {
                 patience.wait();
                 self.hurry.get().iter().for_each(|hurry| hurry());

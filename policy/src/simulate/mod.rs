@@ -82,7 +82,8 @@ impl SimulatedGuest {
         self.stall_seconds += seconds * stall_ratio;
         let usage = &mut self.guest.usage;
         usage.stall_ratio += (1.0 - (1.0 - SMOOTHING).powf(seconds)) * (stall_ratio - usage.stall_ratio);
-        usage.waited_ratio = self.waits.look(usage.stall_ratio, seconds);
+        self.waits.look(usage.stall_ratio, seconds);
+        usage.waited_ratio = self.waits.ratio();
         let held = self.touched_bytes.min(room).saturating_add(self.guest.overhead_bytes);
         let taken = (RECLAIM_BYTES_PER_SECOND * seconds) as u64;
         usage.resident_bytes =
