@@ -39,6 +39,9 @@ const DISCARD_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a batch of the pool's pages is packed denser: some 0.5 ms, 1 % of a CPU; and while the last batch was worth it.
 const TIDY_INTERVAL: Duration = Duration::from_millis(50);
 const TIDY_INTERVAL_GAINFUL: Duration = Duration::from_millis(10);
+/// Then it rests at least so many times as long as that took by the clock: where threads wait for CPUs, it leaves them to who needs them more.
+const TIDY_REST: u32 = 10;
+const TIDY_REST_MAX: Duration = Duration::from_secs(1);
 /// Most of what is not overhead that the pool may take while there is a swap file: half. Beyond it, pages that nobody has asked for in
 /// a long time would take room from pages in use. An estimate.
 const POOL_SHARE_DIVISOR: u64 = 2;
@@ -76,7 +79,7 @@ impl GuestMemory {
         let (mut hands, mut sampler) = (Evictor::new(self.pages.count())?, Sampler::default());
         let (mut last_discard, mut last_tidy) = (Instant::now(), Instant::now());
         let (mut proactive, mut patience) = (None, Patience::default());
-        let mut tidy_interval = TIDY_INTERVAL;
+        let (mut tidy_interval, mut gainful) = (TIDY_INTERVAL, false);
         let mut buffer = PageBuffer::new(AHEAD_MAX)?;
         while !self.stopping.load(Ordering::Acquire) {
             self.pages.counters.tick(self.start);
@@ -93,15 +96,17 @@ impl GuestMemory {
             // While faults wait and nothing can be evicted, a denser pool is the only room there is.
             if starving || last_tidy.elapsed() > tidy_interval {
                 last_tidy = Instant::now();
-                let gainful = hands.tidy(&self.pages, if starving { Need::Short } else { Need::Proactive })?;
-                tidy_interval = if gainful { TIDY_INTERVAL_GAINFUL } else { TIDY_INTERVAL };
+                gainful = hands.tidy(&self.pages, if starving { Need::Short } else { Need::Proactive })?;
+                let rest = (last_tidy.elapsed() * TIDY_REST).min(TIDY_REST_MAX);
+                tidy_interval = rest.max(if gainful { TIDY_INTERVAL_GAINFUL } else { TIDY_INTERVAL });
+                last_tidy = Instant::now();
             }
             let interval = match () {
                 () if starving => STARVING_INTERVAL,
                 () if self.proactive.load(Ordering::Relaxed) && self.pages.credits.available() >= LOW_PAGES => {
                     PROACTIVE_INTERVAL.min(self.sample(&mut sampler)?)
                 }
-                () if tidy_interval < TIDY_INTERVAL => tidy_interval.min(self.sample(&mut sampler)?),
+                () if gainful => tidy_interval.min(self.sample(&mut sampler)?),
                 () if self.pages.credits.available() >= AMPLE_PAGES => AMPLE_INTERVAL.min(self.sample(&mut sampler)?),
                 () => EVICTOR_INTERVAL.min(self.sample(&mut sampler)?),
             };
