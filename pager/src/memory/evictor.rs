@@ -12,7 +12,7 @@ use crate::{
     sample::Sampler,
     swap::{PageBuffer, Swap},
     sync::{Ordering, lock},
-    sys::ThreadClock,
+    sys::{RunQueue, RunTimes, ThreadClock},
     transition::AHEAD_MAX,
 };
 
@@ -39,12 +39,53 @@ const DISCARD_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a batch of the pool's pages is packed denser: some 0.5 ms, 1 % of a CPU; and while the last batch was worth it.
 const TIDY_INTERVAL: Duration = Duration::from_millis(50);
 const TIDY_INTERVAL_GAINFUL: Duration = Duration::from_millis(10);
-/// Then it rests at least so many times as long as that took by the clock: where threads wait for CPUs, it leaves them to who needs them more.
-const TIDY_REST: u32 = 10;
-const TIDY_REST_MAX: Duration = Duration::from_secs(1);
+/// Where the thread has waited for a CPU for more than so many times as long as it ran, others need it more. It is twice as long until the next batch then, up to the longest:
+/// a page that is packed wins some 300 bytes for 65 µs, and must lie in the pool for minutes to be worth that.
+const TIDY_CONTENDED: u32 = 4;
+const TIDY_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// Most of what is not overhead that the pool may take while there is a swap file: half. Beyond it, pages that nobody has asked for in
 /// a long time would take room from pages in use. An estimate.
 const POOL_SHARE_DIVISOR: u64 = 2;
+
+/// When the pool is packed denser: by what that wins, and as long as nobody else wants the CPU.
+struct Tidying {
+    run_queue: RunQueue,
+    /// As of the last turn.
+    times: Option<RunTimes>,
+    ended: Instant,
+    interval: Duration,
+}
+
+impl Tidying {
+    /// By the calling thread.
+    fn new() -> Tidying {
+        let run_queue = RunQueue::this();
+        Tidying { times: run_queue.read(), run_queue, ended: Instant::now(), interval: TIDY_INTERVAL }
+    }
+
+    fn is_due(&self) -> bool {
+        self.ended.elapsed() > self.interval
+    }
+
+    /// A batch has been packed; `gainful`: it was worth it.
+    fn packed(&mut self, gainful: bool) {
+        self.ended = Instant::now();
+        self.interval = if self.is_contended() {
+            (self.interval * 2).min(TIDY_INTERVAL_MAX)
+        } else if gainful {
+            TIDY_INTERVAL_GAINFUL
+        } else {
+            TIDY_INTERVAL
+        };
+    }
+
+    /// Whether the thread had to wait for a CPU since it was looked at last.
+    fn is_contended(&mut self) -> bool {
+        let last = std::mem::replace(&mut self.times, self.run_queue.read());
+        let both = self.times.zip(last);
+        both.is_some_and(|(now, last)| now.waited - last.waited > (now.ran - last.ran) * TIDY_CONTENDED)
+    }
+}
 
 /// With the scanner.
 #[derive(Default)]
@@ -77,9 +118,8 @@ impl GuestMemory {
     pub(super) fn run_evictor(&self) -> Result<(), Failure> {
         _ = self.evict_clock.set(ThreadClock::this()?);
         let (mut hands, mut sampler) = (Evictor::new(self.pages.count())?, Sampler::default());
-        let (mut last_discard, mut last_tidy) = (Instant::now(), Instant::now());
+        let (mut last_discard, mut tidying) = (Instant::now(), Tidying::new());
         let (mut proactive, mut patience) = (None, Patience::default());
-        let (mut tidy_interval, mut gainful) = (TIDY_INTERVAL, false);
         let mut buffer = PageBuffer::new(AHEAD_MAX)?;
         while !self.stopping.load(Ordering::Acquire) {
             self.pages.counters.tick(self.start);
@@ -94,19 +134,16 @@ impl GuestMemory {
                 self.pages.swap.iter().for_each(Swap::discard_freed);
             }
             // While faults wait and nothing can be evicted, a denser pool is the only room there is.
-            if starving || last_tidy.elapsed() > tidy_interval {
-                last_tidy = Instant::now();
-                gainful = hands.tidy(&self.pages, if starving { Need::Short } else { Need::Proactive })?;
-                let rest = (last_tidy.elapsed() * TIDY_REST).min(TIDY_REST_MAX);
-                tidy_interval = rest.max(if gainful { TIDY_INTERVAL_GAINFUL } else { TIDY_INTERVAL });
-                last_tidy = Instant::now();
+            if starving || tidying.is_due() {
+                let need = if starving { Need::Short } else { Need::Proactive };
+                tidying.packed(hands.tidy(&self.pages, need)?);
             }
             let interval = match () {
                 () if starving => STARVING_INTERVAL,
                 () if self.proactive.load(Ordering::Relaxed) && self.pages.credits.available() >= LOW_PAGES => {
                     PROACTIVE_INTERVAL.min(self.sample(&mut sampler)?)
                 }
-                () if gainful => tidy_interval.min(self.sample(&mut sampler)?),
+                () if tidying.interval < TIDY_INTERVAL => tidying.interval.min(self.sample(&mut sampler)?),
                 () if self.pages.credits.available() >= AMPLE_PAGES => AMPLE_INTERVAL.min(self.sample(&mut sampler)?),
                 () => EVICTOR_INTERVAL.min(self.sample(&mut sampler)?),
             };

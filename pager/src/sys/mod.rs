@@ -6,12 +6,14 @@ mod arena;
 mod many;
 mod pagemap;
 mod ram;
+mod run_queue;
 mod store;
 mod swap_file;
 mod uffd;
 
 pub use arena::MmapArena;
 pub use ram::Ram;
+pub use run_queue::{RunQueue, RunTimes};
 pub use store::StoreView;
 pub use swap_file::{SwapFile, SwapFileError};
 pub use uffd::{FaultEvent, FaultKind, ProbeError, Uffd, probe};
