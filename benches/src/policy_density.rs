@@ -38,7 +38,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 /// KSM's guests are not held to the budget before all of them have been filled for so long. Pages that are swapped before ksmd has seen them twice would
 /// not be merged; hosts whose guests come one by one do not have that trouble.
 const MERGE: Duration = Duration::from_secs(25);
-/// Between that, or the last guest's first request, and the measurement.
+/// Between that and the measurement. Ballast's guests have as much time from the last one's first request on.
 const SETTLE: Duration = Duration::from_secs(20);
 const MEASURED: Duration = Duration::from_secs(10);
 /// Filling and starting may take so long.
@@ -162,7 +162,7 @@ fn specs(guests: u32, settle: Duration) -> Vec<Spec> {
 
 /// Guests of `ballast run`, which is ended once they are measured; until then it must not have exceeded its budget, nor a guest found a page wrong.
 fn ballast(program: &Path, guests: u32, budget_mib: u32) -> Result<Crowd, Error> {
-    let seconds = 2 * (FILL_LIMIT + SETTLE + MEASURED).as_secs() as u32;
+    let seconds = 2 * (FILL_LIMIT + MERGE + SETTLE + MEASURED).as_secs() as u32;
     let guests = vec!["workload=serve"; guests as usize];
     let address = free_address()?;
     let run = Run { program, memory_mib: MEMORY_MIB, budget_mib, seconds, guests, arguments: Vec::new() };
@@ -192,7 +192,7 @@ fn watch(host: &mut Host, address: SocketAddr, guests: usize) -> Result<Crowd, E
         thread::sleep(LOOK);
     }
     let metrics = || get(address).map_err(Error::system("reading ballast's metrics"));
-    thread::sleep(SETTLE);
+    thread::sleep(MERGE + SETTLE);
     let before = Waits::of_metrics(&metrics()?);
     thread::sleep(MEASURED);
     let after = metrics()?;
