@@ -1,7 +1,7 @@
 //! When to look for open pages that the guest has written to: soon while it does, seldom while it does not.
 //!
-//! A look costs some ten nanoseconds an open page, ten times that with cold caches or where they lie scattered. It is due when the process has anonymous memory that
-//! the table does not know of, and otherwise after a pause that is sixteen times as long with each look that finds nothing, unless there are few.
+//! A look costs some ten nanoseconds an open page, ten times that with cold caches or where they lie scattered. It is due when the process has got anonymous memory since
+//! the last one that the table does not know of, and otherwise after a pause that is sixteen times as long with each look that finds nothing, unless there are few.
 //!
 //! Pure: it is told the time.
 
@@ -19,27 +19,26 @@ const PAUSE_MAX: Duration = Duration::from_secs(256);
 pub(crate) struct Notice {
     last: Instant,
     pause: Duration,
+    /// What the table did not know of after the last look: overhead.
+    unknown_bytes: u64,
 }
 
 impl Notice {
     pub(crate) fn new(now: Instant) -> Notice {
-        Notice { last: now, pause: PAUSE_MIN }
+        Notice { last: now, pause: PAUSE_MIN, unknown_bytes: 0 }
     }
 
-    /// Whether to look now, with so many pages open and so much memory unaccounted for.
+    /// Whether to look now, with so many pages open and so much anonymous memory that the table does not know of.
     pub(crate) fn is_due(&self, open: u64, unknown_bytes: u64, now: Instant) -> bool {
+        let pause = if open <= FEW_PAGES { PAUSE_MIN } else { self.pause };
         let since = now.saturating_duration_since(self.last);
-        match open {
-            0 => false,
-            1..=FEW_PAGES => since >= PAUSE_MIN,
-            _ => since >= self.pause || unknown_bytes >= UNKNOWN_BYTES,
-        }
+        open > 0 && (since >= pause || unknown_bytes.saturating_sub(self.unknown_bytes) >= UNKNOWN_BYTES)
     }
 
-    /// A look found so many.
-    pub(crate) fn noted(&mut self, pages: u64, now: Instant) {
+    /// A look found so many, and left so much unknown.
+    pub(crate) fn noted(&mut self, pages: u64, unknown_bytes: u64, now: Instant) {
         self.pause = if pages > 0 { PAUSE_MIN } else { (self.pause * 16).min(PAUSE_MAX) };
-        self.last = now;
+        (self.last, self.unknown_bytes) = (now, unknown_bytes);
     }
 }
 
@@ -56,7 +55,7 @@ mod tests {
         while now < start + Duration::from_secs(600) {
             now += Duration::from_millis(100);
             if notice.is_due(100_000, 0, now) {
-                notice.noted(0, now);
+                notice.noted(0, 0, now);
                 looks += 1;
             }
         }
@@ -64,7 +63,10 @@ mod tests {
         now += Duration::from_secs(2);
         assert!(!notice.is_due(100_000, 0, now) && notice.is_due(100_000, 2 << 20, now));
         assert!(notice.is_due(1, 0, now) && !notice.is_due(0, 2 << 20, now));
-        notice.noted(1, now);
+        notice.noted(1, 2 << 20, now);
         assert!(notice.is_due(100_000, 0, now + PAUSE_MIN));
+        for open in [1, 100_000] {
+            assert!(!notice.is_due(open, (3 << 20) - 1, now) && notice.is_due(open, 3 << 20, now), "a MiB more");
+        }
     }
 }

@@ -21,8 +21,7 @@ fn eight_guests_live_in_a_third_of_their_memory_by_all_mechanisms() {
 #[test]
 fn host_threads_keep_the_same_promise() {
     let _turn = Turn::take();
-    // With memory to spare reports are left lying, and no page may be zero at the end.
-    let arguments = format!("{EIGHT} --vcpu hosted --free-page-reporting eager");
+    let arguments = format!("{EIGHT} --vcpu hosted");
     let run = Run::finish_reclaiming(&arguments, 10, &MECHANISMS);
     assert_eq!(run.report["host"]["vcpu"], "hosted");
 }

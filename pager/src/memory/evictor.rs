@@ -70,7 +70,7 @@ impl Tidying {
     /// A batch has been packed; `gainful`: it was worth it.
     fn packed(&mut self, gainful: bool) {
         self.ended = Instant::now();
-        self.interval = if self.is_contended() {
+        self.interval = if self.is_contended(self.run_queue.read()) {
             (self.interval * 2).min(TIDY_INTERVAL_MAX)
         } else if gainful {
             TIDY_INTERVAL_GAINFUL
@@ -79,9 +79,9 @@ impl Tidying {
         };
     }
 
-    /// Whether the thread had to wait for a CPU since it was looked at last.
-    fn is_contended(&mut self) -> bool {
-        let last = std::mem::replace(&mut self.times, self.run_queue.read());
+    /// Whether the thread had to wait for a CPU since it was asked last.
+    fn is_contended(&mut self, times: Option<RunTimes>) -> bool {
+        let last = std::mem::replace(&mut self.times, times);
         let both = self.times.zip(last);
         both.is_some_and(|(now, last)| now.waited - last.waited > (now.ran - last.ran) * TIDY_CONTENDED)
     }
@@ -245,5 +245,25 @@ impl GuestMemory {
             // The thread may have faulted again meanwhile; then its place is that fault's.
             room.retain(|other| (other.event.tid, other.gfn) != (waiting.event.tid, waiting.gfn));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_waits_for_cpus_much_longer_than_it_runs_is_contended() {
+        let mut tidying = Tidying::new();
+        let times =
+            |ran, waited| Some(RunTimes { ran: Duration::from_millis(ran), waited: Duration::from_millis(waited) });
+        tidying.is_contended(times(10, 100));
+        let told =
+            [(20, 100), (30, 140), (40, 181), (40, 181)].map(|(ran, waited)| tidying.is_contended(times(ran, waited)));
+        assert_eq!(told, [false, false, true, false]);
+        assert!(
+            !tidying.is_contended(None) && !tidying.is_contended(times(1, 1000)),
+            "kernels without books never are"
+        );
     }
 }

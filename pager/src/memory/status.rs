@@ -37,11 +37,14 @@ impl GuestMemory {
     /// `process_anonymous_bytes`: as for [`GuestMemory::status`].
     pub fn note_written(&self, process_anonymous_bytes: u64) -> Result<(), Failure> {
         let table = &self.pages.table;
-        let accounted = table.counts().private * PAGE_BYTES as u64 + lock(&self.pages.pool).bytes();
-        let unknown_bytes = process_anonymous_bytes.saturating_sub(accounted + self.pages.credits.overhead_bytes());
+        let unknown_bytes = || {
+            let known = table.counts().private * PAGE_BYTES as u64 + lock(&self.pages.pool).bytes();
+            process_anonymous_bytes.saturating_sub(known)
+        };
         let mut notice = self.notice.lock().unwrap_or_else(PoisonError::into_inner);
-        if notice.is_due(table.open(), unknown_bytes, Instant::now()) {
-            notice.noted(self.pages.note_written()?, Instant::now());
+        if notice.is_due(table.open(), unknown_bytes(), Instant::now()) {
+            let noted = self.pages.note_written()?;
+            notice.noted(noted, unknown_bytes(), Instant::now());
         }
         Ok(())
     }
