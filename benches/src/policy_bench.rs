@@ -211,16 +211,18 @@ fn neighbours(plan: &Plan) -> Result<Vec<Target>, Error> {
         };
         run.watch()
     };
-    // The same load on the CPUs, from guests that use little memory.
-    let quiet = with(["workload=tide,active=1%,limit=48MiB"; 2])?;
-    let loud = with(["workload=hog", "workload=churn"])?;
+    const TURNS: usize = 2;
     let pace = |course: &Course| (course.pace(0, 15.0, 39.0) + course.pace(1, 15.0, 39.0)) / 2.0;
+    let [mut quiet, mut loud] = [f64::NAN; 2];
+    for _ in 0..TURNS {
+        // The same load on the CPUs, from guests that use little memory. The better turn of each: what other programs take besides is never negative.
+        quiet = quiet.max(pace(&with(["workload=tide,active=1%,limit=48MiB"; 2])?));
+        loud = loud.max(pace(&with(["workload=hog", "workload=churn"])?));
+    }
     println!(
-        "policy: P4 {:.0} operations per second of CPU or waiting beside loud neighbours, {:.0} beside quiet ones",
-        pace(&loud),
-        pace(&quiet)
+        "policy: P4 {loud:.0} operations per second of CPU or waiting beside loud neighbours, {quiet:.0} beside quiet ones"
     );
-    Ok(vec![Target::at_most("P4-throughput-lost-to-neighbours".into(), 1.0 - pace(&loud) / pace(&quiet), 0.04)])
+    Ok(vec![Target::at_most("P4-throughput-lost-to-neighbours".into(), 1.0 - loud / quiet, 0.04)])
 }
 
 /// P5: how soon memory follows demand, under our rule and those that others have published, on the same guests with the same levers.

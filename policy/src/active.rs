@@ -12,7 +12,7 @@
 //!   estimate = max(slow, fast, current)
 //! ```
 //!
-//! What policy goes by follows the estimate only as far as this leaves a band around it, as wide as a period's error: entitlements that followed every
+//! What policy goes by follows the estimate only as far as this leaves a band around it, as wide as the error of the averages: entitlements that followed every
 //! sample would move memory back and forth for nothing.
 //!
 //! That holds for guests that wait. One that does not is not harmed if it is believed to use less than it does: it waits, and is believed again. So the less
@@ -31,9 +31,9 @@ pub const SAMPLE_PAGES: u32 = 100;
 const SLOW: f64 = 0.25;
 /// Weight of the last period in the fast average.
 const FAST: f64 = 0.5;
-/// What policy goes by is at most so far from the estimate: the standard deviation of one period. Of guests that use a third of their memory, it moves by 0.03 points
-/// a period; with 0.03, and taking each estimate over that is further away, by 0.8.
-const DEAD_BAND: f64 = 0.05;
+/// What policy goes by is at most so far from the estimate: one and a half standard deviations of the slow average. Of guests that use a third of their memory, it moves
+/// by 0.2 points a period; if it took over each estimate that is further away, by 0.8.
+const DEAD_BAND: f64 = 0.03;
 /// What a single period may have missed, in standard deviations: one period of forty has missed more.
 const MISSED: f64 = 2.0;
 /// A period under pressure is this much shorter than one without.
@@ -121,9 +121,7 @@ impl Estimator {
     }
 
     fn settle(&mut self) {
-        let settle = |estimate: f64| {
-            self.settled.unwrap_or(estimate).clamp(estimate - DEAD_BAND, estimate + DEAD_BAND).clamp(0.0, 1.0)
-        };
+        let settle = |estimate: f64| self.settled.unwrap_or(estimate).clamp(estimate - DEAD_BAND, estimate + DEAD_BAND);
         self.settled = self.estimate().map(settle);
     }
 
@@ -156,14 +154,14 @@ mod tests {
         let mut estimator = Estimator::default();
         estimator.end_period(period(10));
         estimator.look(period(90));
-        assert_eq!(estimator.ratio(), Some(0.45));
+        assert_eq!(estimator.ratio(), Some(0.47));
         estimator.end_period(period(90));
         estimator.end_period(period(90));
-        assert!(estimator.ratio().is_some_and(|ratio| ratio > 0.64), "{estimator:?}");
+        assert!(estimator.ratio().is_some_and(|ratio| ratio > 0.65), "{estimator:?}");
         estimator.end_period(period(0));
         assert!(estimator.ratio().is_some_and(|ratio| ratio > 0.3), "{estimator:?}");
         (0..30).for_each(|_| estimator.end_period(period(0)));
-        assert!(estimator.ratio().is_some_and(|ratio| ratio < 0.051), "{estimator:?}");
+        assert!(estimator.ratio().is_some_and(|ratio| ratio < 0.05), "{estimator:?}");
     }
 
     #[test]

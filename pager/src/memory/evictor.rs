@@ -83,7 +83,9 @@ impl Tidying {
     fn is_contended(&mut self, times: Option<RunTimes>) -> bool {
         let last = std::mem::replace(&mut self.times, times);
         let both = self.times.zip(last);
-        both.is_some_and(|(now, last)| now.waited - last.waited > (now.ran - last.ran) * TIDY_CONTENDED)
+        both.is_some_and(|(now, last)| {
+            now.waited.saturating_sub(last.waited) > now.ran.saturating_sub(last.ran) * TIDY_CONTENDED
+        })
     }
 }
 
