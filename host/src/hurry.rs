@@ -29,16 +29,13 @@ impl Hurry {
 
     /// Which of so many guests to hurry now.
     pub fn due(&mut self, is_short: bool, now: Instant, guests: usize) -> Range<usize> {
+        let is_due = self.next >= guests && self.begun.is_some_and(|begun| now - begun >= self.interval);
         if self.shortage.begins(is_short, now) {
-            (self.interval, self.begun) = (INTERVAL, None);
-        }
-        if !is_short {
+            (self.begun, self.next, self.interval) = (Some(now), 0, INTERVAL);
+        } else if !is_short {
             self.next = guests;
-        } else if self.begun.is_none() {
-            (self.begun, self.next) = (Some(now), 0);
-        } else if self.next >= guests && self.begun.is_some_and(|begun| now - begun >= self.interval) {
-            (self.begun, self.next) = (Some(now), 0);
-            self.interval = (self.interval * 2).min(INTERVAL_MAX);
+        } else if is_due {
+            (self.begun, self.next, self.interval) = (Some(now), 0, (self.interval * 2).min(INTERVAL_MAX));
         }
         let first = self.next.min(guests);
         self.next = first + self.turns.take(now, guests - first);
