@@ -79,6 +79,12 @@ mod tests {
     }
 
     #[test]
+    fn numbers_with_types_are_encoded_as_bare_numbers() {
+        let typed = encode(&(wire::Gfn(3), wire::Frame(70_000))).unwrap();
+        assert_eq!(typed, encode(&(3u32, 70_000u32)).unwrap());
+    }
+
+    #[test]
     fn a_closed_socket_is_no_error() {
         assert!(read_frame::<ToVmm>(&mut [].as_slice(), &mut Vec::new()).unwrap().is_none());
     }

@@ -20,6 +20,7 @@
 //! was counted, so a frame retired in between is simply not adopted.
 
 use serde::{Deserialize, Serialize};
+use wire::{Frame, Gfn};
 
 /// Most entries in one message of any kind.
 pub const BATCH_MAX: usize = 1024;
@@ -29,25 +30,25 @@ pub const PAGES_MAX: usize = 16;
 /// VMM to store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum MergeRequest {
-    /// Pages whose content has not changed between two visits: `(gfn, hash)`.
-    Hashes(Vec<(u32, u64)>),
+    /// Pages whose content has not changed between two visits, and its hash.
+    Hashes(Vec<(Gfn, u64)>),
     /// Content the store asked for.
     Pages(Pages),
     /// What it asked for and does not get: the page, and the frame it was for, which others may have.
-    Declined(Vec<(u32, u32)>),
+    Declined(Vec<(Gfn, Frame)>),
     /// Frames that this VMM holds from here on.
-    Adopted(Vec<u32>),
+    Adopted(Vec<Frame>),
     /// Frames that this VMM holds no more.
-    Dropped(Vec<u32>),
-    /// Answers to [`MergeAnswer::Retire`]: `(frame, still held)`.
-    Retired(Vec<(u32, bool)>),
+    Dropped(Vec<Frame>),
+    /// Answers to [`MergeAnswer::Retire`]: whether a frame is still held.
+    Retired(Vec<(Frame, bool)>),
 }
 
 /// Pages for the store.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pages {
-    /// `(gfn, frame)`: where the VMM has each, and where the store wants it.
-    pub places: Vec<(u32, u32)>,
+    /// Where the VMM has each, and where the store wants it.
+    pub places: Vec<(Gfn, Frame)>,
     /// Their content, 4096 bytes each, one behind the other.
     #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
@@ -57,18 +58,18 @@ pub struct Pages {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum MergeAnswer {
     /// To hashes and pages; pages that nothing is said of stay as they are.
-    Answers(Vec<(u32, Answer)>),
+    Answers(Vec<(Gfn, Answer)>),
     /// These frames' published bits are clear: say whether you hold them.
-    Retire(Vec<u32>),
+    Retire(Vec<Frame>),
 }
 
 /// What to do with one page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// Compare it with this frame; share it if equal.
-    Share(u32),
+    Share(Frame),
     /// Send it, for this frame.
-    Publish(u32),
+    Publish(Frame),
     /// It has an equal, but the store has no room for their frame (or for their names): ask again later.
     NoRoom,
 }

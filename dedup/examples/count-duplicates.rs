@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{env, fs, io};
 
-use dedup::{PageBytes, is_zero};
-use wire::PAGE_BYTES;
+use dedup::is_zero;
+use wire::{PAGE_BYTES, PageBytes};
 
 fn main() -> ExitCode {
     let paths: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();

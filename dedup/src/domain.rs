@@ -15,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use control::merge::{Answer, BATCH_MAX, MergeAnswer, MergeRequest, PAGES_MAX, Pages};
+use wire::{Frame, Gfn, PageBytes};
 
 use crate::frames::{FrameTable, State};
 use crate::index::{Entry, Index};
@@ -23,7 +24,7 @@ use crate::published::Published;
 use crate::retire::Round;
 use crate::session::Session;
 use crate::store::{Store, reopen_read_only};
-use crate::{Error, PageBytes, ProtocolError, VmmId, content_hash};
+use crate::{Error, ProtocolError, VmmId, content_hash};
 
 /// How long a frame without holders is kept: several passes of a busy scanner, so that content that is only on its way from one
 /// page to another is not published again each time.
@@ -243,21 +244,21 @@ impl Domain {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hashes(&self, vmm: VmmId, hashes: &[(u32, u64)]) -> Result<Outbox, ProtocolError> {
+    fn hashes(&self, vmm: VmmId, hashes: &[(Gfn, u64)]) -> Result<Outbox, ProtocolError> {
         let ledger = &mut *self.ledger();
         let pages = ledger.session(vmm)?.pages;
         let mut previous = None;
         let mut answers = Vec::new();
-        for &(gfn, hash) in hashes {
+        for &(Gfn(gfn), hash) in hashes {
             if gfn >= pages {
                 return Err(ProtocolError::Gfn { gfn, pages });
             }
             let behind = previous.filter(|&(before, _)| gfn.checked_sub(1) == Some(before)).map(|(_, frame)| frame);
             if let Some(answer) = self.offer(ledger, vmm, gfn, hash, behind) {
-                if let Answer::Share(frame) | Answer::Publish(frame) = answer {
+                if let Answer::Share(Frame(frame)) | Answer::Publish(Frame(frame)) = answer {
                     previous = Some((gfn, frame));
                 }
-                answers.push((gfn, answer));
+                answers.push((Gfn(gfn), answer));
             }
         }
         ledger.post(vmm, answers);
@@ -267,7 +268,7 @@ impl Domain {
     /// A page of `vmm` has content with this hash: what to do with it?
     fn offer(&self, ledger: &mut Ledger, vmm: VmmId, gfn: u32, hash: u64, behind: Option<u32>) -> Option<Answer> {
         let first = match self.index.get_or_note(hash, vmm, gfn, ledger.candidates_max) {
-            Some(Entry::Frame(frame)) => return Some(Answer::Share(frame)),
+            Some(Entry::Frame(frame)) => return Some(Answer::Share(Frame(frame))),
             Some(Entry::Awaited(frame)) => {
                 let waiters = ledger.waiters.entry(frame).or_default();
                 if waiters.len() >= WAITERS_MAX {
@@ -296,7 +297,7 @@ impl Domain {
         };
         ledger.waiters.insert(frame, vec![first, (vmm, gfn)]);
         self.index.put(hash, Entry::Awaited(frame));
-        Some(Answer::Publish(frame))
+        Some(Answer::Publish(Frame(frame)))
     }
 
     fn pages(&self, vmm: VmmId, pages: &Pages) -> Result<Outbox, ProtocolError> {
@@ -312,31 +313,31 @@ impl Domain {
         // What came before a page nobody asked for is published, and told with the next messages.
         let valid = strange.unwrap_or(pages.places.len());
         let as_announced = |ledger: &mut Ledger, at: usize| {
-            let frame = ledger.frames.get(pages.places[at].1);
+            let frame = ledger.frames.get(pages.places[at].1.0);
             frame.is_some_and(|frame| frame.hash == hashes[at])
         };
         let (good, bad): (Vec<usize>, Vec<usize>) = (0..valid).partition(|&at| as_announced(ledger, at));
-        let mut shares = BTreeMap::<VmmId, Vec<(u32, Answer)>>::new();
-        let frame = |at: usize| pages.places[at].1;
+        let mut shares = BTreeMap::<VmmId, Vec<(Gfn, Answer)>>::new();
+        let frame = |at: usize| pages.places[at].1.0;
         for run in good.chunk_by(|&a, &b| a + 1 == b && frame(a) + 1 == frame(b)) {
             let (first, last) = (run[0], run[run.len() - 1]);
             for (waiter, gfn, frame) in self.publish(ledger, frame(first), &contents[first..=last], vmm) {
-                shares.entry(waiter).or_default().push((gfn, Answer::Share(frame)));
+                shares.entry(waiter).or_default().push((Gfn(gfn), Answer::Share(Frame(frame))));
             }
         }
         bad.into_iter().for_each(|at| self.decline(ledger, frame(at), vmm));
         ledger.post_all(shares);
         match strange.map(|at| pages.places[at]) {
-            Some((gfn, frame)) => Err(ProtocolError::NotAsked { gfn, frame }),
+            Some((Gfn(gfn), Frame(frame))) => Err(ProtocolError::NotAsked { gfn, frame }),
             None => Ok(ledger.take_outbox()),
         }
     }
 
-    fn declined(&self, vmm: VmmId, places: &[(u32, u32)]) -> Result<Outbox, ProtocolError> {
+    fn declined(&self, vmm: VmmId, places: &[(Gfn, Frame)]) -> Result<Outbox, ProtocolError> {
         let ledger = &mut *self.ledger();
         ledger.session(vmm)?;
-        for &(gfn, frame) in places {
-            if !ledger.take_asked(vmm, (gfn, frame)) {
+        for &place @ (Gfn(gfn), Frame(frame)) in places {
+            if !ledger.take_asked(vmm, place) {
                 return Err(ProtocolError::NotAsked { gfn, frame });
             }
             self.decline(ledger, frame, vmm);
@@ -383,14 +384,14 @@ impl Domain {
                 && ledger.sessions.contains_key(&waiter)
                 && let Some(answer) = self.offer(ledger, waiter, gfn, hash, None)
             {
-                ledger.post(waiter, vec![(gfn, answer)]);
+                ledger.post(waiter, vec![(Gfn(gfn), answer)]);
             }
         }
     }
 
-    fn adopted(&self, vmm: VmmId, frames: &[u32]) -> Result<Outbox, ProtocolError> {
+    fn adopted(&self, vmm: VmmId, frames: &[Frame]) -> Result<Outbox, ProtocolError> {
         let ledger = &mut *self.ledger();
-        for &frame in frames {
+        for &Frame(frame) in frames {
             ledger.frames.check(frame)?;
             let state = ledger.frames.get(frame).map(|record| record.state);
             if !matches!(state, Some(State::Published | State::Retiring)) {
@@ -401,19 +402,19 @@ impl Domain {
         Ok(ledger.take_outbox())
     }
 
-    fn dropped(&self, vmm: VmmId, frames: &[u32]) -> Result<Outbox, ProtocolError> {
+    fn dropped(&self, vmm: VmmId, frames: &[Frame]) -> Result<Outbox, ProtocolError> {
         let ledger = &mut *self.ledger();
-        for &frame in frames {
+        for &Frame(frame) in frames {
             ledger.frames.check(frame)?;
             ledger.set_held(vmm, frame, false)?;
         }
         Ok(ledger.take_outbox())
     }
 
-    fn retired(&self, vmm: VmmId, answers: &[(u32, bool)]) -> Result<Outbox, ProtocolError> {
+    fn retired(&self, vmm: VmmId, answers: &[(Frame, bool)]) -> Result<Outbox, ProtocolError> {
         let ledger = &mut *self.ledger();
         ledger.session(vmm)?;
-        for &(frame, held) in answers {
+        for &(Frame(frame), held) in answers {
             if !ledger.round.as_mut().is_some_and(|round| round.answer(vmm, frame, held)) {
                 return Err(ProtocolError::NotRetiring(frame));
             }
@@ -452,8 +453,9 @@ impl Domain {
         }
         frames.sort_unstable();
         self.published.clear(&frames);
+        let asked: Vec<_> = frames.iter().copied().map(Frame).collect();
         let vmms: Vec<VmmId> = ledger.sessions.keys().copied().collect();
-        ledger.outbox.extend(vmms.iter().map(|&vmm| (vmm, MergeAnswer::Retire(frames.clone()))));
+        ledger.outbox.extend(vmms.iter().map(|&vmm| (vmm, MergeAnswer::Retire(asked.clone()))));
         ledger.round = Some(Round::new(frames, vmms.into_iter()));
         true
     }

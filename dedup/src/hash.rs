@@ -6,13 +6,10 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use wire::PAGE_BYTES;
+use wire::{Gfn, PAGE_BYTES, PageBytes};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::ScanMemory;
-
-/// One page's content.
-pub type PageBytes = [u8; PAGE_BYTES];
 
 /// Keyed hash of a page.
 pub fn content_hash(secret: u64, page: &PageBytes) -> u64 {
@@ -48,7 +45,7 @@ impl BatchHasher {
     }
 
     /// Content of each of these pages that is private.
-    pub(crate) fn read_all(&self, memory: &(impl ScanMemory + ?Sized), gfns: &[u32]) -> Vec<(u32, Content)> {
+    pub(crate) fn read_all(&self, memory: &(impl ScanMemory + ?Sized), gfns: &[Gfn]) -> Vec<(Gfn, Content)> {
         // One page's copy at a time: it is hashed while it is in the first cache.
         let read = |page: &mut PageBytes, gfn| {
             let content = |page: &PageBytes| {

@@ -124,6 +124,8 @@ impl ScannerHandle {
 
 #[cfg(test)]
 mod tests {
+    use wire::{Frame, Gfn};
+
     use super::*;
 
     fn all(handle: &ScannerHandle) -> Vec<MergeAnswer> {
@@ -136,17 +138,17 @@ mod tests {
 
     #[test]
     fn questions_come_first_whatever_came_with_them() {
-        let (handle, share) = (ScannerHandle::default(), (3, Answer::Share(3)));
-        handle.post(MergeAnswer::Answers(vec![(1, Answer::Share(1))]));
-        handle.post(MergeAnswer::Answers(vec![share, (4, Answer::Publish(4)), (6, Answer::NoRoom)]));
-        handle.post(MergeAnswer::Retire(vec![5]));
+        let (handle, share) = (ScannerHandle::default(), (Gfn(3), Answer::Share(Frame(3))));
+        handle.post(MergeAnswer::Answers(vec![(Gfn(1), Answer::Share(Frame(1)))]));
+        handle.post(MergeAnswer::Answers(vec![share, (Gfn(4), Answer::Publish(Frame(4))), (Gfn(6), Answer::NoRoom)]));
+        handle.post(MergeAnswer::Retire(vec![Frame(5)]));
         assert_eq!(
             all(&handle),
             [
-                MergeAnswer::Answers(vec![(4, Answer::Publish(4))]),
-                MergeAnswer::Retire(vec![5]),
-                MergeAnswer::Answers(vec![(1, Answer::Share(1))]),
-                MergeAnswer::Answers(vec![share, (6, Answer::NoRoom)]),
+                MergeAnswer::Answers(vec![(Gfn(4), Answer::Publish(Frame(4)))]),
+                MergeAnswer::Retire(vec![Frame(5)]),
+                MergeAnswer::Answers(vec![(Gfn(1), Answer::Share(Frame(1)))]),
+                MergeAnswer::Answers(vec![share, (Gfn(6), Answer::NoRoom)]),
             ]
         );
     }
@@ -155,8 +157,11 @@ mod tests {
     fn a_full_box_drops_shares_but_no_question() {
         let handle = ScannerHandle::default();
         for _ in 0..INBOX_MAX + 3 {
-            handle.post(MergeAnswer::Answers(vec![(1, Answer::Share(1)), (4, Answer::Publish(4))]));
-            handle.post(MergeAnswer::Retire(vec![5]));
+            handle.post(MergeAnswer::Answers(vec![
+                (Gfn(1), Answer::Share(Frame(1))),
+                (Gfn(4), Answer::Publish(Frame(4))),
+            ]));
+            handle.post(MergeAnswer::Retire(vec![Frame(5)]));
         }
         assert_eq!(all(&handle).len(), INBOX_MAX + 2 * (INBOX_MAX + 3));
     }

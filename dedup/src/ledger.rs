@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Instant;
 
 use control::merge::{Answer, BATCH_MAX, MergeAnswer};
+use wire::{Frame, Gfn};
 
 use crate::domain::Figures;
 use crate::frames::{FrameTable, State};
@@ -95,7 +96,7 @@ impl Ledger {
     }
 
     /// Whether `vmm` was asked for this `(gfn, frame)`; it is not any more.
-    pub(crate) fn take_asked(&mut self, vmm: VmmId, (gfn, frame): (u32, u32)) -> bool {
+    pub(crate) fn take_asked(&mut self, vmm: VmmId, (Gfn(gfn), Frame(frame)): (Gfn, Frame)) -> bool {
         let Some(session) = self.sessions.get_mut(&vmm) else { return false };
         if session.asked.get(&frame).is_none_or(|asked| asked.gfn != gfn) {
             return false;
@@ -152,12 +153,12 @@ impl Ledger {
         self.candidates_max = pages * CANDIDATES_PER_PAGE;
     }
 
-    pub(crate) fn post(&mut self, vmm: VmmId, answers: Vec<(u32, Answer)>) {
+    pub(crate) fn post(&mut self, vmm: VmmId, answers: Vec<(Gfn, Answer)>) {
         let batches = answers.chunks(BATCH_MAX).map(|batch| (vmm, MergeAnswer::Answers(batch.to_vec())));
         self.outbox.extend(batches);
     }
 
-    pub(crate) fn post_all(&mut self, answers: BTreeMap<VmmId, Vec<(u32, Answer)>>) {
+    pub(crate) fn post_all(&mut self, answers: BTreeMap<VmmId, Vec<(Gfn, Answer)>>) {
         for (vmm, answers) in answers {
             self.post(vmm, answers);
         }

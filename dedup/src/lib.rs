@@ -45,9 +45,9 @@ mod sys;
 
 pub use domain::{Descriptors, Domain, Figures};
 pub use error::{Error, ProtocolError};
-pub use hash::{PageBytes, content_hash, is_zero};
+pub use hash::{content_hash, is_zero};
 pub use inbox::ScannerHandle;
-pub use memory::{Backing, ScanMemory, ShareOutcome};
+pub use memory::{Backing, ScanMemory};
 pub use published::PublishedView;
 pub use scanner::{Scanner, ScannerConfig};
 pub use session::VmmId;

@@ -16,6 +16,8 @@
 //! is visited in every 2^reluctance-th pass only, until [`Notes::relax`] lowers it again. Since a page must be sampled alike on
 //! two visits before anything is asked about it, a reluctant page must also be stable for that much longer.
 
+use wire::Gfn;
+
 /// The store was asked about this content.
 pub(crate) const TOLD: u8 = 1 << 0;
 /// The frame at the page's own offset was compared and is different: from here on, hashes decide. Stays when the content changes,
@@ -78,26 +80,26 @@ impl Notes {
     }
 
     /// Whether a page's turn has come. Reluctant pages are spread over the passes by their numbers.
-    pub(crate) fn is_due(&self, gfn: u32, pass: u64) -> bool {
-        let reluctance = (self.flags[gfn as usize] & RELUCTANCE) >> RELUCTANCE_SHIFT;
-        (pass + u64::from(gfn)).is_multiple_of(1 << reluctance)
+    pub(crate) fn is_due(&self, gfn: Gfn, pass: u64) -> bool {
+        let reluctance = (self.flags[gfn.index()] & RELUCTANCE) >> RELUCTANCE_SHIFT;
+        (pass + u64::from(gfn.0)).is_multiple_of(1 << reluctance)
     }
 
-    pub(crate) fn has(&self, gfn: u32, flag: u8) -> bool {
-        self.flags[gfn as usize] & flag != 0
+    pub(crate) fn has(&self, gfn: Gfn, flag: u8) -> bool {
+        self.flags[gfn.index()] & flag != 0
     }
 
-    pub(crate) fn set(&mut self, gfn: u32, flag: u8) {
-        self.flags[gfn as usize] |= flag;
+    pub(crate) fn set(&mut self, gfn: Gfn, flag: u8) {
+        self.flags[gfn.index()] |= flag;
     }
 
-    pub(crate) fn clear(&mut self, gfn: u32, flag: u8) {
-        self.flags[gfn as usize] &= !flag;
+    pub(crate) fn clear(&mut self, gfn: Gfn, flag: u8) {
+        self.flags[gfn.index()] &= !flag;
     }
 
     /// The page was found private: if it had been taken, its guest broke it.
-    pub(crate) fn found_private(&mut self, gfn: u32) {
-        let flags = &mut self.flags[gfn as usize];
+    pub(crate) fn found_private(&mut self, gfn: Gfn) {
+        let flags = &mut self.flags[gfn.index()];
         if *flags & TAKEN != 0 {
             let reluctance = ((*flags & RELUCTANCE) >> RELUCTANCE_SHIFT) + 1;
             *flags = (reluctance.min(RELUCTANCE_MAX) << RELUCTANCE_SHIFT) | *flags & OF_CONTENT;
@@ -105,13 +107,13 @@ impl Notes {
     }
 
     /// Whether the page was merged before, and its guest broke it, not long ago.
-    pub(crate) fn was_broken(&self, gfn: u32) -> bool {
+    pub(crate) fn was_broken(&self, gfn: Gfn) -> bool {
         self.has(gfn, RELUCTANCE)
     }
 
     /// Compares with the sample of the visit before, and keeps this one.
-    pub(crate) fn see(&mut self, gfn: u32, sample: u64) -> Seen {
-        let last = &mut self.samples[gfn as usize];
+    pub(crate) fn see(&mut self, gfn: Gfn, sample: u64) -> Seen {
+        let last = &mut self.samples[gfn.index()];
         let seen = match std::mem::replace(last, short(sample)) {
             same if same == short(sample) => {
                 if !self.has(gfn, TOLD) {
@@ -130,8 +132,8 @@ impl Notes {
     }
 
     /// Why a private page is private.
-    pub(crate) fn why(&self, gfn: u32) -> Why {
-        let (sample, flags) = (self.samples[gfn as usize], self.flags[gfn as usize]);
+    pub(crate) fn why(&self, gfn: Gfn) -> Why {
+        let (sample, flags) = (self.samples[gfn.index()], self.flags[gfn.index()]);
         match flags {
             _ if flags & (TAKEN | RELUCTANCE) != 0 => Why::Broken,
             _ if sample == 0 => Why::NotVisited,
@@ -144,8 +146,8 @@ impl Notes {
     }
 
     /// Forgets a page's content.
-    pub(crate) fn forget(&mut self, gfn: u32) {
-        self.samples[gfn as usize] = 0;
+    pub(crate) fn forget(&mut self, gfn: Gfn) {
+        self.samples[gfn.index()] = 0;
         self.clear(gfn, OF_CONTENT);
     }
 
@@ -169,17 +171,19 @@ fn short(sample: u64) -> u16 {
 mod tests {
     use super::*;
 
+    const PAGE: Gfn = Gfn(3);
+
     fn visits_in_64_passes(notes: &Notes) -> usize {
-        (0..64).filter(|&pass| notes.is_due(3, pass)).count()
+        (0..64).filter(|&pass| notes.is_due(PAGE, pass)).count()
     }
 
     #[test]
     fn each_break_halves_the_visits_and_relaxing_doubles_them() {
         let mut notes = Notes::new(8);
         for halvings in 1..=8 {
-            notes.set(3, TAKEN);
-            notes.found_private(3);
-            notes.found_private(3);
+            notes.set(PAGE, TAKEN);
+            notes.found_private(PAGE);
+            notes.found_private(PAGE);
             assert_eq!(visits_in_64_passes(&notes), 64 >> halvings.min(6), "after {halvings} breaks");
         }
         for _ in 0..7 {
@@ -190,12 +194,12 @@ mod tests {
 
     #[test]
     fn changed_content_voids_what_was_noted_of_it() {
-        let mut notes = Notes::new(1);
-        assert_eq!(notes.see(0, 0), Seen::New);
-        notes.set(0, TOLD | DIFFERS | TAKEN);
-        assert_eq!(notes.see(0, 0), Seen::Stable);
-        assert!(notes.has(0, TOLD));
-        assert_eq!(notes.see(0, u64::MAX), Seen::Changed);
-        assert!(!notes.has(0, TOLD) && notes.has(0, DIFFERS) && notes.has(0, TAKEN));
+        let mut notes = Notes::new(8);
+        assert_eq!(notes.see(PAGE, 0), Seen::New);
+        notes.set(PAGE, TOLD | DIFFERS | TAKEN);
+        assert_eq!(notes.see(PAGE, 0), Seen::Stable);
+        assert!(notes.has(PAGE, TOLD));
+        assert_eq!(notes.see(PAGE, u64::MAX), Seen::Changed);
+        assert!(!notes.has(PAGE, TOLD) && notes.has(PAGE, DIFFERS) && notes.has(PAGE, TAKEN));
     }
 }

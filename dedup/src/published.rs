@@ -17,6 +17,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
+use wire::Frame;
 
 use crate::Error;
 use crate::store::sealed_memfd;
@@ -93,7 +94,7 @@ impl PublishedView {
 
     /// Whether a frame may be looked at, and whether an adoption that was counted *before* this call stands.
     /// False for frames that the store does not have.
-    pub fn is_published(&self, frame: u32) -> bool {
+    pub fn is_published(&self, Frame(frame): Frame) -> bool {
         if frame >= self.frames {
             return false;
         }
@@ -117,7 +118,7 @@ mod tests {
         let view = PublishedView::map(reopen_read_only(published.memfd()).unwrap(), 100).unwrap();
         [0, 63, 64, 99].into_iter().for_each(|frame| published.set(frame));
         published.clear(&[63]);
-        let seen: Vec<u32> = (0..1000).chain([u32::MAX]).filter(|&frame| view.is_published(frame)).collect();
+        let seen: Vec<u32> = (0..1000).chain([u32::MAX]).filter(|&frame| view.is_published(Frame(frame))).collect();
         assert_eq!(seen, [0, 64, 99]);
     }
 

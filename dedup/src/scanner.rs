@@ -20,21 +20,21 @@
 //!
 //! Costs 3 bytes a guest page.
 
-use std::ops::{Deref, Range};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use control::Dedup;
 use control::merge::{Answer, BATCH_MAX, MergeAnswer, MergeRequest, PAGES_MAX, Pages};
 use control::status::DedupStatus;
-use wire::PAGE_BYTES;
+use wire::{Frame, Gfn, PAGE_BYTES, Run, Sharing, runs};
 
 use crate::census::census;
 use crate::hash::{BatchHasher, Content};
 use crate::inbox::Event;
 use crate::notes::{DIFFERS, NO_ROOM, Notes, OVER_BUDGET, Seen, TAKEN, TOLD};
 use crate::pace::{Pace, PassFindings};
-use crate::{Backing, ScanMemory, ScannerHandle, ShareOutcome};
+use crate::{Backing, ScanMemory, ScannerHandle};
 
 /// Pages that are looked at between two looks into the letter box: what one page table maps, and at most half a millisecond.
 const BATCH_PAGES: u32 = 512;
@@ -89,11 +89,11 @@ pub struct Scanner<P> {
     /// Runs refused for want of areas since all content began to be told once more.
     refused_runs: u64,
     /// Where the last of them would go on: the next page, and how far its frame lies from it.
-    refused_run: Option<(u32, u32)>,
+    refused_run: Option<(Gfn, u32)>,
     /// Hashes to be told.
-    stable: Vec<(u32, u64)>,
+    stable: Vec<(Gfn, u64)>,
     /// Pages that were told last: the answer may be on its way.
-    told: Vec<u32>,
+    told: Vec<Gfn>,
     /// Memory is short: content is taken for stable at the first visit.
     urgent: bool,
 }
@@ -178,7 +178,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
         match answer {
             MergeAnswer::Answers(answers) => {
                 let (mut shares, mut wanted) = (Vec::new(), Vec::new());
-                for (gfn, answer) in answers.into_iter().filter(|&(gfn, _)| gfn < self.memory.pages()) {
+                for (gfn, answer) in answers.into_iter().filter(|&(gfn, _)| gfn.0 < self.memory.pages()) {
                     match answer {
                         Answer::Publish(frame) => wanted.push((gfn, frame)),
                         Answer::Share(frame) => shares.push((gfn, frame)),
@@ -203,17 +203,18 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
 
     /// Looks at one batch of pages; true at the end of a pass.
     pub fn scan_batch(&mut self, mut send: impl FnMut(MergeRequest)) -> bool {
-        let batch = self.next..self.next.saturating_add(BATCH_PAGES).min(self.memory.pages());
-        let private = batch.clone().filter(|&gfn| self.memory.backing(gfn) == Backing::Private);
+        let end = self.next.saturating_add(BATCH_PAGES).min(self.memory.pages());
+        let batch = Run::from_range(self.next..end);
+        let private = batch.gfns().filter(|&gfn| self.memory.backing(gfn) == Backing::Private);
         let (due, reluctant): (Vec<_>, Vec<_>) = private.partition(|&gfn| self.notes.is_due(gfn, self.pass));
         self.memory.seen(&reluctant);
         self.share_at_home(&due);
         let (suspects, mut stable) = self.sample(&due);
-        stable.extend(self.pooled(batch.clone()));
+        stable.extend(self.pooled(batch));
         self.look_at(&suspects, &stable);
         self.report_holds(&mut send);
-        self.next = batch.end;
-        let pass_ends = batch.end == self.memory.pages();
+        self.next = end;
+        let pass_ends = end == self.memory.pages();
         if pass_ends || self.stable.len() + BATCH_PAGES as usize > BATCH_MAX {
             self.tell(&mut send);
         }
@@ -224,22 +225,21 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
     }
 
     /// Shares what is published at its own offset.
-    fn share_at_home(&mut self, due: &[u32]) {
+    fn share_at_home(&mut self, due: &[Gfn]) {
         if self.zero_pages_only {
             return;
         }
-        let promising = |&gfn: &u32| !self.notes.has(gfn, DIFFERS | TAKEN) && self.memory.is_published(gfn);
-        let pairs: Vec<_> = due.iter().copied().filter(promising).map(|gfn| (gfn, gfn)).collect();
+        let promising = |&gfn: &Gfn| !self.notes.has(gfn, DIFFERS | TAKEN) && self.memory.is_published(gfn.home());
+        let pairs: Vec<_> = due.iter().copied().filter(promising).map(|gfn| (gfn, gfn.home())).collect();
         self.share(&pairs);
     }
 
-    /// Samples the pages that are due and still private. Returns those that are new or changed and may be zero, and those to be hashed: stable, and
-    /// not told yet, or not for a while.
-    fn sample(&mut self, due: &[u32]) -> (Vec<u32>, Vec<u32>) {
+    /// Samples the pages that are due and still private. Returns those that are new or changed and may be zero, and those to be
+    /// hashed: stable, and not told yet, or not for a while.
+    fn sample(&mut self, due: &[Gfn]) -> (Vec<Gfn>, Vec<Gfn>) {
         let (mut suspects, mut stable, mut settled) = (Vec::new(), Vec::new(), Vec::new());
-        for run in due.chunk_by(|a, b| a + 1 == *b) {
-            let range = run[0]..run[0] + run.len() as u32;
-            self.memory.sample_private(range, &mut |gfn, sample| {
+        for run in runs(due.iter().copied()) {
+            self.memory.sample_private(run, &mut |gfn, sample| {
                 self.found.private += 1;
                 self.notes.found_private(gfn);
                 let seen = self.notes.see(gfn, sample);
@@ -262,18 +262,18 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
         (suspects, stable)
     }
 
-    /// Pages of the pool that are to be hashed: not told yet, or not for a while. What fills its memory faster than it is scanned has most of what others have, too,
-    /// there by the time we come to it.
-    fn pooled(&mut self, batch: Range<u32>) -> Vec<u32> {
+    /// Pages of the pool that are to be hashed: not told yet, or not for a while. What fills its memory faster than it is scanned
+    /// has most of what others have, too, there by the time we come to it.
+    fn pooled(&mut self, batch: Run) -> Vec<Gfn> {
         if self.zero_pages_only {
             return Vec::new();
         }
-        let wanted = |&gfn: &u32| {
+        let wanted = |&gfn: &Gfn| {
             let is_new = !self.notes.has(gfn, TOLD);
             let due = is_new && self.notes.is_due(gfn, self.pass) || is_retold(gfn, self.pass, RETELL_PASSES);
             due && self.memory.backing(gfn) == Backing::Pooled
         };
-        let pooled: Vec<_> = batch.filter(wanted).collect();
+        let pooled: Vec<_> = batch.gfns().filter(wanted).collect();
         let new =
             pooled.iter().filter(|&&gfn| !self.notes.has(gfn, TOLD) && !self.notes.was_broken(gfn)).count() as u64;
         self.found.private += pooled.len() as u64;
@@ -282,7 +282,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
     }
 
     /// Drops pages that are zero, queues hashes of stable ones.
-    fn look_at(&mut self, suspects: &[u32], stable: &[u32]) {
+    fn look_at(&mut self, suspects: &[Gfn], stable: &[Gfn]) {
         let mut zero = suspects.to_vec();
         for (gfn, content) in self.hasher.read_all(&*self.memory, stable) {
             match content {
@@ -295,15 +295,13 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
             }
         }
         zero.sort_unstable();
-        for run in zero.chunk_by(|a, b| a + 1 == *b) {
-            self.drop_zero(run[0]..run[0] + run.len() as u32);
-        }
+        runs(zero).for_each(|run| self.drop_zero(run));
     }
 
-    fn drop_zero(&mut self, range: Range<u32>) {
-        let dropped = self.memory.drop_zero(range.clone());
+    fn drop_zero(&mut self, run: Run) {
+        let dropped = self.memory.drop_zero(run);
         self.status.merged_zero_total += u64::from(dropped);
-        for gfn in range {
+        for gfn in run.gfns() {
             if self.memory.backing(gfn) != Backing::Private {
                 self.notes.forget(gfn);
                 self.found.gain(self.notes.was_broken(gfn));
@@ -343,34 +341,34 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
     }
 
     /// Shares pages with frames; the pages ascend.
-    fn share(&mut self, pairs: &[(u32, u32)]) {
+    fn share(&mut self, pairs: &[(Gfn, Frame)]) {
         let Self { memory, notes, status, found, refused_runs, refused_run, .. } = self;
         memory.share(pairs, &mut |gfn, outcome| {
             let at = pairs.partition_point(|&(page, _)| page < gfn);
-            let distance = pairs.get(at).map_or(0, |&(_, frame)| frame.wrapping_sub(gfn));
+            let distance = pairs.get(at).map_or(0, |&(_, frame)| frame.0.wrapping_sub(gfn.0));
             let home = distance == 0;
             match outcome {
-                ShareOutcome::Shared => {
+                Sharing::Shared => {
                     *(if home { &mut status.merged_same_address_total } else { &mut status.merged_alias_total }) += 1;
                     found.gain(notes.was_broken(gfn));
                     notes.set(gfn, TAKEN);
                 }
-                ShareOutcome::Different => {
+                Sharing::Different => {
                     status.mismatches_total += u64::from(!home);
                     notes.set(gfn, if home { DIFFERS } else { 0 });
                 }
-                ShareOutcome::Refused => {
+                Sharing::Refused => {
                     notes.set(gfn, OVER_BUDGET);
-                    let goes_on = refused_run.replace((gfn.wrapping_add(1), distance)) == Some((gfn, distance));
+                    let goes_on = refused_run.replace((gfn.plus(1), distance)) == Some((gfn, distance));
                     *refused_runs += u64::from(!goes_on);
                 }
-                ShareOutcome::NotPrivate => {}
+                Sharing::NotPrivate => {}
             }
         });
     }
 
     /// Sends the pages that are wanted. The store hashes what it gets, so one that has changed is found out there.
-    fn publish(&mut self, wanted: &[(u32, u32)], send: &mut impl FnMut(MergeRequest)) {
+    fn publish(&mut self, wanted: &[(Gfn, Frame)], send: &mut impl FnMut(MergeRequest)) {
         let mut page = [0; PAGE_BYTES];
         for batch in wanted.chunks(PAGES_MAX) {
             let mut pages = Pages { places: Vec::new(), bytes: Vec::with_capacity(batch.len() * PAGE_BYTES) };
@@ -416,6 +414,6 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
 }
 
 /// Whether content that the store was told is told anew in this pass. Whole batches together, so that runs stay together.
-fn is_retold(gfn: u32, pass: u64, every: u64) -> bool {
-    (pass + u64::from(gfn / BATCH_PAGES)).is_multiple_of(every)
+fn is_retold(gfn: Gfn, pass: u64, every: u64) -> bool {
+    (pass + u64::from(gfn.0 / BATCH_PAGES)).is_multiple_of(every)
 }

@@ -23,9 +23,9 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::sys::uio::pwrite;
 use nix::unistd::ftruncate;
-use wire::PAGE_BYTES;
+use wire::{PAGE_BYTES, PageBytes};
 
-use crate::{Error, PageBytes};
+use crate::Error;
 
 /// Unit of `st_blocks`, whatever the file system.
 const STAT_BLOCK_BYTES: u64 = 512;

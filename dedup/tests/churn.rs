@@ -10,8 +10,9 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use control::merge::MergeRequest;
-use dedup::{Domain, PageBytes, Scanner, ScannerConfig, VmmId};
+use dedup::{Domain, Scanner, ScannerConfig, VmmId};
 use support::{FakeGuest, PAGE, content};
+use wire::PageBytes;
 
 const STARTS: u32 = 1000;
 /// Guests at a time.

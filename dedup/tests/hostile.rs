@@ -11,9 +11,10 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use control::merge::{Answer, BATCH_MAX, MergeAnswer, MergeRequest, PAGES_MAX, Pages};
-use dedup::{Domain, PageBytes, ProtocolError, PublishedView, VmmId, content_hash};
+use dedup::{Domain, ProtocolError, PublishedView, VmmId, content_hash};
 use proptest::prelude::*;
 use support::{PAGE, content};
+use wire::{Frame, Gfn, PageBytes};
 
 const HOME: u32 = 8;
 const SECRET: u64 = 5;
@@ -29,21 +30,21 @@ struct Honest {
     /// What arrived and was not looked at yet.
     inbox: VecDeque<MergeAnswer>,
     /// Frames held, and the bytes they had when they were adopted.
-    held: BTreeMap<u32, PageBytes>,
+    held: BTreeMap<Frame, PageBytes>,
     /// Frames whose holding changed since the last report.
-    changed: BTreeSet<u32>,
+    changed: BTreeSet<Frame>,
 }
 
 #[derive(Clone, Debug)]
 enum Step {
     /// An honest VMM asks about content at a gfn.
-    Tell { vmm: usize, gfn: u32, number: u64 },
+    Tell { vmm: usize, gfn: Gfn, number: u64 },
     /// It reads its next message, sending what is asked for (`true`) or declining.
     Read { vmm: usize, send: bool },
     /// It adopts a frame it sees published.
-    Adopt { vmm: usize, frame: u32 },
+    Adopt { vmm: usize, frame: Frame },
     /// It lets go of a frame.
-    Drop { vmm: usize, frame: u32 },
+    Drop { vmm: usize, frame: Frame },
     /// It reports its changes.
     Report { vmm: usize },
     /// It dies, and another takes its place.
@@ -61,8 +62,9 @@ enum Step {
 }
 
 fn lie() -> impl Strategy<Value = MergeRequest> {
-    let frame = 0..HOME * 2 + 2;
-    let place = (0..HOME + 1, frame.clone());
+    let frame = (0..HOME * 2 + 2).prop_map(Frame);
+    let gfn = (0..HOME + 1).prop_map(Gfn);
+    let place = (gfn.clone(), frame.clone());
     let bytes = prop_oneof![1 => Just(vec![1; 9]), 9 => (0..4u64).prop_map(|n| content(n).into())];
     let pages = prop::collection::vec((place.clone(), bytes), 0..3).prop_map(|pages| {
         let (places, contents): (Vec<_>, Vec<Vec<u8>>) = pages.into_iter().unzip();
@@ -70,7 +72,7 @@ fn lie() -> impl Strategy<Value = MergeRequest> {
     });
     let hash = (0..4u64).prop_map(|number| content_hash(SECRET, &content(number)));
     prop_oneof![
-        4 => prop::collection::vec((0..HOME + 1, hash), 0..4).prop_map(MergeRequest::Hashes),
+        4 => prop::collection::vec((gfn, hash), 0..4).prop_map(MergeRequest::Hashes),
         1 => pages.prop_map(MergeRequest::Pages),
         1 => prop::collection::vec(place, 0..3).prop_map(MergeRequest::Declined),
         2 => prop::collection::vec(frame.clone(), 0..4).prop_map(MergeRequest::Adopted),
@@ -80,9 +82,9 @@ fn lie() -> impl Strategy<Value = MergeRequest> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let (vmm, frame) = (0..HONEST.len(), 0..HOME * 2);
+    let (vmm, frame) = (0..HONEST.len(), (0..HOME * 2).prop_map(Frame));
     prop_oneof![
-        6 => (vmm.clone(), 0..HOME, 0..4u64).prop_map(|(vmm, gfn, number)| Step::Tell { vmm, gfn, number }),
+        6 => (vmm.clone(), (0..HOME).prop_map(Gfn), 0..4u64).prop_map(|(vmm, gfn, number)| Step::Tell { vmm, gfn, number }),
         8 => (vmm.clone(), prop::bool::weighted(0.9)).prop_map(|(vmm, send)| Step::Read { vmm, send }),
         8 => (vmm.clone(), frame.clone()).prop_map(|(vmm, frame)| Step::Adopt { vmm, frame }),
         6 => (vmm.clone(), frame).prop_map(|(vmm, frame)| Step::Drop { vmm, frame }),
@@ -106,7 +108,7 @@ struct Stage {
     next_id: u32,
     now: Instant,
     /// Content an honest VMM has at a place, so that it can send it.
-    told: BTreeMap<(VmmId, u32), u64>,
+    told: BTreeMap<(VmmId, Gfn), u64>,
     adoptions: usize,
 }
 
@@ -130,9 +132,9 @@ impl Stage {
         }
     }
 
-    fn bytes(&self, frame: u32) -> PageBytes {
+    fn bytes(&self, frame: Frame) -> PageBytes {
         let mut page = [0; PAGE as usize];
-        self.store.read_exact_at(&mut page, u64::from(frame) * PAGE).unwrap();
+        self.store.read_exact_at(&mut page, u64::from(frame.0) * PAGE).unwrap();
         page
     }
 
@@ -176,7 +178,7 @@ impl Stage {
         }
     }
 
-    fn adopt(&mut self, vmm: usize, frame: u32) {
+    fn adopt(&mut self, vmm: usize, frame: Frame) {
         if self.view.is_published(frame) {
             let bytes = self.bytes(frame);
             self.adoptions += 1;
@@ -220,7 +222,7 @@ impl Stage {
             }
             Step::Lie { liar, request } => self.lie(LIARS[liar], request),
             Step::Flood { liar, first } => {
-                let hashes = (0..BATCH_MAX as u64).map(|at| ((at % u64::from(HOME)) as u32, first + at)).collect();
+                let hashes = (0..BATCH_MAX as u64).map(|at| (Gfn((at % u64::from(HOME)) as u32), first + at)).collect();
                 self.lie(LIARS[liar], MergeRequest::Hashes(hashes));
             }
             Step::LosePatience => {
@@ -256,7 +258,7 @@ impl Stage {
     fn check(&self) {
         for honest in &self.honest {
             for (&frame, bytes) in &honest.held {
-                assert!(self.bytes(frame) == *bytes, "frame {frame} changed while an honest VMM held it");
+                assert!(self.bytes(frame) == *bytes, "frame {} changed while an honest VMM held it", frame.0);
             }
         }
         let figures = self.domain.figures();
@@ -273,7 +275,7 @@ impl Stage {
                 while !self.honest[vmm].inbox.is_empty() {
                     self.read(vmm, false);
                 }
-                let held: Vec<u32> = self.honest[vmm].held.keys().copied().collect();
+                let held: Vec<Frame> = self.honest[vmm].held.keys().copied().collect();
                 held.into_iter().for_each(|frame| self.act(Step::Drop { vmm, frame }));
                 self.report(vmm);
             }
@@ -306,7 +308,7 @@ impl Stage {
         let figures = self.domain.figures();
         assert_eq!((figures.frames_in_use, figures.allocated_bytes), (0, 0));
         assert_eq!((figures.frames_held, figures.holds), (0, 0));
-        assert!((0..self.view.frames()).all(|frame| !self.view.is_published(frame)));
+        assert!((0..self.view.frames()).all(|frame| !self.view.is_published(Frame(frame))));
     }
 }
 
@@ -349,7 +351,7 @@ fn the_property_is_not_empty_frames_are_adopted_retired_and_used_again() {
 }
 
 /// One page, for a frame.
-fn page(gfn: u32, frame: u32, bytes: Vec<u8>) -> MergeRequest {
+fn page(gfn: Gfn, frame: Frame, bytes: Vec<u8>) -> MergeRequest {
     MergeRequest::Pages(Pages { places: vec![(gfn, frame)], bytes })
 }
 
@@ -365,21 +367,24 @@ fn refusal(request: MergeRequest) -> ProtocolError {
 
 #[test]
 fn numbers_out_of_range_are_refused_by_name() {
-    assert_eq!(refusal(MergeRequest::Hashes(vec![(HOME, 1)])), ProtocolError::Gfn { gfn: HOME, pages: HOME });
-    assert_eq!(refusal(MergeRequest::Adopted(vec![HOME * 2])), ProtocolError::Frame(HOME * 2));
-    assert_eq!(refusal(MergeRequest::Dropped(vec![u32::MAX])), ProtocolError::Frame(u32::MAX));
-    assert_eq!(refusal(MergeRequest::Adopted(vec![0])), ProtocolError::NotPublished(0));
-    assert_eq!(refusal(MergeRequest::Retired(vec![(0, true)])), ProtocolError::NotRetiring(0));
-    assert_eq!(refusal(page(1, 1, vec![0; 4097])), ProtocolError::PagesLength { bytes: 4097, pages: 1 });
-    assert_eq!(refusal(page(1, 1, vec![])), ProtocolError::PagesLength { bytes: 0, pages: 1 });
-    assert_eq!(refusal(MergeRequest::Declined(vec![(1, 1)])), ProtocolError::NotAsked { gfn: 1, frame: 1 });
-    assert_eq!(refusal(page(1, 1, vec![0; 4096])), ProtocolError::NotAsked { gfn: 1, frame: 1 });
+    assert_eq!(refusal(MergeRequest::Hashes(vec![(Gfn(HOME), 1)])), ProtocolError::Gfn { gfn: HOME, pages: HOME });
+    assert_eq!(refusal(MergeRequest::Adopted(vec![Frame(HOME * 2)])), ProtocolError::Frame(HOME * 2));
+    assert_eq!(refusal(MergeRequest::Dropped(vec![Frame(u32::MAX)])), ProtocolError::Frame(u32::MAX));
+    assert_eq!(refusal(MergeRequest::Adopted(vec![Frame(0)])), ProtocolError::NotPublished(0));
+    assert_eq!(refusal(MergeRequest::Retired(vec![(Frame(0), true)])), ProtocolError::NotRetiring(0));
+    assert_eq!(refusal(page(Gfn(1), Frame(1), vec![0; 4097])), ProtocolError::PagesLength { bytes: 4097, pages: 1 });
+    assert_eq!(refusal(page(Gfn(1), Frame(1), vec![])), ProtocolError::PagesLength { bytes: 0, pages: 1 });
+    assert_eq!(refusal(MergeRequest::Declined(vec![(Gfn(1), Frame(1))])), ProtocolError::NotAsked { gfn: 1, frame: 1 });
+    assert_eq!(refusal(page(Gfn(1), Frame(1), vec![0; 4096])), ProtocolError::NotAsked { gfn: 1, frame: 1 });
 }
 
 #[test]
 fn batches_too_long_and_strangers_are_refused() {
-    assert_eq!(refusal(MergeRequest::Dropped(vec![0; BATCH_MAX + 1])), ProtocolError::BatchTooLong(BATCH_MAX + 1));
-    let pages = Pages { places: vec![(0, 0); PAGES_MAX + 1], bytes: vec![] };
+    assert_eq!(
+        refusal(MergeRequest::Dropped(vec![Frame(0); BATCH_MAX + 1])),
+        ProtocolError::BatchTooLong(BATCH_MAX + 1)
+    );
+    let pages = Pages { places: vec![(Gfn(0), Frame(0)); PAGES_MAX + 1], bytes: vec![] };
     assert_eq!(refusal(MergeRequest::Pages(pages)), ProtocolError::BatchTooLong(PAGES_MAX + 1));
     let stranger = joined().handle(VmmId(77), MergeRequest::Hashes(vec![]));
     assert_eq!(stranger, Err(ProtocolError::Unknown(VmmId(77))));
@@ -390,10 +395,10 @@ fn content_other_than_announced_is_not_published() {
     let domain = joined();
     domain.vmm_joined(VmmId(1), HOME).unwrap();
     let hash = content_hash(SECRET, &content(1));
-    assert_eq!(domain.handle(VmmId(1), MergeRequest::Hashes(vec![(2, hash)])), Ok(vec![]));
-    let asked = domain.handle(LIAR, MergeRequest::Hashes(vec![(3, hash)])).unwrap();
-    assert_eq!(asked, [(LIAR, MergeAnswer::Answers(vec![(3, Answer::Publish(2))]))]);
-    assert_eq!(domain.handle(LIAR, page(3, 2, content(9).into())), Ok(vec![]));
+    assert_eq!(domain.handle(VmmId(1), MergeRequest::Hashes(vec![(Gfn(2), hash)])), Ok(vec![]));
+    let asked = domain.handle(LIAR, MergeRequest::Hashes(vec![(Gfn(3), hash)])).unwrap();
+    assert_eq!(asked, [(LIAR, MergeAnswer::Answers(vec![(Gfn(3), Answer::Publish(Frame(2)))]))]);
+    assert_eq!(domain.handle(LIAR, page(Gfn(3), Frame(2), content(9).into())), Ok(vec![]));
     let figures = domain.figures();
     assert_eq!((figures.frames_in_use, figures.declined_total, figures.candidates), (0, 1, 1));
 }
@@ -403,14 +408,14 @@ fn an_answer_of_an_earlier_round_is_no_answer() {
     let domain = joined();
     domain.vmm_joined(VmmId(1), HOME).unwrap();
     let hash = content_hash(SECRET, &content(1));
-    domain.handle(VmmId(1), MergeRequest::Hashes(vec![(2, hash)])).unwrap();
-    domain.handle(LIAR, MergeRequest::Hashes(vec![(3, hash)])).unwrap();
-    domain.handle(LIAR, page(3, 2, content(1).into())).unwrap();
+    domain.handle(VmmId(1), MergeRequest::Hashes(vec![(Gfn(2), hash)])).unwrap();
+    domain.handle(LIAR, MergeRequest::Hashes(vec![(Gfn(3), hash)])).unwrap();
+    domain.handle(LIAR, page(Gfn(3), Frame(2), content(1).into())).unwrap();
     let start = Instant::now();
     domain.sweep(start);
     let asked = domain.sweep(start + Duration::from_secs(5));
-    assert_eq!(asked, [VmmId(1), LIAR].map(|vmm| (vmm, MergeAnswer::Retire(vec![2]))));
-    let retired = |held| MergeRequest::Retired(vec![(2, held)]);
+    assert_eq!(asked, [VmmId(1), LIAR].map(|vmm| (vmm, MergeAnswer::Retire(vec![Frame(2)]))));
+    let retired = |held| MergeRequest::Retired(vec![(Frame(2), held)]);
     assert_eq!(domain.handle(VmmId(1), retired(true)), Ok(vec![]));
     assert_eq!(domain.figures().frames_retiring, 1, "the other has not answered");
     assert_eq!(domain.handle(VmmId(1), retired(false)), Err(ProtocolError::NotRetiring(2)));

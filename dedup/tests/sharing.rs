@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use control::merge::{MergeAnswer, MergeRequest};
-use dedup::{Domain, Error, PageBytes, ProtocolError, Scanner, ScannerConfig, VmmId};
+use dedup::{Domain, Error, ProtocolError, Scanner, ScannerConfig, VmmId};
 use support::{FakeGuest, PAGE, World, content};
+use wire::{Frame, Gfn, PageBytes};
 
 const PAGES: u32 = 1000;
 
@@ -142,7 +143,7 @@ fn zero_pages_only_drops_zero_pages_and_says_nothing() {
     }
     assert_eq!(guest.counts(), (900, 0, 100));
     assert_eq!(scanner.status().hashed_total, 0);
-    let request = MergeRequest::Hashes(vec![(0, 1)]);
+    let request = MergeRequest::Hashes(vec![(Gfn(0), 1)]);
     assert_eq!(domain.handle(VmmId(1), request), Err(ProtocolError::NothingShared));
     domain.vmm_gone(VmmId(1));
     assert_eq!(domain.figures().allocated_bytes, 0);
@@ -175,7 +176,7 @@ fn a_frame_that_only_a_patch_needs_is_kept_until_the_patch_is_gone() {
     (0..3).for_each(|_| world.pass());
     // A guest that never had its content, too, may have a patch of a frame.
     guests[2].write(7, content(40_000));
-    let frames: Vec<u32> =
+    let frames: Vec<Frame> =
         guests[0].frames().into_iter().filter(|&frame| guests[0].frame_bytes(frame) == page(0, 7)).collect();
     guests[2].set_patched(frames[0], true);
     guests[..2].iter().for_each(|guest| guest.write(7, content(50_000)));
@@ -197,7 +198,7 @@ fn a_page_that_keeps_breaking_is_left_alone_for_longer_and_longer() {
     let mut merges = 0;
     for _ in 0..60 {
         world.pass();
-        if guests[0].frames().contains(&7) {
+        if guests[0].frames().contains(&Frame(7)) {
             merges += 1;
             guests[0].write(7, page(0, 7));
         }
@@ -285,8 +286,8 @@ fn pages_are_dealt_with_once_there_was_time_for_an_answer_and_volatile_ones_at_o
     };
     // Seen for the first time; told; answered by now.
     assert_eq!(seen_after(1), BTreeSet::new());
-    assert_eq!(seen_after(2), BTreeSet::from([3]));
-    assert_eq!(seen_after(3), (0..8).collect());
+    assert_eq!(seen_after(2), BTreeSet::from([Gfn(3)]));
+    assert_eq!(seen_after(3), (0..8).map(Gfn).collect());
 }
 
 #[test]
@@ -329,10 +330,10 @@ fn a_running_scanner_answers_retirement_in_its_pauses_and_stops_when_told() {
             assert!(Instant::now() < deadline, "five passes over eight pages within ten seconds");
             std::thread::yield_now();
         }
-        handle.post(MergeAnswer::Retire(vec![3, 100]));
+        handle.post(MergeAnswer::Retire(vec![Frame(3), Frame(100)]));
         let posted = Instant::now();
         let answer = requests.recv_timeout(Duration::from_secs(5)).unwrap();
-        assert_eq!(answer, MergeRequest::Retired(vec![(3, false), (100, false)]));
+        assert_eq!(answer, MergeRequest::Retired(vec![(Frame(3), false), (Frame(100), false)]));
         assert!(posted.elapsed() < Duration::from_millis(100));
         stop.store(true, Ordering::Relaxed);
         handle.wake();

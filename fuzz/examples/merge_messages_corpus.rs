@@ -6,6 +6,7 @@ use std::path::Path;
 
 use control::merge::{MergeRequest, Pages};
 use control::{ToHost, encode};
+use wire::{Frame, Gfn};
 
 #[path = "../../dedup/tests/support/messages.rs"]
 #[allow(dead_code, reason = "the corpus needs its constants only")]
@@ -27,10 +28,10 @@ fn says(vmm: u8, request: MergeRequest) -> Vec<u8> {
 
 /// Content `fill` is found at `gfn` of VMMs 0 and 1, and published in frame `gfn`.
 fn published(gfn: u32, fill: u8) -> Vec<u8> {
-    let pages = Pages { places: vec![(gfn, gfn)], bytes: vec![fill; 4096] };
+    let pages = Pages { places: vec![(Gfn(gfn), Frame(gfn))], bytes: vec![fill; 4096] };
     [
-        says(0, MergeRequest::Hashes(vec![(gfn, hash(fill))])),
-        says(1, MergeRequest::Hashes(vec![(gfn, hash(fill))])),
+        says(0, MergeRequest::Hashes(vec![(Gfn(gfn), hash(fill))])),
+        says(1, MergeRequest::Hashes(vec![(Gfn(gfn), hash(fill))])),
         says(1, MergeRequest::Pages(pages)),
     ]
     .concat()
@@ -38,9 +39,9 @@ fn published(gfn: u32, fill: u8) -> Vec<u8> {
 
 fn main() -> std::io::Result<()> {
     let folder = std::env::args().nth(1).expect("give the folder of the corpus");
-    let adopted = |vmm, frame| says(vmm, MergeRequest::Adopted(vec![frame]));
-    let dropped = |vmm, frame| says(vmm, MergeRequest::Dropped(vec![frame]));
-    let retired = |vmm, frame, held| says(vmm, MergeRequest::Retired(vec![(frame, held)]));
+    let adopted = |vmm, frame| says(vmm, MergeRequest::Adopted(vec![Frame(frame)]));
+    let dropped = |vmm, frame| says(vmm, MergeRequest::Dropped(vec![Frame(frame)]));
+    let retired = |vmm, frame, held| says(vmm, MergeRequest::Retired(vec![(Frame(frame), held)]));
     let (late, dies) = (|seconds| vec![0, seconds], |vmm| vec![1, vmm]);
     let corpus: [(&str, Vec<Vec<u8>>); 8] = [
         ("published", vec![published(3, 1)]),
@@ -64,9 +65,9 @@ fn main() -> std::io::Result<()> {
         (
             "declined",
             vec![
-                says(0, MergeRequest::Hashes(vec![(3, hash(1))])),
-                says(1, MergeRequest::Hashes(vec![(4, hash(1))])),
-                says(1, MergeRequest::Declined(vec![(4, 3)])),
+                says(0, MergeRequest::Hashes(vec![(Gfn(3), hash(1))])),
+                says(1, MergeRequest::Hashes(vec![(Gfn(4), hash(1))])),
+                says(1, MergeRequest::Declined(vec![(Gfn(4), Frame(3))])),
             ],
         ),
         ("death-in-a-round", vec![published(3, 1), late(0), late(5), retired(0, 3, false), dies(1), dies(2)]),
@@ -75,8 +76,8 @@ fn main() -> std::io::Result<()> {
         (
             "waiters",
             vec![
-                says(0, MergeRequest::Hashes((0..16).map(|gfn| (gfn, hash(1))).collect())),
-                says(2, MergeRequest::Hashes(vec![(7, hash(1)), (8, hash(2))])),
+                says(0, MergeRequest::Hashes((0..16).map(|gfn| (Gfn(gfn), hash(1))).collect())),
+                says(2, MergeRequest::Hashes(vec![(Gfn(7), hash(1)), (Gfn(8), hash(2))])),
                 dies(0),
                 published(8, 2),
             ],

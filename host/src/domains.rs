@@ -185,6 +185,8 @@ fn random_secret() -> Result<u64, Error> {
 
 #[cfg(test)]
 mod tests {
+    use wire::{Frame, Gfn};
+
     use super::*;
 
     fn join(domains: &Domains, name: &str, vmm: u32) -> Membership {
@@ -220,9 +222,11 @@ mod tests {
     fn zero_pages_only_takes_no_request() {
         let domains = Domains::default();
         let member = domains.join("vault", Dedup::ZeroPagesOnly, 64, VmmId(0), 64).unwrap();
-        for request in
-            [MergeRequest::Hashes(vec![(0, 1)]), MergeRequest::Adopted(vec![0]), MergeRequest::Retired(vec![])]
-        {
+        for request in [
+            MergeRequest::Hashes(vec![(Gfn(0), 1)]),
+            MergeRequest::Adopted(vec![Frame(0)]),
+            MergeRequest::Retired(vec![]),
+        ] {
             assert_eq!(member.handle(request), Err(ProtocolError::NothingShared));
         }
     }

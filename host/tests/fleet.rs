@@ -19,7 +19,7 @@ use control::{
 use host::{Outcome, RunConfig, VmmCommand, run};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use wire::machine::Workload;
+use wire::{Frame, Gfn, machine::Workload};
 
 const MIB: u64 = 1 << 20;
 /// Tells [`interrupted_host`] its address.
@@ -247,14 +247,14 @@ fn fake_vmm() {
             ToVmm::Run if is(Behaviour::Dies) => std::process::abort(),
             ToVmm::Run if is(Behaviour::SendsGarbage) => socket.write_all(&[4, 0, 0, 0, 255, 255, 255, 255]).unwrap(),
             ToVmm::Run if is(Behaviour::BreaksMergeProtocol) => {
-                write_frame(&mut socket, &ToHost::Merge(MergeRequest::Adopted(vec![u32::MAX]))).unwrap();
+                write_frame(&mut socket, &ToHost::Merge(MergeRequest::Adopted(vec![Frame(u32::MAX)]))).unwrap();
             }
             ToVmm::Run if is(Behaviour::SendsUnaskedPages) => {
-                let pages = Pages { places: vec![(1, 2)], bytes: vec![1; 4096] };
+                let pages = Pages { places: vec![(Gfn(1), Frame(2))], bytes: vec![1; 4096] };
                 write_frame(&mut socket, &ToHost::Merge(MergeRequest::Pages(pages))).unwrap();
             }
             ToVmm::Run if is(Behaviour::Floods) => {
-                let hashes = |first: u64| (0..1024).map(|at| (at, first << 10 | u64::from(at))).collect();
+                let hashes = |first: u64| (0..1024).map(|at| (Gfn(at), first << 10 | u64::from(at))).collect();
                 let begun = Instant::now();
                 for first in (0..).take_while(|_| begun.elapsed() < Duration::from_secs(2)) {
                     // The host may have lost patience.
@@ -267,7 +267,7 @@ fn fake_vmm() {
                 write_frame(&mut socket, &ToHost::Status(Box::new(last.clone()))).unwrap();
                 if !is(Behaviour::NeverAnswersRetire) {
                     let hash = dedup::content_hash(config.hash_secret, &[7; 4096]);
-                    write_frame(&mut socket, &ToHost::Merge(MergeRequest::Hashes(vec![(3, hash)]))).unwrap();
+                    write_frame(&mut socket, &ToHost::Merge(MergeRequest::Hashes(vec![(Gfn(3), hash)]))).unwrap();
                 }
             }
             ToVmm::Merge(MergeAnswer::Answers(answers)) => {

@@ -8,10 +8,9 @@
 //! exceed the allocation. A shrinking allocation may drive the count below zero: then nothing is handed out and the evictor
 //! works until it is positive again.
 
-use crate::{
-    sync::{AtomicI64, Ordering},
-    units::PAGE_BYTES,
-};
+use wire::PAGE_BYTES;
+
+use crate::sync::{AtomicI64, Ordering};
 
 /// Credits only the evictor may take: the pool grows before the pages that fill it are gone. A batch of
 /// [`crate::evict::BATCH`] pages, at worst five a slab of four pages, fills seven slabs, and may begin one more.

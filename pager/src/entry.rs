@@ -24,7 +24,9 @@
 //! * payload: a frame number, or a slot of the compressed pool or of the swap file; of a page with nothing behind it, who took what was
 //!   there ([`Taker`]), and `AGE` and `ERA` are 14 bits of the era in which that was.
 
-use crate::{units::Frame, victims::LIVES_MAX};
+use wire::Frame;
+
+use crate::victims::LIVES_MAX;
 
 /// What backs a page. See the table in the crate's documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,13 +9,14 @@ use std::{
     io,
 };
 
+use wire::Gfn;
+
 use crate::{
     entry::{Entry, State},
     library::{Library, Turn},
     mapping::Mapping,
     sync::Ordering,
     transition::{Error, Evicted, Noise, Pages, Staging, in_pool},
-    units::Gfn,
     victims::Hand,
 };
 

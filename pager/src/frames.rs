@@ -26,10 +26,9 @@
 //!
 //! **Invariant:** whatever the host was answered or told is taken back by a later report when it is so no more.
 
-use crate::{
-    sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, lock, zeroed_u32s, zeroed_u64s},
-    units::Frame,
-};
+use wire::Frame;
+
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, lock, zeroed_u32s, zeroed_u64s};
 
 /// Counts, and which of them went from or to zero since the host was last told.
 pub struct References {

@@ -15,12 +15,12 @@
 
 use std::io;
 
+use wire::{Gfn, PAGE_BYTES, PageBytes};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
     swap::PageBuffer,
     sync::{AtomicU64, Ordering, zeroed_u64s},
-    units::{Gfn, PAGE_BYTES, PageBytes},
 };
 
 /// Times a page is read before its guest is given up, as for slots of the swap file.

@@ -25,6 +25,7 @@
 
 pub mod burst;
 mod credit;
+mod digest;
 pub mod entry;
 pub mod evict;
 pub mod frames;
@@ -48,7 +49,6 @@ mod sync;
 pub mod sys;
 pub mod table;
 pub mod transition;
-pub mod units;
 pub mod victims;
 pub mod working_set;
 
@@ -58,8 +58,7 @@ mod model;
 pub use entry::State;
 pub use image::ImageFile;
 pub use memory::{Config, Failure, GuestMemory, Threads};
-pub use share::Sharing;
 pub use swap::SlotFile;
 pub use sys::{ProbeError, StoreView, SwapFile, SwapFileError, probe};
 pub use transition::{Error, Pages};
-pub use units::{Frame, Gfn, PAGE_BYTES, PageBytes, Run};
+pub use wire::{Frame, Gfn, PAGE_BYTES, PageBytes, Run, Sharing};

@@ -13,9 +13,8 @@
 //! The table is there only while pages are packed: it is made before the first is, made anew once it is [`LIFE_MS`] old, and dropped where
 //! nothing is to be packed any more. If it did not bring as much as it takes, pages are packed without for [`REST_MS`].
 
+use wire::{Frame, PageBytes};
 use xxhash_rust::xxh3::xxh3_64;
-
-use crate::units::{Frame, PageBytes};
 
 const BLOCK_BYTES: usize = 32;
 /// Hashes of a frame in the table. More would find more, and push each other out.
@@ -180,8 +179,8 @@ fn sketch<const N: usize>(page: &PageBytes) -> impl Iterator<Item = u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::PAGE_BYTES;
     use proptest::prelude::*;
+    use wire::PAGE_BYTES;
 
     fn noise(seed: u64) -> PageBytes {
         let mut state = seed;

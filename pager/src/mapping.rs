@@ -9,10 +9,9 @@
 
 use std::io;
 
-use crate::{
-    share::Alias,
-    units::{Frame, Gfn, PageBytes, Run},
-};
+use wire::{Frame, Gfn, PageBytes, Run};
+
+use crate::share::Alias;
 
 /// How a page was found to be mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -33,6 +33,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use prefetch::Prefetch;
 
+use wire::{Gfn, PAGE_BYTES, PageBytes};
+
 use crate::{
     burst::Burst,
     credit::Credits,
@@ -48,7 +50,6 @@ use crate::{
     sys::{FaultEvent, MmapArena, Ram, StoreView, ThreadClock},
     table::PageTable,
     transition::{Error, Pages},
-    units::{Gfn, PAGE_BYTES, PageBytes},
 };
 
 /// Shared pages are open while the credits to spare are at least one in so many of the guest's pages; see [`crate::open`].

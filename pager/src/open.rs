@@ -13,12 +13,13 @@
 
 use std::{collections::BTreeSet, io};
 
+use wire::{Gfn, Run, runs};
+
 use crate::{
     entry::{Entry, State},
     mapping::Mapping,
     sync::Ordering,
     transition::{Error, Pages, pieces},
-    units::{Gfn, Run, runs},
 };
 
 impl<M: Mapping> Pages<M> {

@@ -14,9 +14,8 @@
 
 use std::io;
 
+use wire::{Frame, Gfn, PAGE_BYTES, PageBytes};
 use zstd::zstd_safe::DCtx;
-
-use crate::units::{Frame, Gfn, PAGE_BYTES, PageBytes};
 
 /// Bytes of a slab: large enough for five of the largest pieces, small enough to empty out soon.
 pub const SLAB_BYTES: usize = 4 * PAGE_BYTES;

@@ -6,10 +6,9 @@
 //!   fault at 5000   elsewhere: 16 again
 //! ```
 
-use crate::{
-    sync::{AtomicU32, Ordering},
-    units::Gfn,
-};
+use wire::Gfn;
+
+use crate::sync::{AtomicU32, Ordering};
 
 /// Pages around a first touch that follows no other; 64 KiB costs 1.5 µs and saves up to 15 faults.
 pub const REACH_MIN: u32 = 16;

@@ -12,11 +12,12 @@
 
 use std::io;
 
+use wire::{Frame, Gfn, PAGE_BYTES, PageBytes, Run, runs};
+
 use crate::{
     entry::State,
     mapping::Mapping,
     transition::{Error, Pages},
-    units::{Frame, Gfn, PAGE_BYTES, PageBytes, Run, runs},
 };
 
 /// Pages that are moved together: they stay locked for it, and those that are private are copied twice.

@@ -22,12 +22,12 @@ use std::{
 };
 
 use control::status::SamplingStatus;
+use wire::{Gfn, PAGE_BYTES, PageBytes};
 
 use crate::{
     entry::State,
     mapping::{Mapped, Mapping},
     transition::{Error, Pages},
-    units::{Gfn, PAGE_BYTES, PageBytes},
 };
 
 /// Pages a period: what sampling costs a guest is bounded by as many faults. The standard deviation of a period's figure is at most 5 points.

@@ -13,29 +13,17 @@
 
 use std::{cmp::Reverse, collections::BTreeSet, io};
 
+use wire::{Frame, Gfn, Run, Sharing, runs};
+
 use crate::{
     entry::Entry,
     mapping::Mapping,
     transition::{Error, PREFETCH, Pages, RUN_MAX},
-    units::{Frame, Gfn, Run, runs},
     victims::LIVES_WRITTEN,
 };
 
 /// Pages whose aliases are made together: they stay locked for it, some ten microseconds a run.
 const AWAY_MAX: usize = 64;
-
-/// What became of a page that was to be shared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sharing {
-    /// It shares its frame now.
-    Shared,
-    /// Its content is not the frame's, or the frame is not published.
-    Different,
-    /// It was not private, or in motion, or there is no such page or frame.
-    NotPrivate,
-    /// Its alias would exceed the budget of address-space areas.
-    Refused,
-}
 
 /// Pages next to each other whose frames are so too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

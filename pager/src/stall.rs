@@ -76,7 +76,9 @@ impl Stall {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{entry::Left, units::Frame};
+    use wire::Frame;
+
+    use crate::entry::Left;
 
     #[test]
     fn a_fault_waits_for_what_its_page_is() {

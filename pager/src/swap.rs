@@ -31,12 +31,12 @@ use std::{
 };
 
 use control::status::SwapStatus;
+use wire::{Gfn, PAGE_BYTES, PageBytes};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
     stats::Latency,
     sync::{AtomicU64, Mutex, Ordering, lock},
-    units::{Gfn, PAGE_BYTES, PageBytes},
 };
 use slots::Slots;
 

@@ -13,11 +13,11 @@
 //! whose opponents all use [`PageTable::try_lock`] and so never wait for it.
 
 use control::status::PageCounts;
+use wire::Gfn;
 
 use crate::{
     entry::{Entry, State},
     sync::{AtomicI64, AtomicU64, Ordering, pause, zeroed_u64s},
-    units::Gfn,
 };
 
 /// One word a page.

@@ -47,6 +47,7 @@ mod tidy;
 use std::io;
 
 use control::status::PageCounts;
+use wire::{Frame, Gfn, PAGE_BYTES, PageBytes, Run, runs};
 
 use crate::{
     credit::Credits,
@@ -60,7 +61,6 @@ use crate::{
     swap::{PageBuffer, ReadError, Swap},
     sync::{Mutex, Ordering},
     table::PageTable,
-    units::{Frame, Gfn, PAGE_BYTES, PageBytes, Run, runs},
     victims::LIVES_WRITTEN,
 };
 

@@ -17,7 +17,7 @@
 //! own can fall into step with is the worst there is: a guest that sweeps through more than fits, as streams and LRU lists do, would find
 //! each page gone just before it comes to it. `docs/benchmarks.md` compares hit ratios with those of other policies.
 
-use crate::units::Gfn;
+use wire::Gfn;
 
 /// Most lives.
 pub const LIVES_MAX: u8 = 15;

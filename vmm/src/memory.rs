@@ -3,8 +3,9 @@
 use std::{ops::Range, sync::Arc, time::Instant};
 
 use balloon::PageSink;
-use dedup::{Backing, ScanMemory, ShareOutcome};
-use pager::{Frame, Gfn, GuestMemory, PageBytes, Run, Sharing, State};
+use dedup::{Backing, ScanMemory};
+use pager::{GuestMemory, State};
+use wire::{Frame, Gfn, PageBytes, Run, Sharing};
 
 use crate::{failure::Failures, report_pace::ReportPace};
 
@@ -82,43 +83,33 @@ impl ScanMemory for GuestPages {
         pages.private + pages.shared
     }
 
-    fn backing(&self, gfn: u32) -> Backing {
-        match self.memory.pages().state(Gfn(gfn)) {
+    fn backing(&self, gfn: Gfn) -> Backing {
+        match self.memory.pages().state(gfn) {
             State::Private => Backing::Private,
             State::Shared => Backing::Shared,
-            State::Compressed if self.memory.pages().is_pooled(Gfn(gfn)) => Backing::Pooled,
+            State::Compressed if self.memory.pages().is_pooled(gfn) => Backing::Pooled,
             State::Zero | State::Ballooned | State::Compressed | State::Swapped | State::Clean => Backing::Other,
         }
     }
 
-    fn sample_private(&self, range: Range<u32>, visit: &mut dyn FnMut(u32, u64)) {
-        self.memory.pages().sample_private(Run::from_range(range), &mut |gfn, sample| visit(gfn.0, sample));
+    fn sample_private(&self, run: Run, visit: &mut dyn FnMut(Gfn, u64)) {
+        self.memory.pages().sample_private(run, visit);
     }
 
-    fn seen(&self, gfns: &[u32]) {
-        self.memory.pages().seen(gfns.iter().map(|&gfn| Gfn(gfn)));
+    fn seen(&self, gfns: &[Gfn]) {
+        self.memory.pages().seen(gfns.iter().copied());
     }
 
-    fn read_held(&self, gfn: u32, into: &mut PageBytes) -> bool {
-        self.memory.pages().read_held(Gfn(gfn), into)
+    fn read_held(&self, gfn: Gfn, into: &mut PageBytes) -> bool {
+        self.memory.pages().read_held(gfn, into)
     }
 
-    fn share(&self, pairs: &[(u32, u32)], report: &mut dyn FnMut(u32, ShareOutcome)) {
-        let pairs: Vec<_> = pairs.iter().map(|&(gfn, frame)| (Gfn(gfn), Frame(frame))).collect();
-        let mut report = |gfn: Gfn, sharing| {
-            let outcome = match sharing {
-                Sharing::Shared => ShareOutcome::Shared,
-                Sharing::Different => ShareOutcome::Different,
-                Sharing::NotPrivate => ShareOutcome::NotPrivate,
-                Sharing::Refused => ShareOutcome::Refused,
-            };
-            report(gfn.0, outcome);
-        };
-        self.or_fail(self.memory.pages().share(&pairs, &mut report));
+    fn share(&self, pairs: &[(Gfn, Frame)], report: &mut dyn FnMut(Gfn, Sharing)) {
+        self.or_fail(self.memory.pages().share(pairs, report));
     }
 
-    fn drop_zero(&self, range: Range<u32>) -> u32 {
-        self.or_fail(self.memory.pages().drop_zero(Run::from_range(range)))
+    fn drop_zero(&self, run: Run) -> u32 {
+        self.or_fail(self.memory.pages().drop_zero(run))
     }
 
     fn win_areas_back(&self, most: u32) -> u32 {
@@ -130,15 +121,15 @@ impl ScanMemory for GuestPages {
         self.memory.pages().forget_frames();
     }
 
-    fn is_published(&self, frame: u32) -> bool {
-        self.memory.pages().published(Frame(frame))
+    fn is_published(&self, frame: Frame) -> bool {
+        self.memory.pages().published(frame)
     }
 
-    fn take_hold_changes(&self, most: usize, report: &mut dyn FnMut(u32, bool)) {
-        self.memory.pages().references().take_changes(most, &mut |frame, held| report(frame.0, held));
+    fn take_hold_changes(&self, most: usize, report: &mut dyn FnMut(Frame, bool)) {
+        self.memory.pages().references().take_changes(most, report);
     }
 
-    fn holds(&self, frame: u32) -> bool {
-        self.memory.pages().references().answer(Frame(frame))
+    fn holds(&self, frame: Frame) -> bool {
+        self.memory.pages().references().answer(frame)
     }
 }

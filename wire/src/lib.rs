@@ -1,7 +1,8 @@
-//! What a guest and its VMM must agree on, to the bit: virtio numbers and the bare machine's memory map.
+//! What guest and VMM agree on to the bit, and the words that all crates share.
 //!
-//! `no_std`, no dependence, no code that does anything: constants and plain layouts, used by the device side
-//! (`balloon`, `vmm`) and the driver side (`guest-driver`) alike, so that neither can drift from the other.
+//! `no_std`, no code that does anything: constants, numbers with types and plain layouts. Virtio's numbers and the bare machine's
+//! memory map are used by the device side (`balloon`, `vmm`) and the driver side (`guest-driver`) alike, so that neither can
+//! drift from the other; a page is a [`Gfn`] and a frame a [`Frame`] from the pager to the host.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -9,7 +10,7 @@
 pub mod balloon;
 pub mod machine;
 pub mod mmio;
+mod page;
 pub mod virtio;
 
-/// Bytes of a guest page: the unit of every gfn, balloon page number and frame.
-pub const PAGE_BYTES: usize = 4096;
+pub use page::{Frame, Gfn, PAGE_BYTES, PageBytes, Run, Sharing, runs};

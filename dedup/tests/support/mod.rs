@@ -8,16 +8,13 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::File;
-use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use control::merge::{MergeAnswer, MergeRequest};
-use dedup::{
-    Backing, Domain, PageBytes, PublishedView, ScanMemory, Scanner, ScannerConfig, ShareOutcome, VmmId, content_hash,
-    is_zero,
-};
+use dedup::{Backing, Domain, PublishedView, ScanMemory, Scanner, ScannerConfig, VmmId, content_hash, is_zero};
+use wire::{Frame, Gfn, PageBytes, Run, Sharing};
 
 pub const PAGE: u64 = 4096;
 
@@ -34,18 +31,18 @@ pub fn content(number: u64) -> PageBytes {
 pub enum FakePage {
     Private(Box<PageBytes>),
     Pooled(Box<PageBytes>),
-    Shared(u32),
+    Shared(Frame),
     Zero,
 }
 
 struct Inner {
     pages: Vec<FakePage>,
-    references: HashMap<u32, u32>,
+    references: HashMap<Frame, u32>,
     /// Frames that patches need; the store hears of them only when it asks.
-    patched: BTreeSet<u32>,
-    changed: BTreeSet<u32>,
+    patched: BTreeSet<Frame>,
+    changed: BTreeSet<Frame>,
     alias_runs_left: u32,
-    seen: BTreeSet<u32>,
+    seen: BTreeSet<Gfn>,
 }
 
 pub struct FakeGuest {
@@ -70,9 +67,9 @@ impl FakeGuest {
         self.inner.lock().unwrap()
     }
 
-    pub fn frame_bytes(&self, frame: u32) -> PageBytes {
+    pub fn frame_bytes(&self, frame: Frame) -> PageBytes {
         let mut page = [0; PAGE as usize];
-        self.store.read_exact_at(&mut page, u64::from(frame) * PAGE).unwrap();
+        self.store.read_exact_at(&mut page, u64::from(frame.0) * PAGE).unwrap();
         page
     }
 
@@ -105,7 +102,7 @@ impl FakeGuest {
     }
 
     /// The pager makes a page a patch of a frame, or has it back.
-    pub fn set_patched(&self, frame: u32, patched: bool) {
+    pub fn set_patched(&self, frame: Frame, patched: bool) {
         let inner = &mut *self.inner();
         if patched {
             inner.patched.insert(frame);
@@ -116,7 +113,7 @@ impl FakeGuest {
     }
 
     /// Pages that the scanner said it has dealt with, in all.
-    pub fn seen(&self) -> BTreeSet<u32> {
+    pub fn seen(&self) -> BTreeSet<Gfn> {
         self.inner().seen.clone()
     }
 
@@ -135,13 +132,13 @@ impl FakeGuest {
         )
     }
 
-    pub fn frames(&self) -> BTreeSet<u32> {
+    pub fn frames(&self) -> BTreeSet<Frame> {
         self.inner().references.keys().copied().collect()
     }
 }
 
 impl Inner {
-    fn count(&mut self, frame: u32, change: i32) {
+    fn count(&mut self, frame: Frame, change: i32) {
         let references = self.references.entry(frame).or_default();
         *references = references.checked_add_signed(change).unwrap();
         if *references == 0 {
@@ -161,8 +158,8 @@ impl ScanMemory for FakeGuest {
         (private + shared) as u64
     }
 
-    fn backing(&self, gfn: u32) -> Backing {
-        match self.inner().pages[gfn as usize] {
+    fn backing(&self, gfn: Gfn) -> Backing {
+        match self.inner().pages[gfn.index()] {
             FakePage::Private(_) => Backing::Private,
             FakePage::Pooled(_) => Backing::Pooled,
             FakePage::Shared(_) => Backing::Shared,
@@ -170,61 +167,61 @@ impl ScanMemory for FakeGuest {
         }
     }
 
-    fn sample_private(&self, range: Range<u32>, visit: &mut dyn FnMut(u32, u64)) {
-        for gfn in range {
-            if let FakePage::Private(bytes) = &self.inner().pages[gfn as usize] {
+    fn sample_private(&self, run: Run, visit: &mut dyn FnMut(Gfn, u64)) {
+        for gfn in run.gfns() {
+            if let FakePage::Private(bytes) = &self.inner().pages[gfn.index()] {
                 let sample = content_hash(0, bytes);
                 visit(gfn, if is_zero(bytes) { 0 } else { sample | 1 });
             }
         }
     }
 
-    fn seen(&self, gfns: &[u32]) {
+    fn seen(&self, gfns: &[Gfn]) {
         self.inner().seen.extend(gfns);
     }
 
-    fn read_held(&self, gfn: u32, into: &mut PageBytes) -> bool {
-        match &self.inner().pages[gfn as usize] {
+    fn read_held(&self, gfn: Gfn, into: &mut PageBytes) -> bool {
+        match &self.inner().pages[gfn.index()] {
             FakePage::Private(bytes) | FakePage::Pooled(bytes) => into.copy_from_slice(&**bytes),
             _ => return false,
         }
         true
     }
 
-    fn share(&self, pairs: &[(u32, u32)], report: &mut dyn FnMut(u32, ShareOutcome)) {
+    fn share(&self, pairs: &[(Gfn, Frame)], report: &mut dyn FnMut(Gfn, Sharing)) {
         let inner = &mut *self.inner();
-        let follows = |a: &(u32, u32), b: &(u32, u32)| a.0 + 1 == b.0 && a.1 + 1 == b.1;
+        let follows = |a: &(Gfn, Frame), b: &(Gfn, Frame)| a.0.plus(1) == b.0 && a.1.plus(1) == b.1;
         for run in pairs.chunk_by(follows) {
-            if run[0].0 != run[0].1 {
+            if run[0].0.home() != run[0].1 {
                 if inner.alias_runs_left == 0 {
-                    run.iter().for_each(|&(gfn, _)| report(gfn, ShareOutcome::Refused));
+                    run.iter().for_each(|&(gfn, _)| report(gfn, Sharing::Refused));
                     continue;
                 }
                 inner.alias_runs_left -= 1;
             }
             for &(gfn, frame) in run {
-                let outcome = match &inner.pages[gfn as usize] {
-                    FakePage::Pooled(_) if gfn != frame => ShareOutcome::NotPrivate,
+                let outcome = match &inner.pages[gfn.index()] {
+                    FakePage::Pooled(_) if gfn.home() != frame => Sharing::NotPrivate,
                     FakePage::Private(bytes) | FakePage::Pooled(bytes) => {
                         if self.view.is_published(frame) && self.frame_bytes(frame) == **bytes {
-                            inner.pages[gfn as usize] = FakePage::Shared(frame);
+                            inner.pages[gfn.index()] = FakePage::Shared(frame);
                             inner.count(frame, 1);
-                            ShareOutcome::Shared
+                            Sharing::Shared
                         } else {
-                            ShareOutcome::Different
+                            Sharing::Different
                         }
                     }
-                    _ => ShareOutcome::NotPrivate,
+                    _ => Sharing::NotPrivate,
                 };
                 report(gfn, outcome);
             }
         }
     }
 
-    fn drop_zero(&self, range: Range<u32>) -> u32 {
+    fn drop_zero(&self, run: Run) -> u32 {
         let inner = &mut *self.inner();
         let mut dropped = 0;
-        for page in &mut inner.pages[range.start as usize..range.end as usize] {
+        for page in &mut inner.pages[run.first.index()..][..run.count as usize] {
             if matches!(page, FakePage::Private(bytes) if is_zero(bytes)) {
                 *page = FakePage::Zero;
                 dropped += 1;
@@ -237,11 +234,11 @@ impl ScanMemory for FakeGuest {
         0
     }
 
-    fn is_published(&self, frame: u32) -> bool {
+    fn is_published(&self, frame: Frame) -> bool {
         self.view.is_published(frame)
     }
 
-    fn take_hold_changes(&self, most: usize, report: &mut dyn FnMut(u32, bool)) {
+    fn take_hold_changes(&self, most: usize, report: &mut dyn FnMut(Frame, bool)) {
         let inner = &mut *self.inner();
         for _ in 0..most {
             let Some(frame) = inner.changed.pop_first() else { return };
@@ -249,7 +246,7 @@ impl ScanMemory for FakeGuest {
         }
     }
 
-    fn holds(&self, frame: u32) -> bool {
+    fn holds(&self, frame: Frame) -> bool {
         let inner = self.inner();
         inner.references.contains_key(&frame) || inner.patched.contains(&frame)
     }

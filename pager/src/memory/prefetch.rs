@@ -15,12 +15,9 @@ use std::{
 };
 
 use super::{Failure, GuestMemory};
-use crate::{
-    swap::PageBuffer,
-    sync::Ordering,
-    units::{Gfn, PAGE_BYTES},
-    working_set::WorkingSet,
-};
+use wire::{Gfn, PAGE_BYTES};
+
+use crate::{swap::PageBuffer, sync::Ordering, working_set::WorkingSet};
 
 /// Pages that are brought back together: 256 KiB, some 150 µs of decompression during which a fault on one of them waits.
 const BATCH_PAGES: usize = 64;

@@ -9,12 +9,13 @@ use std::{
 use control::status::{PagerStatus, TakenStatus};
 
 use super::{Failure, GuestMemory, Waiting};
+use wire::PAGE_BYTES;
+
 use crate::{
     entry::Taker,
     stall::Cause,
     sync::{Ordering, lock},
     sys::ThreadClock,
-    units::PAGE_BYTES,
 };
 
 impl GuestMemory {

@@ -4,7 +4,7 @@ use shuttle::rand::{Rng, thread_rng};
 
 use super::{FRAMES, PAGES, content::Content, world::World};
 use crate::mapping::Mapping;
-use crate::units::{Frame, Gfn, PAGE_BYTES, Run};
+use wire::{Frame, Gfn, PAGE_BYTES, Run};
 
 /// What fills a page of [`Content::POISON`].
 const POISON: u32 = u32::from_ne_bytes([Content::POISON.0; 4]);

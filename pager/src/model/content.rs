@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use crate::units::{PAGE_BYTES, PageBytes};
+use wire::{PAGE_BYTES, PageBytes};
 
 /// One of [`Content::COUNT`] contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

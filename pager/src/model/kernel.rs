@@ -20,11 +20,13 @@ use std::io;
 use shuttle::sync::{Condvar, Mutex, MutexGuard};
 
 use super::{FRAMES, PAGES, content::Content, truth::Truth};
+use wire::{Frame, Gfn, PAGE_BYTES, PageBytes, Run};
+
 use crate::{
+    digest::digest,
     mapping::{Mapped, Mapping, Woken},
     share::Alias,
     sync::lock,
-    units::{Frame, Gfn, PAGE_BYTES, PageBytes, Run, sample},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -387,7 +389,7 @@ impl Mapping for Kernel {
     fn sample(&self, gfn: Gfn) -> u64 {
         let mut page = *Content::ZERO.bytes();
         self.read(gfn, &mut page);
-        sample(|at| u64::from(page[at]))
+        digest(|at| u64::from(page[at]))
     }
 
     fn read(&self, gfn: Gfn, into: &mut PageBytes) {
@@ -407,7 +409,7 @@ impl Mapping for Kernel {
 
     fn alike(&self, gfn: Gfn, frame: Frame) -> bool {
         let bytes = *self.space().frame(frame).bytes();
-        self.sample(gfn) == sample(|at| u64::from(bytes[at]))
+        self.sample(gfn) == digest(|at| u64::from(bytes[at]))
     }
 
     fn equal(&self, gfn: Gfn, frame: Frame) -> bool {

@@ -16,6 +16,8 @@ use super::{
     content::Content,
     kernel::Kernel,
 };
+use wire::{Frame, Gfn, PAGE_BYTES, Run};
+
 use crate::{
     credit::{Credits, EVICTOR_RESERVE},
     entry::State,
@@ -33,7 +35,6 @@ use crate::{
     sync::{lock, pause},
     table::PageTable,
     transition::{AHEAD_MAX, Noise, Pages, Served, Staging, SwapIn, in_pool},
-    units::{Frame, Gfn, PAGE_BYTES, Run},
     working_set::WorkingSet,
 };
 

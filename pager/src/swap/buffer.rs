@@ -2,11 +2,9 @@
 
 use std::io;
 
-use crate::{
-    pool::Arena,
-    sys::MmapArena,
-    units::{PAGE_BYTES, PageBytes},
-};
+use wire::{PAGE_BYTES, PageBytes};
+
+use crate::{pool::Arena, sys::MmapArena};
 
 /// A buffer for some pages.
 pub struct PageBuffer(MmapArena);

@@ -24,12 +24,14 @@ use super::{
     many::Advice,
     pagemap::{Pagemap, is_anonymous, is_present, is_zero_page},
 };
+use wire::{Frame, Gfn, PAGE_BYTES, PageBytes, Run};
+
 use crate::{
+    digest::{DIGEST_AT, digest},
     mapping::{Mapped, Mapping, Woken},
     pool::Arena,
     share::Alias,
     transition::RUN_MAX,
-    units::{Frame, Gfn, PAGE_BYTES, PageBytes, Run, SAMPLE_AT, sample},
 };
 
 /// What one call clears at most.
@@ -302,7 +304,7 @@ impl Mapping for Ram {
 
     fn sample(&self, gfn: Gfn) -> u64 {
         let page = self.page(gfn).cast::<u64>();
-        sample(|at| {
+        digest(|at| {
             // SAFETY: inside the page: `at` is below its length.
             let word = unsafe { page.byte_add(at) };
             // SAFETY: mapped for the life of `self`, and aligned; volatile, because the guest may be writing: any of its values
@@ -313,7 +315,7 @@ impl Mapping for Ram {
 
     fn prefetch(&self, gfn: Gfn) {
         #[cfg(target_arch = "x86_64")]
-        for at in SAMPLE_AT {
+        for at in DIGEST_AT {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             // SAFETY: inside the page: `at` is below its length.
             let word = unsafe { self.page(gfn).byte_add(at) };
@@ -331,7 +333,7 @@ impl Mapping for Ram {
     fn alike(&self, gfn: Gfn, frame: Frame) -> bool {
         let frame = self.store.frame(frame).cast::<u64>();
         self.sample(gfn)
-            == sample(|at| {
+            == digest(|at| {
                 // SAFETY: inside the frame: `at` is below its length.
                 let word = unsafe { frame.byte_add(at) };
                 // SAFETY: mapped and aligned; published and counted by the caller, so nobody writes to it or punches it.

@@ -13,8 +13,7 @@ use nix::sys::{
     mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap},
     stat::fstat,
 };
-
-use crate::units::{Frame, PAGE_BYTES, PageBytes};
+use wire::{Frame, PAGE_BYTES, PageBytes};
 
 /// A shared, read-only mapping.
 struct View {

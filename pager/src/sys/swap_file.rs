@@ -23,11 +23,9 @@ use nix::{
     fcntl::{FallocateFlags, FcntlArg, OFlag, fallocate, fcntl},
     sys::statfs::{TMPFS_MAGIC, fstatfs},
 };
+use wire::PAGE_BYTES;
 
-use crate::{
-    swap::{PageBuffer, SlotFile},
-    units::PAGE_BYTES,
-};
+use crate::swap::{PageBuffer, SlotFile};
 
 /// Why there is no swap file; the message says what to do about it.
 #[derive(Debug, thiserror::Error)]

@@ -125,7 +125,7 @@ pub fn probe() -> Result<(), ProbeError> {
         return Err(ProbeError::NoFeature { name, since });
     }
     let pagemap = super::pagemap::Pagemap::open().map_err(ProbeError::NoPagemapScan)?;
-    pagemap.scan(0, crate::units::PAGE_BYTES as u64, &mut |_| {}).map_err(ProbeError::NoPagemapScan)
+    pagemap.scan(0, wire::PAGE_BYTES as u64, &mut |_| {}).map_err(ProbeError::NoPagemapScan)
 }
 
 /// Opens a userfaultfd with these features: by `/dev/userfaultfd`, or by the system call where there is no such device.
@@ -270,7 +270,7 @@ fn advance(
     mut step: impl FnMut(u64, u64) -> (nix::Result<i32>, i64),
     mut mapped: impl FnMut(u64) -> io::Result<Mapped>,
 ) -> io::Result<()> {
-    const PAGE: u64 = crate::units::PAGE_BYTES as u64;
+    const PAGE: u64 = wire::PAGE_BYTES as u64;
     let (mut done, mut most, mut retries) = (0, bytes as u64, Retries::new());
     while done < bytes as u64 {
         let (result, progress) = step(done, most.min(bytes as u64 - done));

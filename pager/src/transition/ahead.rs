@@ -14,14 +14,9 @@
 //! takes it first if it was not wanted.
 
 use super::{Error, Pages, bring::is_away};
-use crate::{
-    entry::Entry,
-    mapping::Mapping,
-    reach::Reach,
-    swap::PageBuffer,
-    sync::Ordering,
-    units::{Gfn, Run},
-};
+use wire::{Gfn, Run};
+
+use crate::{entry::Entry, mapping::Mapping, reach::Reach, swap::PageBuffer, sync::Ordering};
 
 /// Most pages that come back together, 64 KiB: some 40 µs of decompression after the page that was asked for is there, and one request to
 /// the disk.

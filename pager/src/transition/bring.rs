@@ -10,11 +10,12 @@
 //! wants one waits for the rest of its run, some tens of microseconds.
 
 use super::{Error, Pages};
+use wire::{Gfn, Run};
+
 use crate::{
     entry::{Entry, State},
     mapping::{Mapping, Woken},
     swap::PageBuffer,
-    units::{Gfn, Run},
 };
 
 /// The page is in a tier.

@@ -21,13 +21,14 @@ use super::{
     Error, FILLED, Pages,
     squeeze::{QUICK_BYTES, Squeeze, is_noise, quickly},
 };
+use wire::{Gfn, PageBytes, Run, runs};
+
 use crate::{
     entry::{Entry, State},
     mapping::Mapping,
     pool::{Codec, SLAB_PAGES},
     swap::{PageBuffer, Swap},
     sync::lock,
-    units::{Gfn, PageBytes, Run, runs},
     victims::{LIVES_NOISE, LIVES_WRITTEN},
 };
 

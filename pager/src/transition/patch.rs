@@ -16,6 +16,8 @@
 //! **Invariant:** a patch in the pool has a reference to its frame, from before its frame is read until after it was freed.
 
 use super::{Error, Pages, Squeeze, Staging, in_pool};
+use wire::{Frame, Gfn, PAGE_BYTES, PageBytes};
+
 use crate::{
     entry::Entry,
     frames::References,
@@ -23,7 +25,6 @@ use crate::{
     mapping::Mapping,
     pool::{Codec, SLAB_PAGES, is_smaller, room_bytes},
     sync::{Ordering, lock},
-    units::{Frame, Gfn, PAGE_BYTES, PageBytes},
 };
 
 /// Frames read at a time: some 0.5 ms, as long as a batch of pages takes to pack.

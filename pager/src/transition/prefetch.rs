@@ -5,12 +5,13 @@
 //! ```
 
 use super::{Error, Pages, bring::is_away};
+use wire::{Gfn, Run};
+
 use crate::{
     entry::{Entry, State},
     mapping::Mapping,
     swap::PageBuffer,
     sync::Ordering,
-    units::{Gfn, Run},
     working_set::WorkingSet,
 };
 

@@ -8,13 +8,14 @@
 //! ```
 
 use super::{Error, FILLED, Pages, REFAULT_ERAS, Served};
+use wire::{Gfn, PageBytes, Run};
+
 use crate::{
     entry::{Entry, Left, State},
     mapping::{Mapping, Woken},
     pool::SLAB_PAGES,
     swap::PageBuffer,
     sync::{Ordering, lock},
-    units::{Gfn, PageBytes, Run},
     victims::lives,
 };
 

@@ -10,13 +10,9 @@
 //! anybody as long as it is the one at its own address: no look-up, no message, no area. Equals elsewhere become patches ([`super::patch`]).
 
 use super::{Error, Pages, in_pool};
-use crate::{
-    entry::Entry,
-    frames::References,
-    mapping::Mapping,
-    sync::Ordering,
-    units::{Frame, Gfn, PAGE_BYTES, PageBytes, runs},
-};
+use wire::{Frame, Gfn, PAGE_BYTES, PageBytes, runs};
+
+use crate::{entry::Entry, frames::References, mapping::Mapping, sync::Ordering};
 
 impl<M: Mapping> Pages<M> {
     /// Whether it pays to look if the page equals the frame at its address: one that was sampled is to be left alone, or it would look touched.

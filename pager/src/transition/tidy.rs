@@ -8,13 +8,14 @@
 //! The page itself is absent all the time: what is locked out is only the fault that would bring it back.
 
 use super::{Error, Pages, Squeeze, Staging, demote::in_pool};
+use wire::{Gfn, PageBytes};
+
 use crate::{
     entry::Entry,
     library::Library,
     mapping::Mapping,
     pool::{Codec, SLAB_PAGES, is_smaller},
     sync::lock,
-    units::{Gfn, PageBytes},
 };
 
 impl<M: Mapping> Pages<M> {

@@ -1,33 +1,22 @@
-//! Numbers with types: a guest page, a frame, a page's bytes.
+//! Numbers with types: a guest page, a frame, a run of pages; and what became of a page that was to share a frame.
+//!
+//! In the memory of a program, and in a message, a number is as large as without its type.
 
-use std::ops::Range;
+use core::ops::Range;
 
-/// Bytes of a page, and of a frame.
+/// Bytes of a guest page, and of a frame.
 pub const PAGE_BYTES: usize = 4096;
 /// A page's content.
 pub type PageBytes = [u8; PAGE_BYTES];
 
-/// Where a page is sampled, in bytes: its first words, where data structures and file formats keep what distinguishes them, its last,
-/// and one in each quarter; six cache lines' worth of looking instead of 64.
-pub(crate) const SAMPLE_AT: [usize; 8] = [0, 8, 968, 1544, 2248, 2960, 3528, 4088];
-
-/// A digest of a few words of a page, 0 if and only if all are zero. `word` reads the one at a byte offset.
-pub(crate) fn sample(word: impl Fn(usize) -> u64) -> u64 {
-    let words = SAMPLE_AT.map(word);
-    if words == [0; SAMPLE_AT.len()] {
-        return 0;
-    }
-    // The finaliser of xorshift-multiply generators: each word moves all bits.
-    let mix = |sum: u64, word: u64| (sum.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    words.into_iter().fold(1, mix) | 1
-}
-
 /// Guest frame number: a guest-physical address divided by [`PAGE_BYTES`]. 32 bits: 16 TiB of guest RAM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Gfn(pub u32);
 
 /// Number of a frame in the store: its offset in the store's memfd divided by [`PAGE_BYTES`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Frame(pub u32);
 
 /// A run of guest pages.
@@ -37,6 +26,19 @@ pub struct Run {
     pub first: Gfn,
     /// How many.
     pub count: u32,
+}
+
+/// What became of a page that was to share a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// It shares its frame now.
+    Shared,
+    /// Its content is not the frame's, or the frame is not published.
+    Different,
+    /// It was not private, or in motion, or there is no such page or frame.
+    NotPrivate,
+    /// Its alias would exceed the budget of address-space areas.
+    Refused,
 }
 
 impl Gfn {
@@ -53,6 +55,11 @@ impl Gfn {
     /// As an index into per-page tables.
     pub fn index(self) -> usize {
         self.0 as usize
+    }
+
+    /// The frame at the page's own offset in the store: at home it needs no alias.
+    pub fn home(self) -> Frame {
+        Frame(self.0)
     }
 }
 
@@ -93,7 +100,7 @@ impl Run {
 /// Longest runs of neighbours in `gfns`, which must ascend.
 pub fn runs(gfns: impl IntoIterator<Item = Gfn>) -> impl Iterator<Item = Run> {
     let mut gfns = gfns.into_iter().peekable();
-    std::iter::from_fn(move || {
+    core::iter::from_fn(move || {
         let mut run = gfns.next()?.run();
         while gfns.next_if(|next| next.0 == run.first.0 + run.count).is_some() {
             run.count += 1;
@@ -108,7 +115,10 @@ mod tests {
 
     #[test]
     fn neighbours_fold_into_runs() {
-        let folded: Vec<_> = runs([1, 2, 3, 7, 9, 10].map(Gfn)).map(|run| (run.first.0, run.count)).collect();
-        assert_eq!(folded, [(1, 3), (7, 1), (9, 2)]);
+        let mut folded = runs([1, 2, 3, 7, 9, 10].map(Gfn)).map(|run| (run.first.0, run.count));
+        for expected in [(1, 3), (7, 1), (9, 2)] {
+            assert_eq!(folded.next(), Some(expected));
+        }
+        assert_eq!(folded.next(), None);
     }
 }
