@@ -1,0 +1,118 @@
+//! A guest of ours in this process: the VMM's own machine, without host and scanner.
+
+use std::time::Duration;
+
+use control::{Dedup, GuestConfig, Levers, PROTOCOL_VERSION, VcpuKind};
+use dedup::Domain;
+use pager::{Gfn, PAGE_BYTES};
+use vmm::{Failures, Machine, kvm};
+use wire::machine::Workload;
+
+use crate::kit::{error::Error, random::Random};
+
+/// How long a guest may take to stand still.
+const PAUSE_LIMIT: Duration = Duration::from_secs(10);
+
+/// What is started.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// RAM, MiB.
+    pub memory_mib: u64,
+    /// Pages in the balloon before the workload starts, in MiB; none: no balloon device.
+    pub balloon_mib: Option<u64>,
+    /// What the guest does.
+    pub workload: Workload,
+    /// Thousandths of RAM it does that with.
+    pub active_permille: Option<u16>,
+    /// Whether all of RAM has content, as after a life of a guest.
+    pub filled: bool,
+    /// Whether it is evicted when it has not enough memory.
+    pub pager: bool,
+    /// Whether its working set comes back in bulk.
+    pub prefetch: bool,
+}
+
+/// The guest; it stands still until [`Guest::resume`].
+pub struct Guest {
+    machine: Machine,
+    failures: Failures,
+    // What backs the machine's memory.
+    _domain: Domain,
+}
+
+impl Guest {
+    /// Builds it.
+    pub fn start(plan: Plan) -> Result<Guest, Error> {
+        kvm::open().map_err(|error| Error::Guest(error.to_string()))?;
+        let memory_bytes = plan.memory_mib << 20;
+        let pages = (memory_bytes / PAGE_BYTES as u64) as u32;
+        let domain = Domain::new(pages, 1)?;
+        let descriptors = domain.descriptors()?;
+        let failures = Failures::default();
+        let config = GuestConfig {
+            protocol_version: PROTOCOL_VERSION,
+            name: "balloon".to_owned(),
+            guest: 0,
+            memory_bytes,
+            vcpus: 1,
+            vcpu: VcpuKind::Kvm,
+            workload: plan.workload as u32,
+            seed: 1,
+            image: None,
+            levers: Levers { dedup: Dedup::Off, balloon: plan.balloon_mib.is_some(), pager: plan.pager },
+            store_frames: domain.store_frames(),
+            hash_secret: domain.hash_secret(),
+            scanner_cpu_share: 0.0,
+            scanner_idle_cpu_share: 0.0,
+            // Never short: it is the balloon that is measured.
+            allocation_bytes: 2 * memory_bytes,
+            balloon_bytes: plan.balloon_mib.unwrap_or(0) << 20,
+            floor_bytes: 0,
+            active_permille: plan.active_permille.map(|permille| [permille; 2]),
+            vma_budget: 0,
+            swap: false,
+            prefetch: plan.prefetch,
+        };
+        let machine = Machine::build(config, descriptors.store, &descriptors.published, None, failures.clone(), |_| {})
+            .map_err(|error| Error::Guest(error.to_string()))?;
+        if plan.filled {
+            let mut random = Random::new(1);
+            for gfn in 0..pages {
+                let mut page = [0; PAGE_BYTES];
+                page.chunks_exact_mut(8).for_each(|word| word.copy_from_slice(&random.below(u64::MAX).to_le_bytes()));
+                machine.memory().populate(Gfn(gfn), &page)?;
+            }
+        }
+        Ok(Guest { machine, failures, _domain: domain })
+    }
+
+    /// The machine around the guest.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Wishes for a balloon of so many bytes.
+    pub fn request(&self, bytes: u64) {
+        let memory_bytes = u64::from(self.machine.memory().pages().count()) * PAGE_BYTES as u64;
+        self.machine.allocate(2 * memory_bytes, bytes);
+    }
+
+    /// Lets it run.
+    pub fn resume(&self) {
+        self.machine.resume();
+    }
+
+    /// Has it stand still.
+    pub fn pause(&self) -> Result<(), Error> {
+        self.machine.pause(PAUSE_LIMIT).map_err(|error| Error::Guest(error.to_string()))
+    }
+
+    /// An error if it has failed, or found a page that is not what it wrote.
+    pub fn check(&self) -> Result<(), Error> {
+        let status = self.machine.workload_status();
+        if status.pages_corrupt_total > 0 {
+            return Err(Error::Guest(format!("{} corrupt pages", status.pages_corrupt_total)));
+        }
+        self.failures.first().map_or(Ok(()), |reason| Err(Error::Guest(reason)))
+    }
+}

@@ -1,0 +1,87 @@
+//! Swap devices for the kernel: compressed memory (zram) and a file.
+//!
+//! Both are there only while a [`Swap`] is. The kernel has one list of swap devices for the whole machine, so
+//! nobody else may be short of memory meanwhile; pages of others do not leave memory unless they are.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use nix::fcntl::{FallocateFlags, fallocate};
+use pager::PAGE_BYTES;
+
+use crate::kit::{
+    error::Error,
+    settings::{self, Step, Undo},
+};
+
+const CONTROL: &str = "/sys/class/zram-control";
+/// `SWAP_FLAG_PREFER`, with the priority in the low bits (`swapon(2)`).
+const PREFER: i32 = 0x8000;
+
+/// A swap device in use; dropping it takes it out of use, and removes it.
+pub struct Swap {
+    zram: Option<PathBuf>,
+    _undo: Undo,
+}
+
+impl Swap {
+    /// zram with lz4 that takes so many bytes of pages; priority 100: before all files.
+    pub fn zram(bytes: u64) -> Result<Swap, Error> {
+        let add = Path::new(CONTROL).join("hot_add");
+        let number = fs::read_to_string(&add).map_err(|source| Error::NoZram { source })?;
+        let number = number.trim();
+        let (device, sys) =
+            (PathBuf::from(format!("/dev/zram{number}")), Path::new("/sys/block").join(format!("zram{number}")));
+        let undo = Undo::register(vec![
+            Step::SwapOff(device.clone()),
+            Step::Write(sys.join("reset"), "1".into()),
+            Step::Write(Path::new(CONTROL).join("hot_remove"), number.into()),
+        ]);
+        settings::change(&sys.join("comp_algorithm"), "lz4")?;
+        settings::change(&sys.join("disksize"), &bytes.to_string())?;
+        swap_on(&device, bytes, 100)?;
+        Ok(Swap { zram: Some(sys), _undo: undo })
+    }
+
+    /// A file of so many bytes in `directory`; priority 1.
+    pub fn file(directory: &Path, bytes: u64) -> Result<Swap, Error> {
+        let path = directory.join(format!("ballast-bench-{}.swap", std::process::id()));
+        let undo = Undo::register(vec![Step::SwapOff(path.clone()), Step::RemoveFile(path.clone())]);
+        let file = File::create_new(&path).map_err(|source| Error::File { path: path.clone(), source })?;
+        fallocate(&file, FallocateFlags::empty(), 0, bytes as i64).map_err(Error::system("reserving a swap file"))?;
+        drop(file);
+        swap_on(&path, bytes, 1)?;
+        Ok(Swap { zram: None, _undo: undo })
+    }
+
+    /// Memory it takes, bytes: what zram's allocator has, waste and all (`mem_used_total`).
+    pub fn memory_bytes(&self) -> u64 {
+        let used = |sys: &PathBuf| {
+            let statistics = fs::read_to_string(sys.join("mm_stat")).ok()?;
+            statistics.split_whitespace().nth(2)?.parse().ok()
+        };
+        self.zram.as_ref().and_then(used).unwrap_or(0)
+    }
+}
+
+/// Writes the header of a swap area (`mkswap(8)`: `union swap_header` of `include/linux/swap.h`), and has the
+/// kernel use it.
+fn swap_on(path: &Path, bytes: u64, priority: i32) -> Result<(), Error> {
+    let mut header = [0; PAGE_BYTES];
+    header[1024..1028].copy_from_slice(&1u32.to_ne_bytes());
+    header[1028..1032].copy_from_slice(&((bytes / PAGE_BYTES as u64) as u32 - 1).to_ne_bytes());
+    header[PAGE_BYTES - 10..].copy_from_slice(b"SWAPSPACE2");
+    let failed = |source| Error::File { path: path.to_owned(), source };
+    let file = File::options().write(true).open(path).map_err(failed)?;
+    file.write_all_at(&header, 0).and_then(|()| file.sync_all()).map_err(failed)?;
+    let name = settings::c_path(path);
+    // SAFETY: the path is a string that ends with 0.
+    match unsafe { libc::swapon(name.as_ptr(), PREFER | priority) } {
+        0 => Ok(()),
+        _ => Err(failed(io::Error::last_os_error())),
+    }
+}
