@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use control::{Dedup, Levers, VcpuKind};
-use host::{ByteCount, DomainRange, FreePageReporting, GuestSettings, Rule, RunConfig, SwapConfig, VmmCommand};
+use host::{ByteCount, DomainRange, FreePageReporting, GuestSettings, RunConfig, SwapConfig, VmmCommand};
 use wire::machine::Workload;
 
 /// Runs KVM guests that were promised more memory than there is, and keeps the promise.
@@ -196,9 +196,6 @@ pub struct Run {
     /// RAM, for tide and zipf); repeatable
     #[arg(long = "guest", value_name = "NUMBER:KEY=VALUE,...")]
     guest_settings: Vec<GuestSettings>,
-    /// Who divides memory: `proxmox` and `mom` are rules that others have published, for comparison
-    #[arg(long, value_name = "RULE", default_value = "ballast", value_parser = rule, hide = true)]
-    policy: Rule,
     /// How much dearer idle memory is than memory in use, when guests are short of it: at 75 %, four times
     #[arg(long, value_name = "PERCENT", default_value = "75%", value_parser = whole_percent)]
     idle_tax: u8,
@@ -311,7 +308,7 @@ impl Run {
             memory_bytes: self.memory.map(|ByteCount(bytes)| bytes),
             budget_bytes: self.budget.0,
             guest_settings: self.guest_settings,
-            rule: self.policy,
+            rule: None,
             idle_tax_percent: self.idle_tax,
             sample_period: (!self.sample_period.is_zero()).then_some(self.sample_period),
             workload: self.workload,
@@ -350,11 +347,6 @@ fn workload(name: &str) -> Result<Workload, String> {
         let names = Workload::NAMES.map(|(known, _)| known);
         format!("there are {}", names.join(", "))
     })
-}
-
-fn rule(name: &str) -> Result<Rule, String> {
-    let found = Rule::ALL.into_iter().find(|rule| rule.name() == name);
-    found.ok_or_else(|| format!("there are {}", Rule::ALL.map(Rule::name).join(", ")))
 }
 
 /// A share: `5%` and `5` are a twentieth.
@@ -396,6 +388,11 @@ mod tests {
     fn the_grammar_is_consistent() {
         use clap::CommandFactory;
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn rules_of_others_are_no_option_of_the_product() {
+        assert!(Arguments::try_parse_from(["ballast", "run", "--policy", "mom"]).is_err());
     }
 
     #[test]

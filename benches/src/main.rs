@@ -6,6 +6,8 @@
 //! it: `docs/benchmarks.md`.
 //!
 //! ```text
+//!                                                       simulate
+//!                                                          │
 //!   dedup    balloon    pager (pool, resume, victims)    policy    soak (wake-all)
 //!      └──────────┴──────────────┬──────────────────────────┴─────────┘
 //!                               kit        targets, reports, clocks, books, settings that are put back
@@ -16,6 +18,7 @@ mod dedup;
 mod kit;
 mod pager;
 mod policy;
+mod simulate;
 mod soak;
 
 use std::process::ExitCode;
@@ -44,10 +47,14 @@ enum Bench {
     WakeAll(wake_all::Arguments),
     Balloon(balloon::Arguments),
     Policy(policy::Arguments),
+    Simulate(simulate::Arguments),
     Pager(pager::Arguments),
     Pool(pool::Arguments),
     Resume(resume::Arguments),
     Victims(victims::Arguments),
+    /// `ballast run` with a rule of others, for `policy`
+    #[command(hide = true)]
+    PolicyHost(policy::host::Arguments),
     /// A guest of `pager`, in its process
     #[command(hide = true)]
     PagerGuest {
@@ -68,7 +75,7 @@ fn main() -> ExitCode {
 }
 
 fn measure(bench: Bench, report: Report) -> Result<(), Error> {
-    if !matches!(bench, Bench::PagerGuest { .. }) {
+    if !matches!(bench, Bench::PolicyHost(_) | Bench::PagerGuest { .. }) {
         settings::put_back_on_signals()?;
     }
     match bench {
@@ -77,10 +84,12 @@ fn measure(bench: Bench, report: Report) -> Result<(), Error> {
         Bench::WakeAll(arguments) => wake_all::run(arguments, &report),
         Bench::Balloon(arguments) => balloon::run(arguments, &report),
         Bench::Policy(arguments) => policy::run(arguments, &report),
+        Bench::Simulate(arguments) => simulate::run(&arguments),
         Bench::Pager(arguments) => pager::run(arguments, &report),
         Bench::Pool(arguments) => pool::run(arguments, &report),
         Bench::Resume(arguments) => resume::run(arguments, &report),
         Bench::Victims(arguments) => victims::run(arguments, &report),
+        Bench::PolicyHost(arguments) => policy::host::run(arguments),
         Bench::PagerGuest { spec } => paging::guest(&spec),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +11,10 @@ use wire::machine::Workload;
 
 use crate::domain_range::DomainRange;
 use crate::guest_settings::GuestSettings;
+
+/// Divides a host's memory instead of [`policy::allocate`], from the same measurements: benchmarks put rules of others in
+/// here. The milliseconds begin with the last tick and end with this one, by the run's clock.
+pub type Rule = fn(&policy::Config, &policy::Host, &[policy::Guest], Range<u64>) -> Vec<policy::Decision>;
 
 /// `ballast run`, as asked for.
 #[derive(Clone, Debug)]
@@ -22,8 +27,8 @@ pub struct RunConfig {
     pub budget_bytes: u64,
     /// What is special about single guests.
     pub guest_settings: Vec<GuestSettings>,
-    /// Who divides memory.
-    pub rule: policy::Rule,
+    /// Who divides memory; without it, [`policy::allocate`].
+    pub rule: Option<Rule>,
     /// What of its idle memory a guest is charged more for, per cent.
     pub idle_tax_percent: u8,
     /// How often each guest's active memory is sampled while the host has plenty; never without it.
@@ -100,7 +105,7 @@ impl RunConfig {
             dedup_cpu_share: 0.05,
             vma_budget: None,
             guest_settings: Vec::new(),
-            rule: policy::Rule::default(),
+            rule: None,
             idle_tax_percent: 75,
             sample_period: None,
             domains: Vec::new(),

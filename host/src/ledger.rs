@@ -11,11 +11,11 @@ use policy::active;
 use policy::levers::Lever;
 use policy::record::Record;
 use policy::state::{HostState, Outside, Thresholds, usable_budget};
-use policy::{Config, Host, Rule};
+use policy::{Config, Host, allocate};
 use wire::PAGE_BYTES;
 
 use crate::admission::{grant, host, least_headroom, policy_config};
-use crate::config::RunConfig;
+use crate::config::{Rule, RunConfig};
 use crate::decisions::Situation;
 use crate::guest::{Grant, View};
 use crate::preflight::{PlannedGuest, Promises};
@@ -42,7 +42,7 @@ pub struct Ledger {
     state: HostState,
     sample_period_ms: u64,
     outside: Outside,
-    rule: Rule,
+    rule: Option<Rule>,
     clock_ms: u64,
 }
 
@@ -124,7 +124,10 @@ impl Ledger {
             .collect();
         let before_ms = self.clock_ms;
         self.clock_ms += elapsed.as_millis() as u64;
-        let mut decisions = self.rule.decide(&config, &host, &guests, before_ms, self.clock_ms);
+        let mut decisions = match self.rule {
+            None => allocate(&config, &host, &guests),
+            Some(rule) => rule(&config, &host, &guests, before_ms..self.clock_ms),
+        };
 
         let in_force =
             guests.iter().zip(&decisions).map(|(guest, new)| guest.usage.committed_bytes.max(new.allocation_bytes));
@@ -178,7 +181,10 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use control::{Dedup, GuestStatus};
+    use policy::{Decision, Guest, Reason};
 
     use super::*;
     use crate::admission::{initial, overhead_bytes};
@@ -223,6 +229,23 @@ mod tests {
                 views.iter().map(|view| view.grant.allocation_bytes).sum::<u64>().max(granted(&settlement.grants));
             assert!(in_force + settlement.store_bytes_max <= 768 * MIB, "with {frames_bytes} bytes of frames");
         }
+    }
+
+    #[test]
+    fn a_rule_that_is_given_divides_instead_of_ours_and_hears_each_tick() {
+        fn frugal(_: &Config, _: &Host, guests: &[Guest], ms: Range<u64>) -> Vec<Decision> {
+            let decision = |guest: &Guest| Decision {
+                allocation_bytes: guest.memory_bytes / 8 + (ms.end - ms.start),
+                balloon_bytes: 0,
+                entitlement_bytes: 0,
+                reason: Reason::Settled,
+            };
+            guests.iter().map(decision).collect()
+        }
+        let config = RunConfig { rule: Some(frugal), ..RunConfig::idle(768 * MIB, ALL) };
+        let views = views(&initial(&config, &PlannedGuest::eight()));
+        let settlement = Ledger::new(&config, &PlannedGuest::eight()).settle(&views, 0, TICK);
+        assert_eq!(granted(&settlement.grants), 8 * (32 * MIB + 100));
     }
 
     #[test]

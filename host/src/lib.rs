@@ -63,14 +63,13 @@ mod upkeep;
 
 pub use bytes::ByteCount;
 pub use client::ClientError;
-pub use config::{FreePageReporting, RunConfig, SwapConfig, VmmCommand};
+pub use config::{FreePageReporting, Rule, RunConfig, SwapConfig, VmmCommand};
 pub use domain_range::DomainRange;
 pub use error::Error;
 pub use explain::explain;
 pub use guest_client::{GuestOrder, list_guests, order_guests};
 pub use guest_settings::GuestSettings;
 pub use host_client::{set_budget, show_host};
-pub use policy::Rule;
 pub use policy_client::explain_policy;
 pub use report::Outcome;
 pub use run::run;

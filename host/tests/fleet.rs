@@ -58,7 +58,7 @@ fn config(behaviour: Behaviour, guests: u32) -> RunConfig {
         dedup_cpu_share: 0.05,
         vma_budget: None,
         guest_settings: Vec::new(),
-        rule: host::Rule::default(),
+        rule: None,
         idle_tax_percent: 75,
         sample_period: None,
         domains: Vec::new(),

@@ -248,7 +248,7 @@ fn entitlements(config: &Config, total: u64, guests: &[Guest]) -> Vec<u64> {
 }
 
 /// What there is to be divided.
-pub(crate) fn total_bytes(host: &Host) -> u64 {
+pub fn total_bytes(host: &Host) -> u64 {
     host.budget_bytes.saturating_sub(host.set_aside_bytes())
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn capacity_bytes(config: &Config, guest: &Guest) -> u64 {
 }
 
 /// What the balloon is asked for under this allocation.
-pub(crate) fn request_bytes(config: &Config, guest: &Guest, allocation_bytes: u64) -> u64 {
+pub fn request_bytes(config: &Config, guest: &Guest, allocation_bytes: u64) -> u64 {
     let usage = &guest.usage;
     let saved = [usage.shared_bytes, usage.zero_bytes, usage.compressed_saved_bytes];
     let saved = if config.pager { saved.into_iter().fold(0, u64::saturating_add) } else { 0 };

@@ -35,15 +35,13 @@ pub mod means;
 pub mod record;
 pub mod regret;
 pub mod reporting;
-mod rule;
-pub mod simulate;
 pub mod state;
 pub mod waits;
 
 pub use admit::{Refusal, admit, store_bytes_max};
-pub use allocate::{Decision, Reason, allocate, initial};
+pub use allocate::{Decision, Reason, allocate, initial, total_bytes};
+pub use balloon::request_bytes as balloon_request_bytes;
 pub use guest::{
     Config, Guest, Host, IDLE_TAX_PERCENT_DEFAULT, RESERVATION_BYTES_MIN, SHARES_DEFAULT, Usage, default_floor,
     default_reservation, pressure,
 };
-pub use rule::Rule;

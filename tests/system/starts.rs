@@ -36,7 +36,7 @@ fn round(seed: u64) {
         restart_every: None,
         vma_budget: None,
         guest_settings: Vec::new(),
-        rule: host::Rule::default(),
+        rule: None,
         idle_tax_percent: 75,
         sample_period: None,
         domains: ["web=4", "db=4", "none"].map(|range| range.parse().unwrap()).to_vec(),

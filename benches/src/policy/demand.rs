@@ -5,12 +5,11 @@ use crate::{
     kit::{error::Error, report::Report, target::Target},
     policy::{
         plan::Plan,
+        rules::Rule,
         run::{MIB, Run, TURN, allocation},
     },
 };
 
-/// The rules of others.
-const OTHERS: [&str; 2] = ["proxmox", "mom"];
 const END: f64 = 59.0;
 /// What the growing guest needs: all but a tenth of what it uses.
 const NEEDED_BYTES: f64 = 0.9 * 0.9 * 256.0 * MIB;
@@ -20,10 +19,10 @@ type Followed = [f64; 2];
 
 /// Measures ours, then theirs; of which each is `None` that could not be measured.
 pub fn measure(plan: &Plan, report: &Report) -> [Option<Followed>; 3] {
-    ["ballast", OTHERS[0], OTHERS[1]].map(|rule| report.measured(&format!("policy: P5 {rule}"), follow(plan, rule)))
+    Rule::ALL.map(|rule| report.measured(&format!("policy: P5 {}", rule.name()), follow(plan, rule)))
 }
 
-fn follow(plan: &Plan, rule: &str) -> Result<Followed, Error> {
+fn follow(plan: &Plan, rule: Rule) -> Result<Followed, Error> {
     let swap = plan.swap.to_string_lossy();
     let run = Run {
         program: &plan.program,
@@ -31,15 +30,17 @@ fn follow(plan: &Plan, rule: &str) -> Result<Followed, Error> {
         budget_mib: 360,
         seconds: 60,
         guests: vec!["workload=tide,active=10%-90%", "workload=tide,active=90%-10%"],
-        arguments: vec!["--dedup", "off", "--swap", &swap, "--sample-period", "15s", "--policy", rule],
+        arguments: vec!["--dedup", "off", "--swap", &swap, "--sample-period", "15s"],
+        rule,
     };
     let course = run.watch()?;
     let seconds = course.settles(0, TURN, END, NEEDED_BYTES, allocation);
     let stall = |guest, from, to| course.rate(guest, from, to, |figures| figures.stall_seconds) * (to - from);
     println!(
-        "policy: P5 {rule}: the growing guest has what it needs {} after the turn, stalled {:.2} s and did {:.0} \
+        "policy: P5 {}: the growing guest has what it needs {} after the turn, stalled {:.2} s and did {:.0} \
          operations \
          until the end; before the turn the other one stalled {:.2} s in 20",
+        rule.name(),
         if seconds.is_nan() { "not at all".to_owned() } else { format!("{seconds:.1} s") },
         stall(0, TURN, END),
         course.rate(0, TURN, END, |figures| figures.operations) * (END - TURN),
@@ -53,7 +54,8 @@ fn follow(plan: &Plan, rule: &str) -> Result<Followed, Error> {
 pub fn judge([ours, theirs @ ..]: [Option<Followed>; 3]) -> Vec<Target> {
     let figures = |followed: Option<Followed>| followed.unwrap_or([f64::NAN; 2]);
     let [our_seconds, our_stall] = figures(ours);
-    let targets = OTHERS.into_iter().zip(theirs).flat_map(|(rule, theirs)| {
+    let targets = Rule::ALL[1..].iter().zip(theirs).flat_map(|(rule, theirs)| {
+        let rule = rule.name();
         let [seconds, stall] = figures(theirs);
         [
             Target::at_most(format!("P5-seconds-over-{rule}-rule"), our_seconds / seconds, 1.0),

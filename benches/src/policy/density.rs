@@ -36,6 +36,7 @@ use crate::{
     },
     policy::{
         plan::Plan,
+        rules::Rule,
         run::{Host, MIB, Run},
     },
 };
@@ -173,7 +174,15 @@ fn ballast(program: &Path, guests: u32, budget_mib: u32) -> Result<Crowd, Error>
     let seconds = 2 * (FILL_LIMIT + MERGE + SETTLE + MEASURED).as_secs() as u32;
     let guests = vec!["workload=serve"; guests as usize];
     let address = free_address()?;
-    let run = Run { program, memory_mib: MEMORY_MIB, budget_mib, seconds, guests, arguments: Vec::new() };
+    let run = Run {
+        program,
+        memory_mib: MEMORY_MIB,
+        budget_mib,
+        seconds,
+        guests,
+        arguments: Vec::new(),
+        rule: Rule::Ballast,
+    };
     let mut host = run.start(address)?;
     let undo = Undo::register(vec![Step::Terminate(host.pid())]);
     let crowd = watch(&mut host, address, run.guests.len());

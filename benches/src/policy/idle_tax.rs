@@ -4,6 +4,7 @@ use crate::{
     kit::{error::Error, target::Target},
     policy::{
         plan::Plan,
+        rules::Rule,
         run::{Course, MIB, Run, TURN, allocation},
     },
 };
@@ -19,6 +20,7 @@ pub fn measure(plan: &Plan) -> Result<f64, Error> {
             seconds: 60,
             guests: vec!["workload=tide,active=0%-90%", "workload=zipf,active=94%"],
             arguments: vec!["--dedup", "off", "--swap", &swap, "--sample-period", "15s", "--idle-tax", tax],
+            rule: Rule::Ballast,
         };
         run.watch()
     };

@@ -5,6 +5,7 @@ use crate::{
     kit::{error::Error, target::Target},
     policy::{
         plan::Plan,
+        rules::Rule,
         run::{MIB, Run},
     },
 };
@@ -19,6 +20,7 @@ pub fn measure(plan: &Plan) -> Result<[f64; 2], Error> {
         seconds: 60,
         guests: vec!["workload=mixed"; 5],
         arguments: vec!["--swap", &swap],
+        rule: Rule::Ballast,
     };
     let course = run.watch()?;
     let written = |guest| course.rate(guest, 20.0, 59.0, |figures| figures.swapped_out_pages) * 39.0 * 4096.0 / MIB;

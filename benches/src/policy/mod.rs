@@ -7,12 +7,14 @@
 
 mod demand;
 mod density;
+pub mod host;
 mod idle_tax;
 mod mixed;
 mod neighbours;
 mod noise;
 mod plan;
 mod reporting;
+pub mod rules;
 mod run;
 mod sampling;
 mod shares;

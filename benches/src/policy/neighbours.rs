@@ -5,6 +5,7 @@ use crate::{
     kit::{error::Error, target::Target},
     policy::{
         plan::Plan,
+        rules::Rule,
         run::{Course, Run},
     },
 };
@@ -21,6 +22,7 @@ pub fn measure(plan: &Plan) -> Result<f64, Error> {
             seconds: 40,
             guests: vec![benchmark, benchmark, others[0], others[1]],
             arguments: vec!["--dedup", "off", "--swap", &swap, "--sample-period", "15s"],
+            rule: Rule::Ballast,
         };
         run.watch()
     };

@@ -17,6 +17,7 @@ use crate::{
     kit::{error::Error, target::Target},
     policy::{
         plan::Plan,
+        rules::Rule,
         run::{Course, Run, threads},
     },
 };
@@ -61,7 +62,15 @@ pub fn judge(more: Option<f64>) -> Vec<Target> {
 fn run(plan: &Plan, arguments: &[&'static str]) -> Result<Course, Error> {
     let guests = vec!["workload=clock"];
     let arguments = arguments.to_vec();
-    let run = Run { program: &plan.program, memory_mib: 256, budget_mib: 512, seconds: SECONDS, guests, arguments };
+    let run = Run {
+        program: &plan.program,
+        memory_mib: 256,
+        budget_mib: 512,
+        seconds: SECONDS,
+        guests,
+        arguments,
+        rule: Rule::Ballast,
+    };
     run.watch_with(|processes| processes.iter().for_each(|&process| keep_apart(process)))
 }
 

@@ -3,7 +3,7 @@
 
 use crate::{
     kit::{error::Error, target::Target},
-    policy::{plan::Plan, run::Run},
+    policy::{plan::Plan, rules::Rule, run::Run},
 };
 
 /// Measures it.
@@ -20,6 +20,7 @@ pub fn measure(plan: &Plan) -> Result<f64, Error> {
                 seconds: 30,
                 guests: vec!["workload=churn"],
                 arguments: vec!["--dedup", "off", "--free-page-reporting", mode],
+                rule: Rule::Ballast,
             };
             // The best turn: what other programs take besides is never negative.
             *best = best.max(run.watch()?.pace(0, 5.0, 29.0));

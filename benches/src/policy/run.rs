@@ -15,10 +15,13 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::kit::{
-    error::Error,
-    scrape::{children, free_address, get, sum_of},
-    settings::{Step, Undo, heed_signals},
+use crate::{
+    kit::{
+        error::Error,
+        scrape::{children, free_address, get, sum_of},
+        settings::{Step, Undo, heed_signals},
+    },
+    policy::rules::Rule,
 };
 
 pub const MIB: f64 = 1024.0 * 1024.0;
@@ -46,6 +49,8 @@ pub struct Run<'a> {
     pub guests: Vec<&'a str>,
     /// Other arguments.
     pub arguments: Vec<&'a str>,
+    /// Who divides memory.
+    pub rule: Rule,
 }
 
 /// One guest at one moment; counters since its start.
@@ -112,8 +117,8 @@ impl Run<'_> {
 
     /// Starts it, with its metrics at `address`.
     pub fn start(&self, address: SocketAddr) -> Result<Host, Error> {
-        let mut command = Command::new(self.program);
-        command.args(["run", "--guests", &self.guests.len().to_string()]);
+        let mut command = self.command()?;
+        command.args(["--guests", &self.guests.len().to_string()]);
         command.args(["--memory", &format!("{}MiB", self.memory_mib), "--budget", &format!("{}MiB", self.budget_mib)]);
         command.args(["--duration", &format!("{}s", self.seconds), "--metrics", &address.to_string()]);
         for (number, settings) in self.guests.iter().enumerate() {
@@ -127,6 +132,19 @@ impl Run<'_> {
         let failed = |source| Error::File { path: self.program.to_path_buf(), source };
         let child = heed_signals(&mut command).spawn().map_err(failed)?;
         Ok(Host { child, errors })
+    }
+
+    /// The product for its own rule; for others', its host linked here.
+    fn command(&self) -> Result<Command, Error> {
+        if self.rule == Rule::Ballast {
+            let mut command = Command::new(self.program);
+            command.arg("run");
+            return Ok(command);
+        }
+        let this = std::env::current_exe().map_err(Error::system("finding this program"))?;
+        let mut command = Command::new(this);
+        command.args(["policy-host", "--rule", self.rule.name(), "--ballast"]).arg(self.program);
+        Ok(command)
     }
 
     fn look(&self, host: &mut Host, address: SocketAddr, each: impl Fn(&[u32])) -> Result<Vec<Look>, Error> {

@@ -4,7 +4,7 @@ use policy::active::{Estimator, Sample};
 
 use crate::{
     kit::{error::Error, target::Target},
-    policy::{plan::Plan, run::Run},
+    policy::{plan::Plan, rules::Rule, run::Run},
 };
 
 /// Measures it.
@@ -23,6 +23,7 @@ pub fn measure(plan: &Plan) -> Result<f64, Error> {
             "workload=tide,active=90%",
         ],
         arguments: vec!["--dedup", "off", "--sample-period", "3s"],
+        rule: Rule::Ballast,
     };
     let course = run.watch()?;
     let mut errors = Vec::new();

@@ -4,6 +4,7 @@ use crate::{
     kit::{error::Error, target::Target},
     policy::{
         plan::Plan,
+        rules::Rule,
         run::{MIB, Run, allocation},
     },
 };
@@ -22,6 +23,7 @@ pub fn measure(plan: &Plan) -> Result<f64, Error> {
             "shares=3000,workload=tide,active=90%",
         ],
         arguments: vec!["--dedup", "off", "--swap", &swap, "--sample-period", "15s"],
+        rule: Rule::Ballast,
     };
     let course = run.watch()?;
     let mean: Vec<f64> = (0..3).map(|guest| course.mean(guest, 45.0, 59.0, allocation)).collect();

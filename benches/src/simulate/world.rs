@@ -1,5 +1,6 @@
-//! The same functions that divide a host's memory, driven by guests that exist as a few numbers: to see what policy does in an hour of ten thousand guests
-//! within seconds, and to compare it with rules that others have published.
+//! The same functions that divide a host's memory, driven by guests that exist as a few numbers: to see what
+//! policy does in an hour of ten thousand guests within seconds, and to compare it with rules that others
+//! have published.
 //!
 //! ```text
 //!   Demand(t) --> working set --> resident, stall, samples --> Rule --> allocation --+
@@ -7,21 +8,20 @@
 //!                     +------------------------- the next tick ---------------------+
 //! ```
 //!
-//! A guest touches its working set evenly. What of it does not fit its allocation is missing: each access to a missing page costs
-//! [`FAULT_COST`] accesses. What it has touched stays until it is taken, and is taken as fast as [`RECLAIM_BYTES_PER_SECOND`]. Not in here: sharing,
-//! compression, disks; memory is one kind of page.
+//! A guest touches its working set evenly. What of it does not fit its allocation is missing: each access to
+//! a missing page costs [`FAULT_COST`] accesses. What it has touched stays until it is taken, and is taken as
+//! fast as [`RECLAIM_BYTES_PER_SECOND`]. Not in here: sharing, compression, disks; memory is one kind of
+//! page.
 
-mod demand;
-mod plot;
+use policy::{
+    Config, Decision, Guest, Host, Usage,
+    active::{Estimator, SAMPLE_PAGES, Sample, period_ms},
+    regret::Regret,
+    state::{HostState, Thresholds},
+    waits::Waits,
+};
 
-pub use demand::Demand;
-pub use plot::Plot;
-
-use crate::active::{Estimator, SAMPLE_PAGES, Sample, period_ms};
-use crate::regret::Regret;
-use crate::state::{HostState, Thresholds};
-use crate::waits::Waits;
-use crate::{Config, Decision, Guest, Host, Rule, Usage};
+use crate::{policy::rules::Rule, simulate::demand::Demand};
 
 /// A fault in accesses: 65 µs against 1 µs for a page that is there.
 const FAULT_COST: f64 = 65.0;
@@ -131,7 +131,7 @@ impl World {
         let mut world =
             World { config, host, rule, guests, state: HostState::High, second: 0.0, random: Random(seed | 1) };
         let fresh: Vec<Guest> = world.guests.iter().map(|simulated| simulated.guest).collect();
-        let first = crate::initial(&world.config, &world.host, &fresh);
+        let first = policy::initial(&world.config, &world.host, &fresh);
         world.apply(&first);
         world
     }
@@ -139,11 +139,6 @@ impl World {
     /// Time since the beginning, s.
     pub fn second(&self) -> f64 {
         self.second
-    }
-
-    /// How short the host is.
-    pub fn state(&self) -> HostState {
-        self.state
     }
 
     /// Guests live for `seconds`, then memory is divided anew. What was decided.
@@ -158,7 +153,7 @@ impl World {
         let guests: Vec<Guest> = self.guests.iter().map(|simulated| simulated.guest).collect();
         let now_ms = (self.second * 1e3) as u64;
         let before_ms = ((self.second - seconds) * 1e3) as u64;
-        let decisions = self.rule.decide(&self.config, &self.host, &guests, before_ms, now_ms);
+        let decisions = self.rule.decide(&self.config, &self.host, &guests, before_ms..now_ms);
         self.apply(&decisions);
         decisions
     }
@@ -173,11 +168,6 @@ impl World {
     /// Work of all guests so far, in seconds of a guest that misses nothing.
     pub fn work_seconds(&self) -> f64 {
         self.guests.iter().map(|guest| guest.work_seconds).sum()
-    }
-
-    /// A number from 0 to 1, from the world's seed.
-    pub fn random(&mut self) -> f64 {
-        self.random.unit()
     }
 }
 

@@ -1,13 +1,26 @@
-//! Draws what policy does in simulated hosts, and measures how many it can simulate.
-//!
-//! `cargo run --release -p policy --example simulate -- docs/plots` writes the plots; without a folder, figures only.
+//! `simulate`: what policy does in simulated hosts, drawn, and how many of them it can simulate. No guest
+//! runs, nothing is measured but time.
 
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
-use std::time::Instant;
+mod demand;
+mod plot;
+#[cfg(test)]
+mod promises;
+mod world;
 
-use policy::simulate::{Demand, Plot, SimulatedGuest, World};
-use policy::{Config, Guest, Host, Rule};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use clap::Args;
+use policy::{Config, Guest, Host};
+
+use self::{
+    demand::Demand,
+    plot::Plot,
+    world::{SimulatedGuest, World},
+};
+use crate::{kit::error::Error, policy::rules::Rule};
 
 const MIB: u64 = 1 << 20;
 const TICK: f64 = 0.1;
@@ -19,24 +32,31 @@ const HOSTS: u64 = 1_000;
 const GUESTS_A_HOST: u32 = 16;
 const TRACE_SECONDS: u32 = 300;
 
-fn main() -> ExitCode {
-    let folder = std::env::args_os().nth(1).map(PathBuf::from);
-    large_host();
-    fleet();
-    for (name, plot) in
-        [("idle-tax", idle_tax()), ("shares", shares()), ("demand-moves", demand_moves()), ("density", density())]
-    {
-        if let Some(Err(error)) = folder.as_deref().map(|folder| write(folder, name, &plot)) {
-            eprintln!("simulate: {error}");
-            return ExitCode::FAILURE;
-        }
-    }
-    ExitCode::SUCCESS
+/// Policy over simulated guests: plots, and how many guests a host and a fleet may have. Nothing real runs.
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+  cargo run --release -p ballast-bench -- simulate --plots docs/plots")]
+pub struct Arguments {
+    /// Where to draw the plots [default: figures only]
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
 }
 
-fn write(folder: &Path, name: &str, plot: &Plot) -> std::io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    std::fs::write(folder.join(format!("{name}.svg")), plot.svg())
+/// Simulates; says what came of it.
+pub fn run(arguments: &Arguments) -> Result<(), Error> {
+    large_host();
+    fleet();
+    let plots =
+        [("idle-tax", idle_tax()), ("shares", shares()), ("demand-moves", demand_moves()), ("density", density())];
+    let Some(folder) = &arguments.plots else { return Ok(()) };
+    plots.iter().try_for_each(|(name, plot)| write(folder, name, plot))
+}
+
+fn write(folder: &Path, name: &str, plot: &Plot) -> Result<(), Error> {
+    let path = folder.join(format!("{name}.svg"));
+    let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, plot.svg()));
+    written.map_err(|source| Error::File { path, source })
 }
 
 fn guest(mib: u64, shares: u32, demand: Demand) -> SimulatedGuest {

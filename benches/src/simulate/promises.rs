@@ -1,8 +1,16 @@
-//! What policy promises over time, in simulated hosts: bounds at every tick, rest in bounded time, no oscillation.
+//! What policy promises over time, in simulated hosts: bounds at every tick, rest in bounded time, no
+//! oscillation.
 
-use policy::simulate::{Demand, SimulatedGuest, World};
-use policy::{Config, Guest, Host, Rule};
+use policy::{Config, Guest, Host};
 use proptest::prelude::*;
+
+use crate::{
+    policy::rules::Rule,
+    simulate::{
+        demand::Demand,
+        world::{SimulatedGuest, World},
+    },
+};
 
 const MIB: u64 = 1 << 20;
 const TICK: f64 = 0.1;
@@ -61,7 +69,8 @@ proptest! {
         }
     }
 
-    /// Estimates waver with each sample, so entitlements do; what follows them stays within what sampling can be wrong by.
+    /// Estimates waver with each sample, so entitlements do; what follows them stays within what sampling can
+    /// be wrong by.
     #[test]
     fn under_constant_demand_nothing_oscillates_beyond_the_error_of_sampling(
         guests in guests((0.0f64..=1.0).prop_map(Demand::Constant)), spare in 0.0f64..1.0,
@@ -89,8 +98,9 @@ proptest! {
         prop_assert!(path.iter().sum::<u64>() <= 2 * memory, "{} of {memory} moved", path.iter().sum::<u64>());
     }
 
-    /// A step of a 64th of a guest a tick: a guest gets what it can have within 64 ticks of its being free, and the others give as fast. With a tax of
-    /// 95 % an idle guest keeps a twentieth of what the busy one has more; with 75 % it would keep a quarter, and the busy one go without.
+    /// A step of a 64th of a guest a tick: a guest gets what it can have within 64 ticks of its being free,
+    /// and the others give as fast. With a tax of 95 % an idle guest keeps a twentieth of what the busy one
+    /// has more; with 75 % it would keep a quarter, and the busy one go without.
     #[test]
     fn demand_that_moves_is_followed_in_bounded_time(
         mib in 128u64..1024, low in 0.05f64..0.2, high in 0.7f64..0.9, tight in 1.25f64..1.6,
@@ -106,8 +116,8 @@ proptest! {
         while world.second() < 60.0 {
             world.tick(TICK);
         }
-        // Until samples say that the other guest sleeps, entitlement keeps its memory: the slow average forgets all but a thirtieth within twelve
-        // periods, of 6 s under pressure.
+        // Until samples say that the other guest sleeps, entitlement keeps its memory: the slow average
+        // forgets all but a thirtieth within twelve periods, of 6 s under pressure.
         while world.second() < 60.0 + 72.0 + 12.8 {
             world.tick(TICK);
         }

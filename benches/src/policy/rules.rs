@@ -1,4 +1,6 @@
-//! Who decides: [`allocate`], or a rule that others have published, for comparison on the same guests with the same levers.
+//! Who decides: [`allocate`], or a rule that others have published, for comparison on the same guests with
+//! the same levers. The product knows [`allocate`] alone; a host that is started here is given another
+//! ([`Rule::function`]).
 //!
 //! Both others look every ten seconds, and set how large each guest may be:
 //!
@@ -9,12 +11,14 @@
 //!   MOM       every guest grows by 5 %                                every guest shrinks by 5 %
 //! ```
 //!
-//! Proxmox VE's `PVE/AutoBalloon.pm` (as of 2025) and MOM's `doc/balloon.rules`. Both leave a fifth of the host free; here the budget is what they may
-//! use, so nothing more is left free, and neither grows anybody beyond it. A guest that has all its memory in some use, however seldom, says that it has
-//! little free.
+//! Proxmox VE's `PVE/AutoBalloon.pm` (as of 2025) and MOM's `doc/balloon.rules`. Both leave a fifth of the
+//! host free; here the budget is what they may use, so nothing more is left free, and neither grows anybody
+//! beyond it. A guest that has all its memory in some use, however seldom, says that it has little free.
 
-use crate::allocate::total_bytes;
-use crate::{Config, Decision, Guest, Host, Reason, allocate, balloon};
+use std::ops::Range;
+
+use clap::ValueEnum;
+use policy::{Config, Decision, Guest, Host, Reason, allocate, balloon_request_bytes, total_bytes};
 
 /// How often the others decide, ms.
 const OTHERS_MS: u64 = 10_000;
@@ -23,12 +27,13 @@ const PROXMOX_STEP_BYTES: i64 = 100 << 20;
 const PROXMOX_NOTICED_BYTES: i64 = 10 << 20;
 /// Proxmox: a guest has much free that has more than this part of its minimum free.
 const PROXMOX_FREE_DIVISOR: u64 = 4;
-/// MOM: so much of a guest a step (`max_balloon_change_percent`), and nothing for less (`min_balloon_change_percent`).
+/// MOM: so much of a guest a step (`max_balloon_change_percent`), and nothing for less
+/// (`min_balloon_change_percent`).
 const MOM_STEP: f64 = 0.05;
 const MOM_NOTICED: f64 = 0.0025;
 
 /// A rule.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Rule {
     /// [`allocate`].
     #[default]
@@ -52,9 +57,19 @@ impl Rule {
         }
     }
 
-    /// Allocations for the next tick, when the last was `before_ms` and this is `now_ms`, by the caller's clock.
-    pub fn decide(self, config: &Config, host: &Host, guests: &[Guest], before_ms: u64, now_ms: u64) -> Vec<Decision> {
-        let due = now_ms / OTHERS_MS > before_ms / OTHERS_MS;
+    /// What a host takes instead of its own.
+    pub fn function(self) -> Option<host::Rule> {
+        match self {
+            Rule::Ballast => None,
+            Rule::Proxmox => Some(|config, host, guests, ms| Rule::Proxmox.decide(config, host, guests, ms)),
+            Rule::Mom => Some(|config, host, guests, ms| Rule::Mom.decide(config, host, guests, ms)),
+        }
+    }
+
+    /// Allocations for the next tick; `ms` begins with the last tick and ends with this one, by the caller's
+    /// clock.
+    pub fn decide(self, config: &Config, host: &Host, guests: &[Guest], ms: Range<u64>) -> Vec<Decision> {
+        let due = ms.end / OTHERS_MS > ms.start / OTHERS_MS;
         let sizes = match self {
             Rule::Ballast => return allocate(config, host, guests),
             _ if !due => guests.iter().map(|guest| guest.usage.allocation_bytes).collect(),
@@ -72,8 +87,9 @@ fn left_bytes(host: &Host, guests: &[Guest]) -> i64 {
     total_bytes(host) as i64 - in_force.sum::<u64>() as i64
 }
 
-/// Sizes that fit into `total_bytes`: what is too much is taken at once, from all above their reservations alike. Neither rule has that, as both live on hosts with
-/// room to spare; here what the host itself takes may grow between two of their decisions, and the budget is a promise.
+/// Sizes that fit into `total_bytes`: what is too much is taken at once, from all above their reservations
+/// alike. Neither rule has that, as both live on hosts with room to spare; here what the host itself takes
+/// may grow between two of their decisions, and the budget is a promise.
 fn within(total_bytes: u64, guests: &[Guest], sizes: Vec<u64>) -> Vec<u64> {
     let excess = sizes.iter().sum::<u64>().saturating_sub(total_bytes);
     let above = |guest: &Guest, bytes: u64| bytes.saturating_sub(guest.reservation_bytes);
@@ -89,7 +105,7 @@ fn decision(config: &Config, guest: &Guest, bytes: u64) -> Decision {
         std::cmp::Ordering::Equal => Reason::Settled,
         std::cmp::Ordering::Greater => Reason::Surplus,
     };
-    let balloon_bytes = balloon::request_bytes(config, guest, allocation_bytes);
+    let balloon_bytes = balloon_request_bytes(config, guest, allocation_bytes);
     Decision { allocation_bytes, balloon_bytes, entitlement_bytes: 0, reason }
 }
 
@@ -114,7 +130,8 @@ fn proxmox(left: i64, guests: &[Guest]) -> Vec<u64> {
 fn spread(guests: &[Guest], sizes: &mut [i64], list: &[usize], bytes: i64) -> i64 {
     let mut rest = bytes;
     let mut list = list.to_vec();
-    // A guest that has arrived leaves the list, and the others divide anew: as many rounds as guests, and one in which nothing changes.
+    // A guest that has arrived leaves the list, and the others divide anew: as many rounds as guests, and one
+    // in which nothing changes.
     for _ in 0..=guests.len() {
         let least = |index: usize| guests[index].reservation_bytes as i64;
         let above: i64 = list.iter().map(|&index| sizes[index] - least(index)).sum();
@@ -178,7 +195,7 @@ mod tests {
 
     fn decided(rule: Rule, budget_mib: u64, guests: &[Guest], now_ms: u64) -> Vec<u64> {
         let host = Host { budget_bytes: budget_mib * MIB, ..Host::default() };
-        let decisions = rule.decide(&Config::default(), &host, guests, now_ms - 100, now_ms);
+        let decisions = rule.decide(&Config::default(), &host, guests, now_ms - 100..now_ms);
         decisions.iter().map(|decision| decision.allocation_bytes / MIB).collect()
     }
 
