@@ -13,7 +13,8 @@
 //!    | <--------------------- Merge --- |   dedup: hashes, pages, dropped frames, answers to Retire
 //!    | -- Merge ----------------------> |   dedup: answers, Retire
 //!    | -- Hurry ----------------------> |   dedup: the host is short of memory
-//!    | -- Pause, Resume --------------> |   Status says when all vCPUs have obeyed
+//!    | -- Sample, Reclaim ------------> |   pager: how often activity is sampled, when pages are evicted
+//!    | -- Pause, Resume, Hold --------> |   vCPUs; Status says when all have obeyed a pause
 //!    | -- PollStatistics, HintPages,    |   balloon; at any time
 //!    |    TakeReports ----------------> |
 //!    | -- Stop -----------------------> |
