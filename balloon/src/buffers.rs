@@ -1,7 +1,7 @@
 //! From a descriptor chain to buffers whose direction and length are checked, and from those to bytes.
 //!
-//! `virtio-queue` ends a chain silently where it cannot go on (an index out of range, a loop, a table outside memory).
-//! Here that is an error: the last descriptor seen must be one that says it is the last.
+//! `virtio-queue` ends a chain silently where it cannot go on (an index out of range, a loop, a table outside
+//! memory). Here that is an error: the last descriptor seen must be one that says it is the last.
 
 use virtio_queue::DescriptorChain;
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemory};
@@ -83,8 +83,8 @@ fn walk<M: GuestMemory>(
     if complete { Ok(()) } else { Err(Error::BrokenChain { descriptors }) }
 }
 
-/// The command id in the buffers. "The driver MUST use an output buffer size of 4 bytes for all output buffers submitted to the
-/// free_page_vq" (5.5.6.5.1).
+/// The command id in the buffers. "The driver MUST use an output buffer size of 4 bytes for all output
+/// buffers submitted to the free_page_vq" (5.5.6.5.1).
 pub(crate) fn read_command<M: GuestMemory>(memory: &M, buffers: &[Buffer]) -> Result<u32, Error> {
     let bytes: u64 = buffers.iter().map(|buffer| u64::from(buffer.bytes)).sum();
     if bytes != size_of::<u32>() as u64 {
@@ -110,7 +110,8 @@ pub(crate) fn entries(buffers: &[Buffer], entry_bytes: usize, entries_max: usize
     }
 }
 
-/// Copies the buffers out of guest memory and hands on what they say, `batch_bytes` at a time; the last batch is shorter.
+/// Copies the buffers out of guest memory and hands on what they say, `batch_bytes` at a time; the last batch
+/// is shorter.
 pub(crate) fn read_batches<M: GuestMemory>(
     memory: &M,
     buffers: &[Buffer],

@@ -1,7 +1,7 @@
 //! The device: what was asked for, what was given, and how it is. Its turns of work are in [`crate::turn`].
 //!
-//! [`Balloon::process`] is called by one device thread at a time; everything else by any thread. The state's lock is a leaf:
-//! never held over guest memory, a queue or the sink.
+//! [`Balloon::process`] is called by one device thread at a time; everything else by any thread. The state's
+//! lock is a leaf: never held over guest memory, a queue or the sink.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,8 +14,8 @@ use crate::queues::Numbering;
 use crate::statistics::{Poll, Statistics};
 use crate::{BalloonQueue, PageSink, RamLayout};
 
-/// Features offered: all of 5.5.3. A driver that does not accept MUST_TELL_HOST is served too (5.5.3.2: "MAY signal failure"): a page that
-/// is touched in the balloon comes back empty, whoever was told.
+/// Features offered: all of 5.5.3. A driver that does not accept MUST_TELL_HOST is served too (5.5.3.2: "MAY
+/// signal failure"): a page that is touched in the balloon comes back empty, whoever was told.
 pub const FEATURES: u64 = 1 << F_VERSION_1
     | 1 << F_MUST_TELL_HOST
     | 1 << F_STATS_VQ
@@ -64,8 +64,9 @@ impl State {
         self.requested_pages.min(self.ram.frames())
     }
 
-    /// What pages that come back are filled with. "If the VIRTIO_BALLOON_F_PAGE_POISON feature has been negotiated, the device MUST NOT
-    /// modify the content of a reported page to a value other than poison_val" (5.5.6.7.2).
+    /// What pages that come back are filled with. "If the VIRTIO_BALLOON_F_PAGE_POISON feature has been
+    /// negotiated, the device MUST NOT modify the content of a reported page to a value other than
+    /// poison_val" (5.5.6.7.2).
     pub(crate) fn fill(&self) -> u32 {
         if self.has(F_PAGE_POISON) { u32::from_le_bytes(self.poison_val) } else { 0 }
     }
@@ -113,7 +114,8 @@ pub struct Status {
     pub poison: Option<u32>,
     /// How often the guest is asked for statistics, ms; 0 for never.
     pub statistics_interval_ms: u64,
-    /// The guest's statistics, `(tag, value)` by tag, unknown tags included; what it did not report is absent.
+    /// The guest's statistics, `(tag, value)` by tag, unknown tags included; what it did not report is
+    /// absent.
     pub statistics: Vec<(u16, u64)>,
 }
 
@@ -123,7 +125,8 @@ impl<S: PageSink> Balloon<S> {
         Balloon { sink, state: Mutex::new(State { ram: Arc::new(ram.into()), ..State::default() }) }
     }
 
-    /// For transports without DRIVER_OK, where [`Balloon::set_driver_ok`] is a guess: the driver may write `poison_val` at any time.
+    /// For transports without DRIVER_OK, where [`Balloon::set_driver_ok`] is a guess: the driver may write
+    /// `poison_val` at any time.
     pub fn without_driver_ok(self) -> Self {
         self.state().driver_ok_is_a_guess = true;
         self
@@ -134,7 +137,8 @@ impl<S: PageSink> Balloon<S> {
         &self.sink
     }
 
-    /// RAM is elsewhere from now on; for transports that learn of it late. True if the configuration space changed.
+    /// RAM is elsewhere from now on; for transports that learn of it late. True if the configuration space
+    /// changed.
     pub fn set_ram(&self, ram: RamLayout) -> bool {
         let mut state = self.state();
         let before = state.num_pages();
@@ -142,7 +146,8 @@ impl<S: PageSink> Balloon<S> {
         state.num_pages() != before
     }
 
-    /// Asks for `pages`, or for all there are. True if the configuration space changed, of which the driver is to be told.
+    /// Asks for `pages`, or for all there are. True if the configuration space changed, of which the driver
+    /// is to be told.
     pub fn set_requested_pages(&self, pages: u32) -> bool {
         let mut state = self.state();
         let before = state.num_pages();
@@ -160,7 +165,8 @@ impl<S: PageSink> Balloon<S> {
         self.state().poll.set_interval_ms(interval_ms);
     }
 
-    /// Wishes for fresh statistics if it is time, `now_ms` by any clock that does not go back. Whether it was.
+    /// Wishes for fresh statistics if it is time, `now_ms` by any clock that does not go back. Whether it
+    /// was.
     pub fn poll_statistics(&self, now_ms: u64) -> bool {
         let mut state = self.state();
         let due = state.poll.is_due(now_ms);
@@ -170,7 +176,8 @@ impl<S: PageSink> Balloon<S> {
         due
     }
 
-    /// Begins a round of hinting: from the return of this on, the sink knows what is written. [`Balloon::announce_hinting`] comes next.
+    /// Begins a round of hinting: from the return of this on, the sink knows what is written.
+    /// [`Balloon::announce_hinting`] comes next.
     ///
     /// # Errors
     /// The driver cannot hint, or does already.
@@ -186,13 +193,14 @@ impl<S: PageSink> Balloon<S> {
         Ok(())
     }
 
-    /// Shows the driver the new round's command id. True if the configuration space changed, of which the driver is to be told; false
-    /// after a reset since [`Balloon::begin_hinting`].
+    /// Shows the driver the new round's command id. True if the configuration space changed, of which the
+    /// driver is to be told; false after a reset since [`Balloon::begin_hinting`].
     pub fn announce_hinting(&self) -> bool {
         self.state().hinting.announce()
     }
 
-    /// Ends the round of hinting under way: no page is dropped once this has returned. [`Balloon::announce_done`] comes next.
+    /// Ends the round of hinting under way: no page is dropped once this has returned.
+    /// [`Balloon::announce_done`] comes next.
     pub fn end_hinting(&self) {
         if self.state().hinting.stop() {
             self.sink.unwatch();
@@ -243,7 +251,8 @@ impl<S: PageSink> Balloon<S> {
         state.numbering = Numbering::default();
         (state.actual_pages, state.poison_val) = ([0; 4], [0; 4]);
         state.statistics = Statistics::default();
-        // The sink may still watch pages; that costs a fault for each that is written, and the next round begins with it.
+        // The sink may still watch pages; that costs a fault for each that is written, and the next round
+        // begins with it.
         state.hinting.reset();
     }
 

@@ -12,12 +12,14 @@
 //!    |                  | command = DONE, interrupt ----------> |   the driver uses its pages again
 //! ```
 //!
-//! "The driver MAY release hinted pages for use by the guest including when the device has not yet used the descriptor containing the
-//! hinting request", and does so when it is short of memory. So a hint that is read says nothing of the page *now*. What may be
-//! dropped is what 5.5.6.5.2 says: content that "has not been modified by the guest since the device issued the
-//! free_page_hint_cmd_id". The sink finds that out by write-protecting memory *before* the command id is visible, and trusts nobody.
+//! "The driver MAY release hinted pages for use by the guest including when the device has not yet used the
+//! descriptor containing the hinting request", and does so when it is short of memory. So a hint that is read
+//! says nothing of the page *now*. What may be dropped is what 5.5.6.5.2 says: content that "has not been
+//! modified by the guest since the device issued the free_page_hint_cmd_id". The sink finds that out by
+//! write-protecting memory *before* the command id is visible, and trusts nobody.
 //!
-//! A command id is never used for a second round: it counts up (5.5.6.5.2: "MUST NOT reuse a command ID until ...").
+//! A command id is never used for a second round: it counts up (5.5.6.5.2: "MUST NOT reuse a command ID until
+//! ...").
 
 use wire::balloon::{HINT_CMD_ID_DONE, HINT_CMD_ID_FIRST, HINT_CMD_ID_STOP};
 
@@ -99,7 +101,8 @@ impl Hinting {
         }
     }
 
-    /// From here on no hint counts: the sink is to be told, then [`Hinting::announce_done`]. False if there is no round.
+    /// From here on no hint counts: the sink is to be told, then [`Hinting::announce_done`]. False if there
+    /// is no round.
     pub(crate) fn stop(&mut self) -> bool {
         let under_way = self.preparing || self.command >= HINT_CMD_ID_FIRST;
         (self.preparing, self.accepting) = (false, false);

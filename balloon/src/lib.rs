@@ -1,21 +1,22 @@
 //! The traditional memory balloon device (VIRTIO 1.3, 5.5), without a transport.
 //!
 //! ```text
-//!   driver                               Balloon                                   PageSink
-//!    | inflateq  [page numbers] ----------> | copy out, check against RAM, sort ------> inflate(range)
-//!    | deflateq  [page numbers] ----------> |                                  ------> deflate(range)
-//!    | reporting [free buffers] ----------> | align inward, check, merge       ------> report_free(range, fill)
-//!    | hinting   [command, buffers] ------> | rounds, see `hinting`             ------> watch, drop_hinted, unwatch
-//!    | statsq    [tag, value] ------------> | parse; keep the buffer: returning it asks for news
+//!   driver                                Balloon                         PageSink
+//!    | inflateq  [page numbers] ------> | copy out, check against RAM, sort -> inflate(range)
+//!    | deflateq  [page numbers] ------> |                                  -> deflate(range)
+//!    | reporting [free buffers] ------> | align inward, check, merge       -> report_free(range, fill)
+//!    | hinting   [command, buffers] --> | rounds, see `hinting`            -> watch, drop_hinted, unwatch
+//!    | statsq    [tag, value] --------> | parse; keep the buffer: returning it asks for news
 //!    | config    num_pages, free_page_hint_cmd_id <--, actual, poison_val -->
 //! ```
 //!
 //! Whatever a queue says is an allegation. It becomes a range of frame numbers only by the checks here, and:
 //!
 //! * no range reaches the sink that is empty or reaches outside RAM;
-//! * a malformed request is a typed [`Error`], counted, and handed back to the driver; a ring that lies about itself is
-//!   [`Error::Ring`], after which the device needs a reset; nothing the guest does is a panic;
-//! * a call does a bounded amount of work ([`CHAINS_PER_TURN`], [`NUMBERS_PER_TURN`]) and says when there is more;
+//! * a malformed request is a typed [`Error`], counted, and handed back to the driver; a ring that lies about
+//!   itself is [`Error::Ring`], after which the device needs a reset; nothing the guest does is a panic;
+//! * a call does a bounded amount of work ([`CHAINS_PER_TURN`], [`NUMBERS_PER_TURN`]) and says when there is
+//!   more;
 //! * no lock is held while guest memory is touched, which may block in a page fault, or while the sink works;
 //! * reported and hinted pages are never written: only their addresses matter;
 //! * a hint drops nothing that was written to since its round began, whatever the driver says.
@@ -53,15 +54,18 @@ pub trait PageSink: Send + Sync {
     fn inflate(&self, range: Range<u32>);
     /// The guest wants these frames back. Called before the driver gets its buffer back.
     fn deflate(&self, range: Range<u32>);
-    /// The content of these frames is worthless; the guest may touch them again, without a word, once it has its buffer back. Unless they
-    /// keep their content, it must find them filled with the 32-bit pattern `fill`.
+    /// The content of these frames is worthless; the guest may touch them again, without a word, once it has
+    /// its buffer back. Unless they keep their content, it must find them filled with the 32-bit pattern
+    /// `fill`.
     fn report_free(&self, range: Range<u32>, fill: u32);
     /// Hints are going to come: whatever is written to from the return of this on, no hint may drop.
     fn watch(&self);
-    /// At some time since [`PageSink::watch`], the content of these frames was worthless. May drop those that were not written to since
-    /// that watch began, leaving them filled with `fill`; says how many. A sink that cannot tell drops none.
+    /// At some time since [`PageSink::watch`], the content of these frames was worthless. May drop those that
+    /// were not written to since that watch began, leaving them filled with `fill`; says how many. A sink
+    /// that cannot tell drops none.
     fn drop_hinted(&self, range: Range<u32>, fill: u32) -> u32;
-    /// Ends [`PageSink::watch`]: once this has returned, nothing is dropped by hints that are still being served. Called at any time.
+    /// Ends [`PageSink::watch`]: once this has returned, nothing is dropped by hints that are still being
+    /// served. Called at any time.
     fn unwatch(&self);
 }
 

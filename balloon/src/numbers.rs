@@ -22,9 +22,11 @@ pub(crate) fn count(buffers: &[Buffer]) -> Result<usize, Error> {
     entries(buffers, NUMBER_BYTES, NUMBERS_PER_CHAIN_MAX)
 }
 
-/// Hands on the page numbers in `buffers` as ranges inside RAM; those that precede an error have been handed on.
+/// Hands on the page numbers in `buffers` as ranges inside RAM; those that precede an error have been handed
+/// on.
 ///
-/// The page number is the address divided by 4096 whatever the guest's page size (5.5.6), so it is a frame number.
+/// The page number is the address divided by 4096 whatever the guest's page size (5.5.6), so it is a frame
+/// number.
 pub(crate) fn read<M: GuestMemory>(
     memory: &M,
     buffers: &[Buffer],

@@ -1,8 +1,9 @@
 //! The queues, by name; this file alone knows numbers.
 //!
-//! 5.5.2 gives each queue a fixed number, and says that some exist only with their feature. Linux and QEMU instead
-//! count the queues that exist. Which of the two a driver does shows when it has started: one that sets up a number which 5.5.2 gives to
-//! no queue, or to one without its feature, has counted. Where both readings fit, they agree on all numbers in use.
+//! 5.5.2 gives each queue a fixed number, and says that some exist only with their feature. Linux and QEMU
+//! instead count the queues that exist. Which of the two a driver does shows when it has started: one that
+//! sets up a number which 5.5.2 gives to no queue, or to one without its feature, has counted. Where both
+//! readings fit, they agree on all numbers in use.
 
 use wire::balloon::{F_FREE_PAGE_HINT, F_REPORTING, F_STATS_VQ};
 

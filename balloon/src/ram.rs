@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-/// Frames of RAM as sorted ranges that do not touch; between them are holes, where devices or nothing at all may be.
+/// Frames of RAM as sorted ranges that do not touch; between them are holes, where devices or nothing at all
+/// may be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RamLayout {
     ranges: Vec<Range<u32>>,

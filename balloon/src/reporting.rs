@@ -1,8 +1,9 @@
 //! Free page reporting (5.5.6.7): the buffers themselves are the free memory.
 //!
-//! A page counts only if it is free as a whole, so ranges shrink to page borders. "The device MAY modify the contents of
-//! any page supplied in a report request before acknowledging that request": it does so by dropping them, never by
-//! writing, and not after. With page poison negotiated, what is dropped comes back filled with the poison value.
+//! A page counts only if it is free as a whole, so ranges shrink to page borders. "The device MAY modify the
+//! contents of any page supplied in a report request before acknowledging that request": it does so by
+//! dropping them, never by writing, and not after. With page poison negotiated, what is dropped comes back
+//! filled with the poison value.
 
 use std::ops::Range;
 
@@ -12,7 +13,8 @@ use crate::buffers::Buffer;
 use crate::ranges::Ranges;
 use crate::{Error, RamLayout};
 
-/// Hands on the whole pages in `buffers` as ranges inside RAM. A buffer outside RAM is an error; the others are served.
+/// Hands on the whole pages in `buffers` as ranges inside RAM. A buffer outside RAM is an error; the others
+/// are served.
 pub(crate) fn read(buffers: &[Buffer], ram: &RamLayout, hand_on: impl FnMut(Range<u32>)) -> Result<(), Error> {
     let mut outside = None;
     let mut ranges = Ranges::default();

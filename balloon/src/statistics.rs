@@ -6,12 +6,12 @@
 //!                                                         `--- driver fills it again: parsed ----'
 //! ```
 //!
-//! "The driver MUST make at most one buffer available to the device in the statsq, at all times." If it makes another
-//! one available, the older one is returned, so that no buffer is ever lost. The first buffer's content is not used: to
-//! 5.5.5 it is an empty buffer, and old drivers left it uninitialised.
+//! "The driver MUST make at most one buffer available to the device in the statsq, at all times." If it makes
+//! another one available, the older one is returned, so that no buffer is ever lost. The first buffer's
+//! content is not used: to 5.5.5 it is an empty buffer, and old drivers left it uninitialised.
 //!
-//! "The device MUST ignore entries with tag values that it does not recognize" (5.5.6.3.2): they change nothing here, and are handed on by
-//! number to whoever asks.
+//! "The device MUST ignore entries with tag values that it does not recognize" (5.5.6.3.2): they change
+//! nothing here, and are handed on by number to whoever asks.
 
 use vm_memory::GuestMemory;
 use wire::balloon::STAT_BYTES;
@@ -42,7 +42,8 @@ impl Statistics {
         self.requested = true;
     }
 
-    /// Keeps the buffer of chain `head`, which said `values`. The buffer to return instead, if there was one already.
+    /// Keeps the buffer of chain `head`, which said `values`. The buffer to return instead, if there was one
+    /// already.
     pub(crate) fn keep(&mut self, head: u16, values: Option<Vec<(u16, u64)>>) -> Option<u16> {
         if self.primed
             && let Some(values) = values
@@ -93,7 +94,8 @@ impl Poll {
     }
 }
 
-/// The entries in `buffers`. Tags come in any order (5.5.6.3.2); of equal tags the last one counts; unknown ones stay numbers.
+/// The entries in `buffers`. Tags come in any order (5.5.6.3.2); of equal tags the last one counts; unknown
+/// ones stay numbers.
 pub(crate) fn read<M: GuestMemory>(memory: &M, buffers: &[Buffer]) -> Result<Vec<(u16, u64)>, Error> {
     entries(buffers, STAT_BYTES, STATISTICS_MAX)?;
     let mut values: Vec<(u16, u64)> = Vec::new();

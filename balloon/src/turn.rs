@@ -11,10 +11,12 @@ use crate::hinting::Meaning;
 use crate::numbers::NUMBERS_PER_CHAIN_MAX;
 use crate::{Balloon, BalloonQueue, Error, PageSink, RamLayout, numbers, reporting, statistics};
 
-/// Requests served in one turn: half a queue, so that a driver that refills as fast as it can still lets others in.
+/// Requests served in one turn: half a queue, so that a driver that refills as fast as it can still lets
+/// others in.
 pub const CHAINS_PER_TURN: usize = 64;
 
-/// Pages after which a turn takes no further request: that of one request at its largest. A report names at most all of RAM.
+/// Pages after which a turn takes no further request: that of one request at its largest. A report names at
+/// most all of RAM.
 pub const NUMBERS_PER_TURN: usize = NUMBERS_PER_CHAIN_MAX;
 
 /// What a turn did.
@@ -82,8 +84,8 @@ impl<S: PageSink> Balloon<S> {
                 progress.refused = Some(error);
             }
             if let Some(head) = done {
-                // "In either case, the device acknowledges inflate and deflate requests by using the descriptor" (5.5.6).
-                // It wrote nothing into it.
+                // "In either case, the device acknowledges inflate and deflate requests by using the
+                // descriptor" (5.5.6). It wrote nothing into it.
                 queue.add_used(memory, head, 0)?;
                 progress.used = true;
             }
@@ -168,8 +170,8 @@ impl<S: PageSink> Balloon<S> {
     }
 
     fn hinted_pages(&self, buffers: &[Buffer], numbers: &mut usize) -> Result<(), Error> {
-        // "The device MUST ignore pages that are provided with a command ID that does not match the current value in
-        // free_page_hint_cmd_id" (5.5.6.5.2).
+        // "The device MUST ignore pages that are provided with a command ID that does not match the current
+        // value in free_page_hint_cmd_id" (5.5.6.5.2).
         let (accepted, fill) = {
             let state = self.state();
             (state.hinting.accepts(), state.fill())

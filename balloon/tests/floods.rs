@@ -1,5 +1,5 @@
-//! A guest that floods its device, rings for nothing, or gives the pages away that its rings are in: bounded work, and at worst a device that needs a
-//! reset.
+//! A guest that floods its device, rings for nothing, or gives the pages away that its rings are in: bounded
+//! work, and at worst a device that needs a reset.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

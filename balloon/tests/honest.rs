@@ -221,7 +221,8 @@ fn command_id(balloon: &Balloon<Arc<Recorder>>) -> u32 {
     u32::from_le_bytes(id)
 }
 
-/// Sends a command id, then one buffer of pages for each range, and serves them. Whether the driver is to be told of the configuration.
+/// Sends a command id, then one buffer of pages for each range, and serves them. Whether the driver is to be
+/// told of the configuration.
 fn send_hints(balloon: &Balloon<Arc<Recorder>>, driver: &mut Driver, id: Option<u32>, pages: &[(u64, u64)]) -> bool {
     if let Some(id) = id {
         write(&driver.memory, COMMAND, &id.to_le_bytes());

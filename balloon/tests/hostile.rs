@@ -8,7 +8,8 @@ use balloon::{Balloon, BalloonQueue, Error, FEATURES, NUMBERS_PER_CHAIN_MAX, STA
 use driver::{DATA, Driver, INDIRECT, NEXT, RAM_FRAMES, Recorder, Told, WRITE, memory, write};
 use proptest::prelude::*;
 
-/// Serves one chain and returns why it was refused. Refused requests are counted, and their buffers come back.
+/// Serves one chain and returns why it was refused. Refused requests are counted, and their buffers come
+/// back.
 fn refusal(which: BalloonQueue, buffers: &[(u64, u32, u16)]) -> Error {
     let sink = Recorder::shared();
     let balloon = Balloon::new(RAM_FRAMES, sink.clone());

@@ -1,4 +1,5 @@
-//! The table of requirements (`docs/balloon-requirements.md`) names tests that exist: a name that nobody answers to shows nothing.
+//! The table of requirements (`docs/balloon-requirements.md`) names tests that exist: a name that nobody
+//! answers to shows nothing.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -21,7 +22,8 @@ fn sources(folder: &Path, into: &mut Vec<String>) {
     }
 }
 
-/// Words in backquotes that look like a test's name: `file: name`, or the name alone. Names of tests are sentences.
+/// Words in backquotes that look like a test's name: `file: name`, or the name alone. Names of tests are
+/// sentences.
 fn named(document: &str) -> BTreeSet<&str> {
     let quoted = document.split('`').skip(1).step_by(2);
     let last_words = quoted.filter_map(|words| words.rsplit([' ', ':']).next());

@@ -1,5 +1,5 @@
-//! Writes the first inputs of `queue` and `registers` into the folder given: a request for each queue, and a driver's life at the register
-//! file.
+//! Writes the first inputs of `queue` and `registers` into the folder given: a request for each queue, and a
+//! driver's life at the register file.
 //!
 //!     cargo run --example balloon-corpus -- corpus
 

@@ -1,4 +1,5 @@
-//! Writes the first inputs of `merge_messages` into the folder given: whole conversations, which a fuzzer would take years to guess.
+//! Writes the first inputs of `merge_messages` into the folder given: whole conversations, which a fuzzer
+//! would take years to guess.
 //!
 //!     cargo +nightly run --example merge-messages-corpus -- corpus/merge_messages
 

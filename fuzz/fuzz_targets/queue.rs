@@ -1,7 +1,10 @@
-//! A driver's rings and buffers: three bytes say which queue, of what size, and what else happens; the rest is guest memory.
+//! A driver's rings and buffers: three bytes say which queue, of what size, and what else happens; the rest
+//! is guest memory.
 //!
 //! ```text
-//!   byte 0   queue (modulo 5)      byte 1   log2 of its size (modulo 8)      byte 2   bit 0: a hinting round, 1: statistics, 2: poison
+//!   byte 0   queue (modulo 5)
+//!   byte 1   log2 of its size (modulo 8)
+//!   byte 2   bit 0: a hinting round, 1: statistics, 2: poison
 //!   byte 3.. memory: descriptors at 0, available ring at 0x1000, used ring at 0x2000, anything behind
 //! ```
 
@@ -46,7 +49,8 @@ fuzz_target!(|input: &[u8]| {
     queue.set_ready(true);
     let which = QUEUES[usize::from(*which) % QUEUES.len()];
     for turn in 0.. {
-        // Each turn serves at least one chain. A device that writes its used ring over the available one may find new ones in it.
+        // Each turn serves at least one chain. A device that writes its used ring over the available one may
+        // find new ones in it.
         match balloon.process(which, &mut queue, &*memory) {
             Ok(progress) if progress.more && turn < TURNS_MAX => {}
             Ok(_) | Err(Error::Ring { .. }) => break,

@@ -3,7 +3,7 @@
 //! ```text
 //!   fuzz_targets/queue.rs      what a driver can put into its rings and buffers
 //!   fuzz_targets/registers.rs  what it can do to the register file, work on queues in between
-//!   examples/balloon_corpus.rs writes their committed corpus: honest drivers, from which libFuzzer goes astray
+//!   examples/balloon_corpus.rs writes their corpus: honest drivers, from which libFuzzer goes astray
 //! ```
 //!
 //! `cargo +nightly fuzz run queue` where cargo-fuzz is installed; without it, `fuzz/run queue 600`.

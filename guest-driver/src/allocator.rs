@@ -1,7 +1,8 @@
 //! The page allocator: which page of RAM is whose.
 //!
-//! A free page is never touched: the host may have taken it away, and a touch would bring it back. So nothing is kept *in*
-//! free pages. The allocator's own memory lies at the bottom of RAM, behind page 0, which is nobody's:
+//! A free page is never touched: the host may have taken it away, and a touch would bring it back. So nothing
+//! is kept *in* free pages. The allocator's own memory lies at the bottom of RAM, behind page 0, which is
+//! nobody's:
 //!
 //! ```text
 //!   page 1..   used         one bit a page: not to be had
@@ -18,54 +19,31 @@
 //!              --------------->     `------------->  Reporting  ---- report_done ----> Free
 //!               free, or dropped
 //!
-//!   Free  --- take_for_hint ---> Hinted  --- release_hinted: the host is done, or nothing else is left ---> Free
+//!   Free  --- take_for_hint ---> Hinted  --- release_hinted: the host is done, or nothing is left ---> Free
 //! ```
 //!
-//! Workloads get the lowest free pages and the balloon the highest, so both stay contiguous. *Clean* pages are a page cache: their
-//! content can be had again, so they may be dropped at any moment unless pinned; who wants one must [`Allocator::pin`] it
-//! by the key it was allocated with, and learns there whether it still exists.
+//! Workloads get the lowest free pages and the balloon the highest, so both stay contiguous. *Clean* pages
+//! are a page cache: their content can be had again, so they may be dropped at any moment unless pinned; who
+//! wants one must [`Allocator::pin`] it by the key it was allocated with, and learns there whether it still
+//! exists.
+
+mod kind;
+mod reports;
+mod supply;
 
 use core::ops::Range;
 
 use wire::PAGE_BYTES;
 use wire::balloon::stat;
 
-use crate::balloon::REPORT_RUN_MIN;
-use crate::lock::Spinlock;
 use crate::memory::{Ram, Span};
-use crate::supply::PageSupply;
+
+use kind::KINDS;
+pub use kind::Kind;
+pub use reports::REPORT_RUN_MAX;
 
 /// Most clean pages dropped for one allocation: enough that the next ones need not search.
 const DROP_BATCH: u32 = 64;
-/// Longest range in a report: 2 MiB, what Linux reports at most (`pageblock_order`).
-pub const REPORT_RUN_MAX: u32 = 512;
-/// Most pages one search for report ranges looks at: it runs under the lock.
-const REPORT_SCAN_PAGES: u32 = 1 << 20;
-
-/// What a page is.
-#[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Nobody's.
-    Free = 0,
-    /// A workload's, with content that exists nowhere else.
-    Anonymous = 1,
-    /// A workload's, with content that can be had again.
-    Clean = 2,
-    /// Given to the host.
-    Ballooned = 3,
-    /// The allocator's and the driver's own.
-    Reserved = 4,
-    /// Free, in a report that the host has not answered yet.
-    Reporting = 5,
-    /// Free, and hinted at: the host may drop it any time, or not. Used when nothing else is left, and freed when the host is done.
-    Hinted = 6,
-}
-
-/// Kinds by number.
-const KINDS: [Kind; 7] =
-    [Kind::Free, Kind::Anonymous, Kind::Clean, Kind::Ballooned, Kind::Reserved, Kind::Reporting, Kind::Hinted];
-
 const KIND_MASK: u32 = 0b111;
 const PINNED: u32 = 0b1000;
 const KEY_SHIFT: u32 = 4;
@@ -103,8 +81,8 @@ pub struct Allocator {
 }
 
 impl Allocator {
-    /// All of RAM free but page 0, or more pages at the bottom, `reserved` of them, and the allocator's own. `None` if RAM is too small for
-    /// that.
+    /// All of RAM free but page 0, or more pages at the bottom, `reserved` of them, and the allocator's own.
+    /// `None` if RAM is too small for that.
     pub fn new(ram: Ram, reserved: u32) -> Option<Allocator> {
         let pages = ram.pages();
         let bitmap_pages = pages.div_ceil(8 * PAGE_BYTES as u32);
@@ -172,7 +150,8 @@ impl Allocator {
         Some(gfn)
     }
 
-    /// `pages` contiguous pages of this kind, [`Kind::Anonymous`] or [`Kind::Reserved`]. Drops nothing for it.
+    /// `pages` contiguous pages of this kind, [`Kind::Anonymous`] or [`Kind::Reserved`]. Drops nothing for
+    /// it.
     pub fn allocate_run(&mut self, pages: u32, kind: Kind) -> Option<u32> {
         let mut from = self.free_low;
         loop {
@@ -208,8 +187,8 @@ impl Allocator {
         self.descriptors.set_u32(gfn as usize, self.descriptors.u32(gfn as usize) & !PINNED);
     }
 
-    /// Moves up to `gfns.len()` pages to the balloon, leaving at least `floor_pages` outside it: free ones from the top, and when
-    /// there are none left, clean ones from the top. Says how many.
+    /// Moves up to `gfns.len()` pages to the balloon, leaving at least `floor_pages` outside it: free ones
+    /// from the top, and when there are none left, clean ones from the top. Says how many.
     pub fn take_for_balloon(&mut self, floor_pages: u32, gfns: &mut [u32]) -> usize {
         let may_go = (self.pages - self.count(Kind::Ballooned)).saturating_sub(floor_pages) as usize;
         let bound = gfns.len().min(may_go);
@@ -224,7 +203,8 @@ impl Allocator {
         taken
     }
 
-    /// Names up to `gfns.len()` pages to take back from the balloon, lowest first. They stay in it until [`Self::return_ballooned`].
+    /// Names up to `gfns.len()` pages to take back from the balloon, lowest first. They stay in it until
+    /// [`Self::return_ballooned`].
     pub fn pick_ballooned(&mut self, gfns: &mut [u32]) -> usize {
         let bound = gfns.len().min(self.count(Kind::Ballooned) as usize);
         let mut picked = 0;
@@ -248,54 +228,6 @@ impl Allocator {
         self.set(gfn, Kind::Free, 0);
     }
 
-    /// Sets ranges of free pages aside that the host does not know of, at most `pages_max` pages. Says how many ranges.
-    pub fn take_for_report(&mut self, pages_max: u32, ranges: &mut [Range<u32>]) -> usize {
-        let end = self.pages.min(self.report_hand.saturating_add(REPORT_SCAN_PAGES));
-        let (mut taken, mut pages_left) = (0, pages_max);
-        while taken < ranges.len() && pages_left >= REPORT_RUN_MIN {
-            let Some(run) = self.free_run(self.report_hand, end, true) else {
-                self.report_hand = if end == self.pages { 0 } else { end };
-                break;
-            };
-            let length = (run.end - run.start).min(REPORT_RUN_MAX).min(pages_left);
-            let range = run.start..run.start + length;
-            self.report_hand = range.end;
-            if length >= REPORT_RUN_MIN {
-                range.clone().for_each(|gfn| self.set(gfn, Kind::Reporting, 0));
-                pages_left -= length;
-                ranges[taken] = range;
-                taken += 1;
-            }
-        }
-        taken
-    }
-
-    /// From now on all free pages are to be hinted at once more.
-    pub fn begin_hints(&mut self) {
-        self.hint_hand = 0;
-    }
-
-    /// Sets the next ranges of free pages aside as [`Kind::Hinted`], those that the host knows of left out. Says how many ranges; 0 at the
-    /// end.
-    pub fn take_for_hint(&mut self, ranges: &mut [Range<u32>]) -> usize {
-        let end = self.pages.min(self.hint_hand.saturating_add(REPORT_SCAN_PAGES));
-        let mut taken = 0;
-        while taken < ranges.len() {
-            let Some(run) = self.free_run(self.hint_hand, end, true) else {
-                self.hint_hand = end;
-                break;
-            };
-            let range = run.start..run.end.min(run.start + REPORT_RUN_MAX);
-            self.hint_hand = range.end;
-            if range.end - range.start >= REPORT_RUN_MIN {
-                range.clone().for_each(|gfn| self.set(gfn, Kind::Hinted, 0));
-                ranges[taken] = range;
-                taken += 1;
-            }
-        }
-        taken
-    }
-
     /// What the guest says of itself, by tag.
     pub fn statistics(&self) -> [(u16, u64); 6] {
         let bytes = |pages: u32| u64::from(pages) * PAGE_BYTES as u64;
@@ -309,36 +241,6 @@ impl Allocator {
             (stat::ALLOC_STALL, self.failures),
             (stat::DIRECT_RECLAIM, self.clean_drops),
         ]
-    }
-
-    /// Whether there may be more to hint at.
-    pub fn has_hints(&self) -> bool {
-        self.hint_hand < self.pages
-    }
-
-    /// Frees up to `pages_max` pages that were hinted at. Whoever gets one must write to it before it reads (5.5.6.5.1), as with all free
-    /// pages.
-    pub fn release_hinted(&mut self, pages_max: u32) {
-        let mut left = pages_max.min(self.count(Kind::Hinted));
-        for gfn in 0..self.pages {
-            if left == 0 {
-                break;
-            }
-            if self.kind(gfn) == Kind::Hinted {
-                self.set(gfn, Kind::Free, 0);
-                left -= 1;
-            }
-        }
-    }
-
-    /// The host has seen this range's report.
-    pub fn report_done(&mut self, range: Range<u32>) {
-        self.reported_total += u64::from(range.end - range.start);
-        for gfn in range {
-            assert!(self.kind(gfn) == Kind::Reporting, "a page left a report under way");
-            self.set(gfn, Kind::Free, 0);
-            set_bit(&self.reported, gfn, true);
-        }
     }
 
     fn lowest_free_or_drop(&mut self) -> Option<u32> {
@@ -403,7 +305,8 @@ impl Allocator {
         self.descriptors.u32(gfn as usize) & (KIND_MASK | PINNED) == Kind::Clean as u32
     }
 
-    /// The first run of free pages (that were not reported, if `unreported`) in `from..end`, as long as it goes.
+    /// The first run of free pages (that were not reported, if `unreported`) in `from..end`, as long as it
+    /// goes.
     fn free_run(&self, from: u32, end: u32, unreported: bool) -> Option<Range<u32>> {
         let candidates = |word: u32| {
             let known = if unreported { self.reported.u64(word as usize) } else { 0 };
@@ -445,60 +348,6 @@ impl Allocator {
             set_bit(&self.reported, gfn, false);
         }
     }
-}
-
-/// The guest's allocator, once there is one: locked for each call alone.
-impl PageSupply for &Spinlock<Option<Allocator>> {
-    fn take_for_balloon(&mut self, floor_pages: u32, gfns: &mut [u32]) -> usize {
-        with(self, |all| all.take_for_balloon(floor_pages, gfns))
-    }
-
-    fn pick_ballooned(&mut self, gfns: &mut [u32]) -> usize {
-        with(self, |all| all.pick_ballooned(gfns))
-    }
-
-    fn return_ballooned(&mut self, gfns: impl Iterator<Item = u32>) {
-        with(self, |all| gfns.for_each(|gfn| all.return_ballooned(gfn)));
-    }
-
-    fn statistics(&mut self, into: &mut [(u16, u64)]) -> usize {
-        let statistics = with(self, |all| all.statistics());
-        into[..statistics.len()].copy_from_slice(&statistics);
-        statistics.len()
-    }
-
-    fn free_pages(&mut self) -> u32 {
-        with(self, |all| all.count(Kind::Free))
-    }
-
-    fn take_for_report(&mut self, pages_max: u32, ranges: &mut [Range<u32>]) -> usize {
-        with(self, |all| all.take_for_report(pages_max, ranges))
-    }
-
-    fn report_done(&mut self, ranges: &[Range<u32>]) {
-        with(self, |all| ranges.iter().for_each(|range| all.report_done(range.clone())));
-    }
-
-    fn begin_hints(&mut self) {
-        with(self, Allocator::begin_hints);
-    }
-
-    fn has_hints(&mut self) -> bool {
-        with(self, |all| all.has_hints())
-    }
-
-    fn take_for_hint(&mut self, ranges: &mut [Range<u32>]) -> usize {
-        with(self, |all| all.take_for_hint(ranges))
-    }
-
-    fn release_hinted(&mut self) {
-        with(self, |all| all.release_hinted(u32::MAX));
-    }
-}
-
-/// Runs `body` under the lock; the allocator is there before any balloon is.
-fn with<R>(allocator: &Spinlock<Option<Allocator>>, body: impl FnOnce(&mut Allocator) -> R) -> R {
-    body(allocator.lock().as_mut().expect("the allocator precedes the balloon"))
 }
 
 fn set_bit(bitmap: &Span, bit: u32, on: bool) {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::balloon::REPORT_RUN_MIN;
 use crate::testing::TestRam;
 use proptest::prelude::*;
 use std::collections::BTreeMap;

@@ -8,8 +8,9 @@
 //!   a round of hinting:  all free pages are named, and kept apart until the host is done    (hint)
 //! ```
 //!
-//! [`Balloon::poll`] does one bounded piece of each and never waits. Whose pages they are it does not know: that is a [`PageSupply`], which is
-//! asked to move pages, and never while a register is touched, so it may take a lock in each call.
+//! [`Balloon::poll`] does one bounded piece of each and never waits. Whose pages they are it does not know:
+//! that is a [`PageSupply`], which is asked to move pages, and never while a register is touched, so it may
+//! take a lock in each call.
 //!
 //! ```no_run
 //! use guest_driver::balloon::Balloon;
@@ -39,7 +40,8 @@
 //!
 //!     fn pick_ballooned(&mut self, gfns: &mut [u32]) -> usize {
 //!         let count = gfns.len().min(self.ballooned_count);
-//!         gfns[..count].copy_from_slice(&self.ballooned[self.ballooned_count - count..self.ballooned_count]);
+//!         let last = self.ballooned_count - count..self.ballooned_count;
+//!         gfns[..count].copy_from_slice(&self.ballooned[last]);
 //!         count
 //!     }
 //!
@@ -58,8 +60,15 @@
 //!     }
 //! }
 //!
-//! /// `registers`: the device; `seven_pages`: the driver's own memory; `now_ms`: any clock; `interrupted`: a hint, or never.
-//! fn run<T: Transport>(registers: T, seven_pages: Span, mut pages: Stacks, now_ms: fn() -> u64, interrupted: fn() -> bool) {
+//! /// `registers`: the device; `seven_pages`: the driver's own memory; `now_ms`: any clock; `interrupted`: a
+//! /// hint, or never.
+//! fn run<T: Transport>(
+//!     registers: T,
+//!     seven_pages: Span,
+//!     mut pages: Stacks,
+//!     now_ms: fn() -> u64,
+//!     interrupted: fn() -> bool,
+//! ) {
 //!     let mut balloon = Balloon::start(registers, seven_pages, &mut pages, 64).expect("a balloon device");
 //!     loop {
 //!         if interrupted() {
@@ -84,13 +93,15 @@ use crate::transport::Transport;
 const RELIEF_PAGES: usize = 256;
 /// How long after such a relief the balloon does not grow: else it would take the pages right back.
 const RELIEF_HOLD_MS: u64 = 1000;
-/// Time between reports. Linux waits 2 s; the sooner, the more is given back, and the more of it is faulted in again.
+/// Time between reports. Linux waits 2 s; the sooner, the more is given back, and the more of it is faulted
+/// in again.
 const REPORT_INTERVAL_MS: u64 = 250;
 /// Shortest run of free pages worth reporting: each range costs the host a system call or two.
 pub const REPORT_RUN_MIN: u32 = 16;
 /// Most pages out of reach in one report, 16 MiB.
 const REPORT_PAGES_MAX: u32 = 4096;
-/// How often the request is read although no interrupt said so: interrupts may get lost, this is the net below.
+/// How often the request is read although no interrupt said so: interrupts may get lost, this is the net
+/// below.
 const REQUEST_INTERVAL_MS: u64 = 500;
 
 /// Where the balloon stands with the host's request.
@@ -134,7 +145,8 @@ enum Hinting {
 }
 
 impl<T: Transport> Balloon<T> {
-    /// Starts the device, with [`crate::driver::DRIVER_PAGES`] of `memory` for its queues. The balloon leaves `floor_pages` to the guest.
+    /// Starts the device, with [`crate::driver::DRIVER_PAGES`] of `memory` for its queues. The balloon leaves
+    /// `floor_pages` to the guest.
     pub fn start(transport: T, memory: Span, supply: &mut impl PageSupply, floor_pages: u32) -> Result<Self, Error> {
         let mut driver = Driver::start(transport, memory, Options::default())?;
         send_statistics(&mut driver, supply);
@@ -270,8 +282,8 @@ impl<T: Transport> Balloon<T> {
     fn hint(&mut self, supply: &mut impl PageSupply) {
         let command = self.hint_command;
         match self.hinting {
-            // 5.5.6.5.1: "The driver SHOULD release all previously hinted pages once free_page_hint_cmd_id specifies a value of
-            // VIRTIO_BALLOON_CMD_ID_DONE."
+            // 5.5.6.5.1: "The driver SHOULD release all previously hinted pages once free_page_hint_cmd_id
+            // specifies a value of VIRTIO_BALLOON_CMD_ID_DONE."
             Hinting::Named(_) if command == HINT_CMD_ID_DONE => {
                 supply.release_hinted();
                 self.hinting = Hinting::Idle;
@@ -280,8 +292,8 @@ impl<T: Transport> Balloon<T> {
             Hinting::Naming(round) if round == command && supply.has_hints() => {
                 self.name_pages(supply, None);
             }
-            // No more pages, or no more wish for them: "it MUST complete hinting by adding an output buffer containing the command
-            // ID VIRTIO_BALLOON_CMD_ID_STOP".
+            // No more pages, or no more wish for them: "it MUST complete hinting by adding an output buffer
+            // containing the command ID VIRTIO_BALLOON_CMD_ID_STOP".
             Hinting::Naming(round) => {
                 self.driver.hint(Some(HINT_CMD_ID_STOP), &[]);
                 self.hinting = Hinting::Named(round);

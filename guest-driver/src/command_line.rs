@@ -1,11 +1,12 @@
-//! The words by which the image is told what to do on machines that are not the VMM's own, where there is no boot information.
+//! The words by which the image is told what to do on machines that are not the VMM's own, where there is no
+//! boot information.
 //!
 //! ```text
 //!   workload=zipf seed=42 floor=64 virtio_mmio.device=512@0xfeb00e00:12 virtio_mmio.device=...
 //! ```
 //!
-//! QEMU's `microvm` adds the last ones itself, one a device, in the form that Linux knows (its `kernel-parameters.txt`). Words that mean
-//! nothing here are somebody else's, and passed over.
+//! QEMU's `microvm` adds the last ones itself, one a device, in the form that Linux knows (its
+//! `kernel-parameters.txt`). Words that mean nothing here are somebody else's, and passed over.
 
 use wire::machine::Workload;
 

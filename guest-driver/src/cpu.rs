@@ -91,7 +91,8 @@ impl<'a, M: Machine> Cpu<'a, M> {
         self.guest.machine().control().stop.load(Relaxed) != 0
     }
 
-    /// Serves the balloon if there is anything to serve. Cheap when there is not; to be called between any two operations.
+    /// Serves the balloon if there is anything to serve. Cheap when there is not; to be called between any
+    /// two operations.
     pub fn poll(&mut self) -> Progress {
         self.polls = self.polls.wrapping_add(1);
         if self.vcpu != 0 {
@@ -117,7 +118,8 @@ impl<'a, M: Machine> Cpu<'a, M> {
         balloon.poll(&mut self.guest.allocator(), now_ms)
     }
 
-    /// Serves the balloon until it has nothing under way, then waits for an interrupt, the stop, or `ms` milliseconds.
+    /// Serves the balloon until it has nothing under way, then waits for an interrupt, the stop, or `ms`
+    /// milliseconds.
     pub fn park(&mut self, ms: u32) {
         self.polls = self.polls.next_multiple_of(POLLS_PER_PUBLICATION).wrapping_sub(1);
         self.poll();
@@ -141,7 +143,8 @@ impl<'a, M: Machine> Cpu<'a, M> {
         self.with(Allocator::allocate)
     }
 
-    /// Contiguous pages that the workload cannot do without: for these the balloon gives some back, if it may.
+    /// Contiguous pages that the workload cannot do without: for these the balloon gives some back, if it
+    /// may.
     pub fn allocate_essential_run(&mut self, pages: u32) -> Option<u32> {
         for _ in 0..RELIEF_WAITS {
             let run = self.with(|all| all.allocate_run(pages, Kind::Anonymous));

@@ -1,12 +1,14 @@
 //! The virtio-balloon driver (VIRTIO 1.3, 5.5): says to the device what the guest gives and takes.
 //!
-//! Each queue has one request under way at most. The driver never waits: whoever calls it looks at [`Driver::is_idle`] when it
-//! suits, interrupts are only a hint. It knows nothing of the allocator; [`crate::balloon`] decides what to give.
+//! Each queue has one request under way at most. The driver never waits: whoever calls it looks at
+//! [`Driver::is_idle`] when it suits, interrupts are only a hint. It knows nothing of the allocator;
+//! [`crate::balloon`] decides what to give.
 //!
 //! ```no_run
 //! # use guest_driver::{driver::{Driver, Options, Purpose}, memory::Span, transport::Transport};
 //! # fn example<T: Transport>(registers: T, seven_pages: Span, my_free_pages: &[u32]) {
-//! // `registers`: the device's register file; `seven_pages`: memory of the driver's own, at an address that the device knows.
+//! // `registers`: the device's register file; `seven_pages`: memory of the driver's own, at an address that
+//! // the device knows.
 //! let mut driver = Driver::start(registers, seven_pages, Options::default()).expect("a balloon device");
 //! if driver.requested_pages() as usize >= my_free_pages.len() {
 //!     driver.inflate(my_free_pages);
@@ -32,7 +34,8 @@ use crate::memory::Span;
 use crate::queue::{Access, Queue};
 use crate::transport::Transport;
 
-/// Page numbers in one buffer: what Linux sends (`VIRTIO_BALLOON_ARRAY_PFNS_MAX`), and what other devices take at most.
+/// Page numbers in one buffer: what Linux sends (`VIRTIO_BALLOON_ARRAY_PFNS_MAX`), and what other devices
+/// take at most.
 const BUFFER_PAGES: usize = 256;
 /// Page numbers in one request: a page full of buffers.
 pub const REQUEST_PAGES_MAX: usize = PAGE_BYTES / 4;
@@ -98,8 +101,9 @@ pub const DRIVER_PAGES: u32 = 7;
 /// What a guest does that its host is to know.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Free pages are filled with this: pages that come back from the host, reported or hinted at, are found so too. Whoever says this must
-    /// fill pages before they are reported, and pages from the balloon before they are used (5.5.6.6.1). `None`: free pages hold anything.
+    /// Free pages are filled with this: pages that come back from the host, reported or hinted at, are found
+    /// so too. Whoever says this must fill pages before they are reported, and pages from the balloon before
+    /// they are used (5.5.6.6.1). `None`: free pages hold anything.
     pub poison: Option<u32>,
 }
 
@@ -157,8 +161,8 @@ impl<T: Transport> Driver<T> {
         self.queues.inflate.send(&self.transport, gfns);
     }
 
-    /// Asks for at most [`REQUEST_PAGES_MAX`] pages back. They may be used once the queue is idle again, whether
-    /// MUST_TELL_HOST was agreed on or not.
+    /// Asks for at most [`REQUEST_PAGES_MAX`] pages back. They may be used once the queue is idle again,
+    /// whether MUST_TELL_HOST was agreed on or not.
     pub fn deflate(&mut self, gfns: &[u32]) {
         self.queues.deflate.send(&self.transport, gfns);
     }
@@ -169,8 +173,8 @@ impl<T: Transport> Driver<T> {
         (0..self.queues.deflate.listed).map(move |index| list.u32(index))
     }
 
-    /// Hands the device 1 to [`STATISTICS_MAX`] statistics, `(tag, value)`: once at the start, and then whenever the queue is idle,
-    /// which is how the device asks for them (5.5.6.3).
+    /// Hands the device 1 to [`STATISTICS_MAX`] statistics, `(tag, value)`: once at the start, and then
+    /// whenever the queue is idle, which is how the device asks for them (5.5.6.3).
     pub fn send_statistics(&mut self, statistics: &[(u16, u64)]) {
         let Some(queue) = &mut self.queues.statistics else { return };
         let buffer = queue.spare();
@@ -192,8 +196,9 @@ impl<T: Transport> Driver<T> {
         if self.has(F_FREE_PAGE_HINT) { self.transport.read(mmio::CONFIG + CONFIG_FREE_PAGE_HINT_CMD_ID) } else { 0 }
     }
 
-    /// Begins or ends a round of hinting with `command` (5.5.6.5), if there is one, then names at most [`REPORT_RANGES_MAX`] ranges of pages
-    /// whose content is not needed. They may be used again at any time, if they are written to before they are read.
+    /// Begins or ends a round of hinting with `command` (5.5.6.5), if there is one, then names at most
+    /// [`REPORT_RANGES_MAX`] ranges of pages whose content is not needed. They may be used again at any time,
+    /// if they are written to before they are read.
     pub fn hint(&mut self, command: Option<u32>, ranges: &[Range<u32>]) {
         let Some(queue) = &mut self.queues.hinting else { return };
         if let Some(command) = command {
@@ -207,7 +212,8 @@ impl<T: Transport> Driver<T> {
         queue.submit(&self.transport);
     }
 
-    /// Names at most [`REPORT_RANGES_MAX`] ranges of free pages, none of which may be used until the queue is idle again.
+    /// Names at most [`REPORT_RANGES_MAX`] ranges of free pages, none of which may be used until the queue is
+    /// idle again.
     pub fn report(&mut self, ranges: &[Range<u32>]) {
         let Some(queue) = &mut self.queues.reporting else { return };
         queue.add(Access::DeviceWrites, buffers(ranges));
@@ -244,7 +250,8 @@ fn bring_up<T: Transport>(transport: &T, memory: Span, options: Options) -> Resu
     let features = negotiate(transport, options)?;
     let has = |feature: u32| features >> feature & 1 == 1;
 
-    // Queues are numbered without gaps: one whose feature was not agreed on has no number. (So do Linux and QEMU; 5.5.2.)
+    // Queues are numbered without gaps: one whose feature was not agreed on has no number. (So do Linux and
+    // QEMU; 5.5.2.)
     let page = |number: usize| memory.part(number * PAGE_BYTES, PAGE_BYTES);
     let mut next = 0;
     let mut queue = || {
@@ -259,7 +266,8 @@ fn bring_up<T: Transport>(transport: &T, memory: Span, options: Options) -> Resu
         hinting: has(F_FREE_PAGE_HINT).then(&mut queue).transpose()?,
         reporting: has(F_REPORTING).then(&mut queue).transpose()?,
     };
-    // 5.5.6.6.1: "The driver MUST populate the poison_val configuration data before setting the DRIVER_OK bit."
+    // 5.5.6.6.1: "The driver MUST populate the poison_val configuration data before setting the DRIVER_OK
+    // bit."
     if let Some(poison) = options.poison.filter(|_| has(F_PAGE_POISON)) {
         transport.write(mmio::CONFIG + CONFIG_POISON_VAL, poison);
     }

@@ -1,8 +1,8 @@
 //! The guest: what its vCPUs share, and how they start and end.
 //!
 //! ```text
-//!   vcpu 0:   allocator -> balloon inflated -> builds its pages -+              +-> workload -> verify all -> exit code
-//!   vcpu 1:   waits ------------------------------------------> builds its pages +
+//!   vcpu 0:   allocator -> balloon -> builds its pages -+              +-> workload -> verify all -> exit
+//!   vcpu 1:   waits ----------------------------------> builds its pages +
 //! ```
 //!
 //! vCPUs build in turn, so that every guest of a run gets the same pages for the same purposes.
@@ -58,7 +58,8 @@ impl<M: Machine> Guest<M> {
         }
     }
 
-    /// Runs one vCPU until the machine says stop; every vCPU must be run, each on a thread of its own. Says the exit code.
+    /// Runs one vCPU until the machine says stop; every vCPU must be run, each on a thread of its own. Says
+    /// the exit code.
     pub fn run(&self, vcpu: u32) -> u32 {
         let boot = self.machine.boot();
         let usable = boot.magic == BOOT_MAGIC
@@ -89,7 +90,8 @@ impl<M: Machine> Guest<M> {
     }
 
     pub(crate) fn ram(&self) -> Ram {
-        // SAFETY: that RAM is there, as long as the machine, is what `Machine::ram` and the boot information promise.
+        // SAFETY: that RAM is there, as long as the machine, is what `Machine::ram` and the boot information
+        // promise.
         unsafe { Ram::new(self.machine.ram(), self.machine.boot().ram_bytes) }
     }
 

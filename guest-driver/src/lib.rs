@@ -1,4 +1,5 @@
-//! The guest's side: a virtio-balloon driver and, on it, a self-checking workload machine that needs no kernel.
+//! The guest's side: a virtio-balloon driver and, on it, a self-checking workload machine that needs no
+//! kernel.
 //!
 //! ```text
 //!   workload/*    what the guest does                 one file each
@@ -12,16 +13,16 @@
 //!   memory        the bytes                 driver, queue, transport
 //! ```
 //!
-//! The same code runs freestanding in a KVM guest (`src/bin/bare-guest/main.rs`) and, *hosted*, in threads of the VMM; a
-//! [`Machine`] is all that differs.
+//! The same code runs freestanding in a KVM guest (`src/bin/bare-guest/main.rs`) and, *hosted*, in threads of
+//! the VMM; a [`Machine`] is all that differs.
 //!
-//! The driver can be taken without all that: [`balloon`] needs a [`transport::Transport`], seven pages of memory, a
-//! [`supply::PageSupply`], which is what a kernel writes, and a clock; its page has an example. Nothing in it allocates or waits. Who wants to decide
-//! alone what to give and when takes [`driver`].
+//! The driver can be taken without all that: [`balloon`] needs a [`transport::Transport`], seven pages of
+//! memory, a [`supply::PageSupply`], which is what a kernel writes, and a clock; its page has an example.
+//! Nothing in it allocates or waits. Who wants to decide alone what to give and when takes [`driver`].
 //!
-//! **Invariants:** free and ballooned pages are never touched. Every page that is read is checked, against an identity kept
-//! elsewhere; a wrong page is counted and said, never ignored. No allocation but from the guest's own RAM; no lock over a
-//! register access.
+//! **Invariants:** free and ballooned pages are never touched. Every page that is read is checked, against an
+//! identity kept elsewhere; a wrong page is counted and said, never ignored. No allocation but from the
+//! guest's own RAM; no lock over a register access.
 
 #![no_std]
 

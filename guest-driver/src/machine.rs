@@ -1,5 +1,5 @@
-//! What the guest runs on: the bare machine of [`wire::machine`], in KVM or in the VMM's own threads, or somebody else's machine that the
-//! image makes look like it.
+//! What the guest runs on: the bare machine of [`wire::machine`], in KVM or in the VMM's own threads, or
+//! somebody else's machine that the image makes look like it.
 
 use core::fmt;
 use core::sync::atomic::AtomicU32;

@@ -1,12 +1,13 @@
 //! Guest RAM as plain bytes: the one module that turns addresses into accesses.
 //!
-//! RAM is never seen through references to data: it belongs to the guest's allocator, may be mapped anywhere (address 0
-//! in the bare image), and devices read and write it too. A [`Span`] is a bounds-checked stretch of it whose accesses
-//! are relaxed atomic loads and stores, which on x86 are plain `mov`s. So a race between two vCPUs or with a device
-//! would be a wrong value, which the page checks catch, and never undefined behaviour.
+//! RAM is never seen through references to data: it belongs to the guest's allocator, may be mapped anywhere
+//! (address 0 in the bare image), and devices read and write it too. A [`Span`] is a bounds-checked stretch
+//! of it whose accesses are relaxed atomic loads and stores, which on x86 are plain `mov`s. So a race between
+//! two vCPUs or with a device would be a wrong value, which the page checks catch, and never undefined
+//! behaviour.
 //!
-//! **Invariant:** no span begins at guest-physical address 0, which in the bare image would be a null pointer. Only
-//! [`Ram::copy_page_out`] reads that page, in assembly.
+//! **Invariant:** no span begins at guest-physical address 0, which in the bare image would be a null
+//! pointer. Only [`Ram::copy_page_out`] reads that page, in assembly.
 
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -31,8 +32,8 @@ impl Ram {
     /// RAM mapped at `base`.
     ///
     /// # Safety
-    /// `base..base + bytes` must stay readable and writable memory, aligned to 8 bytes, as long as the result or a span of it is
-    /// used, and no Rust reference may be made to it.
+    /// `base..base + bytes` must stay readable and writable memory, aligned to 8 bytes, as long as the result
+    /// or a span of it is used, and no Rust reference may be made to it.
     pub const unsafe fn new(base: *mut u8, bytes: u64) -> Ram {
         Ram { base, pages: (bytes / PAGE_BYTES as u64) as u32 }
     }
@@ -59,8 +60,8 @@ impl Ram {
     pub fn copy_page_out(&self, gfn: u32, words: &mut [u64; PAGE_WORDS]) {
         assert!(gfn < self.pages, "page outside RAM");
         let source = self.base.wrapping_add(gfn as usize * PAGE_BYTES);
-        // SAFETY: the source lies within RAM, which `new`'s caller vouched for; the target is 512 words of ours; the direction
-        // flag is clear by the ABI.
+        // SAFETY: the source lies within RAM, which `new`'s caller vouched for; the target is 512 words of
+        // ours; the direction flag is clear by the ABI.
         unsafe {
             core::arch::asm!(
                 "rep movsq",
@@ -103,8 +104,9 @@ macro_rules! access {
         fn $cell(&self, index: usize) -> &$atomic {
             assert!(index < self.bytes / size_of::<$int>(), "access outside span");
             let at = self.base.wrapping_add(index * size_of::<$int>()).cast();
-            // SAFETY: inside RAM by the assertion and `Ram::span`'s, aligned because spans are page-aligned and split at multiples of
-            // eight bytes, valid by `Ram::new`'s contract, and only ever accessed atomically.
+            // SAFETY: inside RAM by the assertion and `Ram::span`'s, aligned because spans are page-aligned
+            // and split at multiples of eight bytes, valid by `Ram::new`'s contract, and only ever accessed
+            // atomically.
             unsafe { $atomic::from_ptr(at) }
         }
     };

@@ -6,9 +6,10 @@
 //!                                     words 4..512 body, generated from the identity
 //! ```
 //!
-//! The reader knows the identity it expects, so a page that is stale, swapped with another or another guest's is found
-//! out by its header; a page with any other wrong byte by its checksum. The checksum runs four lanes, each step
-//! `h = rotate((h ^ word) * odd)`, one to one in `h` and in `word`: a single wrong word always changes it.
+//! The reader knows the identity it expects, so a page that is stale, swapped with another or another guest's
+//! is found out by its header; a page with any other wrong byte by its checksum. The checksum runs four
+//! lanes, each step `h = rotate((h ^ word) * odd)`, one to one in `h` and in `word`: a single wrong word
+//! always changes it.
 
 use crate::memory::{PAGE_WORDS, Span};
 use crate::rng::{Rng, mix};

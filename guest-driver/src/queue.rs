@@ -7,8 +7,8 @@
 //!   3072   1 KiB that the queue's owner may use for buffers
 //! ```
 //!
-//! A *request* is one or several chains made available together; it is done when all of them came back, which the used
-//! index alone says. There is one request at a time, so every request starts at descriptor 0.
+//! A *request* is one or several chains made available together; it is done when all of them came back, which
+//! the used index alone says. There is one request at a time, so every request starts at descriptor 0.
 
 use core::sync::atomic::{Ordering::SeqCst, fence};
 

@@ -1,7 +1,8 @@
 //! A set of pages, and what each of them must contain.
 //!
-//! For every page the set keeps its gfn and a *tag*, out of which, with the set's [`Rule`], comes the identity that the page
-//! must have. So a page that is stale, or another's, is found out however sound it looks by itself.
+//! For every page the set keeps its gfn and a *tag*, out of which, with the set's [`Rule`], comes the
+//! identity that the page must have. So a page that is stale, or another's, is found out however sound it
+//! looks by itself.
 
 use crate::cpu::Cpu;
 use crate::machine::Machine;
@@ -75,7 +76,8 @@ impl Set {
         true
     }
 
-    /// As [`Set::push`], for a set that is needed whole: when memory is out, the balloon gives some back, if it may.
+    /// As [`Set::push`], for a set that is needed whole: when memory is out, the balloon gives some back, if
+    /// it may.
     pub fn push_needed<M: Machine>(&mut self, cpu: &mut Cpu<'_, M>, tag: u32) -> bool {
         loop {
             if self.push(cpu, tag) {
@@ -87,7 +89,8 @@ impl Set {
         }
     }
 
-    /// As [`Set::push`], for a set without which there is nothing to do: waits for the balloon for as long as it takes.
+    /// As [`Set::push`], for a set without which there is nothing to do: waits for the balloon for as long as
+    /// it takes.
     pub fn push_patiently<M: Machine>(&mut self, cpu: &mut Cpu<'_, M>, tag: u32) -> bool {
         loop {
             if self.push_needed(cpu, tag) {
@@ -182,7 +185,8 @@ impl Set {
     }
 }
 
-/// Content number `number` of the common pages of a space: like a kernel's text, data and packed data by turns.
+/// Content number `number` of the common pages of a space: like a kernel's text, data and packed data by
+/// turns.
 pub fn common_identity<M: Machine>(cpu: &Cpu<'_, M>, space: u16, number: u32) -> Identity {
     let address = cpu.address(space, number);
     let texture = match mix(address) % 10 {

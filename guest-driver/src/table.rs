@@ -1,6 +1,7 @@
 //! A growing array of 64-bit words in pages of RAM: what workloads keep their books in.
 //!
-//! A contiguous root holds the page numbers of leaves of 512 words each; leaves are allocated when first written to.
+//! A contiguous root holds the page numbers of leaves of 512 words each; leaves are allocated when first
+//! written to.
 
 use wire::PAGE_BYTES;
 

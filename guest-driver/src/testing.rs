@@ -1,4 +1,5 @@
-//! A machine of ordinary memory for tests. Its clock goes by how often it is looked at, so that runs repeat exactly.
+//! A machine of ordinary memory for tests. Its clock goes by how often it is looked at, so that runs repeat
+//! exactly.
 
 use std::boxed::Box;
 use std::string::String;

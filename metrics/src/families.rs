@@ -1,4 +1,5 @@
-//! The tables: a family is a name, a help text, at most one label of its own, and for each of that label's values a figure.
+//! The tables: a family is a name, a help text, at most one label of its own, and for each of that label's
+//! values a figure.
 
 use crate::{Domain, Guest, Host};
 

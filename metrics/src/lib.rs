@@ -1,11 +1,15 @@
-//! What Prometheus sees: every metric's name, meaning and unit, in one table each for the host and for a guest.
+//! What Prometheus sees: every metric's name, meaning and unit, in one table each for the host and for a
+//! guest.
 //!
-//! Nothing is registered and nothing counts here. The host makes a [`Snapshot`] of what it knows already, and [`encode`] turns it into
-//! text: a scrape never waits for a guest, and a guest that is gone takes its series with it.
+//! Nothing is registered and nothing counts here. The host makes a [`Snapshot`] of what it knows already, and
+//! [`encode`] turns it into text: a scrape never waits for a guest, and a guest that is gone takes its series
+//! with it.
 //!
-//! Invariants: names are `ballast_host_*`, `ballast_domain_*`, `ballast_guest_*`, `ballast_policy_*` and `ballast_dedup_*` (and `ballast_build_info`), units
-//! are bytes and seconds, counters end in `_total`; the labels are `domain`, `guest`, `state`, `mechanism`, `kind`, `action` and `reason`, the last
-//! five from fixed sets; the series of one family can be added up. `docs/operations.md` describes every family; a test keeps it complete.
+//! Invariants: names are `ballast_host_*`, `ballast_domain_*`, `ballast_guest_*`, `ballast_policy_*` and
+//! `ballast_dedup_*` (and `ballast_build_info`), units are bytes and seconds, counters end in `_total`; the
+//! labels are `domain`, `guest`, `state`, `mechanism`, `kind`, `action` and `reason`, the last five from
+//! fixed sets; the series of one family can be added up. `docs/operations.md` describes every family; a test
+//! keeps it complete.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! The text is what Prometheus expects, adds up, and is what the documentation, alerts and dashboard speak of.
+//! The text is what Prometheus expects, adds up, and is what the documentation, alerts and dashboard speak
+//! of.
 
 #![allow(clippy::unwrap_used, reason = "a test's helper may fail the test")]
 
@@ -50,8 +51,9 @@ fn snapshot() -> Snapshot {
     Snapshot { version: "0.1.0", host, domains, guests: vec![guest("web1"), guest("od\"d\\\nname")] }
 }
 
-/// Parses exposition text as strictly as Prometheus does, and then some: every family is described before its series, every
-/// series belongs to the family last described and occurs once. Answers the series by name and labels, and the families' types.
+/// Parses exposition text as strictly as Prometheus does, and then some: every family is described before its
+/// series, every series belongs to the family last described and occurs once. Answers the series by name and
+/// labels, and the families' types.
 fn parse(text: &str) -> (BTreeMap<String, f64>, BTreeMap<String, String>) {
     let (mut series, mut types) = (BTreeMap::new(), BTreeMap::new());
     let (mut helped, mut family) = (String::new(), String::new());

@@ -1,13 +1,13 @@
 //! Drivers and devices that we did not write, for tests and benchmarks.
 //!
 //! ```text
-//!   uml     a Linux kernel as a process, with its own virtio_balloon      <-- vhost-user --> device: `ballast vhost-user-balloon`
-//!   device  that process, and its HTTP interface
-//!   qemu    our bare guest, with our driver, on QEMU's `microvm`         <-- QMP --> whoever tests QEMU's virtio-balloon-device with it
+//!   uml     a Linux kernel as a process, with its own virtio_balloon   <-- vhost-user --> `device`
+//!   device  `ballast vhost-user-balloon`, and its HTTP interface
+//!   qemu    our bare guest, with our driver, on QEMU's `microvm`      <-- QMP --> tests of QEMU's device
 //! ```
 //!
-//! Everything here is somebody's process: started with a deadline on each answer, and gone when its owner is dropped. A peer that is not
-//! installed is `None`, and the caller says so aloud.
+//! Everything here is somebody's process: started with a deadline on each answer, and gone when its owner is
+//! dropped. A peer that is not installed is `None`, and the caller says so aloud.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
 //! QEMU's `microvm` with its `virtio-balloon-device`, and our bare guest in it.
 //!
-//! The guest is started by its PVH entry, stopped by a byte on its serial port, and its counters are read from its memory by QMP
-//! (`pmemsave`), so all that is known of it comes through QEMU.
+//! The guest is started by its PVH entry, stopped by a byte on its serial port, and its counters are read
+//! from its memory by QMP (`pmemsave`), so all that is known of it comes through QEMU.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -68,7 +68,8 @@ pub struct Report {
 }
 
 impl Qemu {
-    /// Starts `image` on this machine, paused before its first instruction; why not, if QEMU is not installed.
+    /// Starts `image` on this machine, paused before its first instruction; why not, if QEMU is not
+    /// installed.
     pub fn start(image: &[u8], machine: &Machine<'_>) -> Result<Qemu, String> {
         let program = find(&["/usr/bin/qemu-system-x86_64"]).ok_or("no QEMU (Debian package qemu-system-x86)")?;
         let folder = tempfile::tempdir().expect("a folder for QEMU");

@@ -1,4 +1,5 @@
-//! User-mode Linux: a kernel as a process, with Linux's own `virtio_balloon` as a module in an initramfs made here.
+//! User-mode Linux: a kernel as a process, with Linux's own `virtio_balloon` as a module in an initramfs made
+//! here.
 
 use std::fs;
 use std::io::Write;

@@ -1,7 +1,8 @@
 //! The device as vhost-user sees it.
 //!
-//! **Threads and locks.** The connection's thread sets features, memory and rings; the worker does turns of work; the API's thread asks and
-//! wishes. A ring's own lock is held for a turn, so that a ring that was stopped is not touched any more. Everything here is a leaf under it.
+//! **Threads and locks.** The connection's thread sets features, memory and rings; the worker does turns of
+//! work; the API's thread asks and wishes. A ring's own lock is held for a turn, so that a ring that was
+//! stopped is not touched any more. Everything here is a leaf under it.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -112,9 +113,10 @@ impl Backend {
 
     /// The driver is gone, and no ring is touched once this has returned.
     ///
-    /// Front ends do not always say so. When user-mode Linux unbinds a driver, the one message after its last is GET_FEATURES, and the rings'
-    /// memory is the guest's again at the answer; no front end asks for features in between. Its next driver's kicks come through other
-    /// descriptors, which `vhost-user-backend` listens to only if the rings had stopped.
+    /// Front ends do not always say so. When user-mode Linux unbinds a driver, the one message after its last
+    /// is GET_FEATURES, and the rings' memory is the guest's again at the answer; no front end asks for
+    /// features in between. Its next driver's kicks come through other descriptors, which
+    /// `vhost-user-backend` listens to only if the rings had stopped.
     fn stop(&self) {
         for ring in &*lock(&self.rings) {
             ring.set_queue_ready(false);
@@ -130,7 +132,8 @@ impl Backend {
         self.broken.store(false, Ordering::Release);
     }
 
-    /// vhost-user has no DRIVER_OK: the driver has started when it uses its rings, and what rings there are says how it counts them.
+    /// vhost-user has no DRIVER_OK: the driver has started when it uses its rings, and what rings there are
+    /// says how it counts them.
     fn look_at_rings(&self, vrings: &[Vring]) {
         let ready = |index: &usize| vrings[*index].get_ref().get_queue().ready();
         let now: Vec<usize> = (0..vrings.len()).filter(ready).collect();

@@ -3,19 +3,20 @@
 //! ```text
 //!   front end (QEMU, user-mode Linux, ...)         ballast vhost-user-balloon
 //!    | --socket: vhost-user messages --> relay --> backend   features, configuration space
-//!    | memory: file descriptors -----------------> memory    PageSink: fallocate(PUNCH_HOLE) over the pages given up
+//!    | memory: file descriptors -----------------> memory    PageSink: fallocate(PUNCH_HOLE) over them
 //!    | rings in that memory, kick and call ------> worker    turns of work
 //!    | <-- back channel: CONFIG_CHANGE ----------- relay
-//!                                       --api ---> api       HTTP: what is asked for, what is given, statistics
+//!                                       --api ---> api       HTTP: asked for, given, statistics
 //! ```
 //!
-//! One guest at a time; when its front end goes, the next may connect. Guest memory is a file that two processes map. So a page that is
-//! given up goes by punching a hole in that file, and comes back as zeros when anybody touches it. That cannot be made to wait for a
-//! write in progress, as the pager's pages can: **a hint drops nothing here** (a page may have been taken back before the hint is read,
-//! and nobody would tell). Hinting is spoken, counted, and ended as it should be.
+//! One guest at a time; when its front end goes, the next may connect. Guest memory is a file that two
+//! processes map. So a page that is given up goes by punching a hole in that file, and comes back as zeros
+//! when anybody touches it. That cannot be made to wait for a write in progress, as the pager's pages can:
+//! **a hint drops nothing here** (a page may have been taken back before the hint is read, and nobody would
+//! tell). Hinting is spoken, counted, and ended as it should be.
 //!
-//! **Never:** a byte outside the regions the front end shared is touched; a reported page changes to anything but the poison value; a
-//! front end or a guest ends the process.
+//! **Never:** a byte outside the regions the front end shared is touched; a reported page changes to anything
+//! but the poison value; a front end or a guest ends the process.
 
 #![deny(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! The front end's memory: which part of which file is which frame, and holes in the place of pages that were given up.
+//! The front end's memory: which part of which file is which frame, and holes in the place of pages that were
+//! given up.
 
 use std::fs::File;
 use std::ops::Range;
@@ -93,7 +94,8 @@ impl PageSink for SharedMemory {
     /// The file gives a page back when it is touched.
     fn deflate(&self, _: Range<u32>) {}
 
-    /// A hole reads as zeros. Pages that are to be filled with anything else are kept, which 5.5.6.7.2 allows.
+    /// A hole reads as zeros. Pages that are to be filled with anything else are kept, which 5.5.6.7.2
+    /// allows.
     fn report_free(&self, range: Range<u32>, fill: u32) {
         if fill == 0 {
             self.release(range);

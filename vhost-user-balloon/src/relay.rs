@@ -5,9 +5,10 @@
 //!                 <------- CONFIG_CHANGE ------- channel
 //! ```
 //!
-//! `vhost` 0.18 takes a SET_MEM_TABLE for an error if it is longer than its regions, as Linux's `virtio_uml` sends it, and has no way to tell
-//! the front end of a changed configuration space. So messages pass through here, one at a time and in order; those of the table are cut
-//! to their regions, and of the back channel's descriptor a copy is kept. Everything else passes as it is, and is judged behind.
+//! `vhost` 0.18 takes a SET_MEM_TABLE for an error if it is longer than its regions, as Linux's `virtio_uml`
+//! sends it, and has no way to tell the front end of a changed configuration space. So messages pass through
+//! here, one at a time and in order; those of the table are cut to their regions, and of the back channel's
+//! descriptor a copy is kept. Everything else passes as it is, and is judged behind.
 
 use std::io::{self, Write};
 use std::net::Shutdown;
@@ -37,7 +38,8 @@ const CONFIG_CHANGE: [u32; 3] = [2, 1, 0];
 pub(crate) struct Channel(Mutex<Option<UnixStream>>);
 
 impl Channel {
-    /// Tells the front end that the configuration space has changed. A front end without a back channel looks for itself.
+    /// Tells the front end that the configuration space has changed. A front end without a back channel looks
+    /// for itself.
     pub(crate) fn configuration_changed(&self) -> io::Result<()> {
         match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(stream) => stream.write_all(CONFIG_CHANGE.map(u32::to_ne_bytes).as_flattened()),

@@ -22,7 +22,8 @@ pub(crate) fn receive(from: &UnixStream, bytes: &mut [u8], descriptors: &mut Vec
             Ok(message) => {
                 for control in message.cmsgs().into_iter().flatten() {
                     if let ControlMessageOwned::ScmRights(numbers) = control {
-                        // SAFETY: the kernel has just made these descriptors for us, and nobody else knows of them.
+                        // SAFETY: the kernel has just made these descriptors for us, and nobody else knows of
+                        // them.
                         descriptors.extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
                     }
                 }

@@ -1,4 +1,5 @@
-//! The driver's half of a queue, as honest or dishonest as a test wants it, and a sink that checks what it is handed.
+//! The driver's half of a queue, as honest or dishonest as a test wants it, and a sink that checks what it is
+//! handed.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 

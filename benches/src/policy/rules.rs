@@ -5,10 +5,11 @@
 //! Both others look every ten seconds, and set how large each guest may be:
 //!
 //! ```text
-//!             memory is left                                          memory is short
-//!   Proxmox   guests that say they have little free grow towards      guests that say they have much free shrink, else all,
-//!             their part by shares, by 100 MiB at most                towards their part by shares, by 100 MiB at most
-//!   MOM       every guest grows by 5 %                                every guest shrinks by 5 %
+//!             memory is left                                   memory is short
+//!   Proxmox   guests that say they have little free grow       guests that say they have much free, or
+//!             towards their part by shares,                    else all, shrink towards their part by
+//!             by 100 MiB at most                               shares, by 100 MiB at most
+//!   MOM       every guest grows by 5 %                         every guest shrinks by 5 %
 //! ```
 //!
 //! Proxmox VE's `PVE/AutoBalloon.pm` (as of 2025) and MOM's `doc/balloon.rules`. Both leave a fifth of the

@@ -1,6 +1,7 @@
 //! A balloon device for tests: serves the register file over the same RAM, and takes nothing on trust.
 //!
-//! What a host does to pages it is given, the fake does too: it overwrites them, so that a guest that touches one is found out.
+//! What a host does to pages it is given, the fake does too: it overwrites them, so that a guest that touches
+//! one is found out.
 
 use core::ops::Range;
 use std::collections::BTreeSet;
@@ -177,7 +178,8 @@ impl FakeBalloon {
             }
             Kind::Hinting => {
                 let (start, pages) = ((gpa / 4096) as u32, (bytes / 4096) as u32);
-                // Only what the current round has: and a device may drop it at any time until it is written to.
+                // Only what the current round has: and a device may drop it at any time until it is written
+                // to.
                 let (command, named) = state.hints.last_mut().expect("pages before any command");
                 assert_eq!(*command, state.hint_command, "pages named in another round");
                 *named += pages;

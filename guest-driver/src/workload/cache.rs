@@ -1,7 +1,7 @@
 //! Reading files through a page cache of *clean* pages: what the host may have back at any moment.
 //!
-//! A page that is asked for is pinned if it is still there, and verified; otherwise it is allocated and "read", that is, computed. The
-//! files of the first half are the same in every guest.
+//! A page that is asked for is pinned if it is still there, and verified; otherwise it is allocated and
+//! "read", that is, computed. The files of the first half are the same in every guest.
 
 use crate::cpu::Cpu;
 use crate::machine::Machine;

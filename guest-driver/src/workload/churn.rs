@@ -1,4 +1,5 @@
-//! `churn`: batches of pages are allocated and zeroed, as an operating system does, partly written, verified, and freed.
+//! `churn`: batches of pages are allocated and zeroed, as an operating system does, partly written, verified,
+//! and freed.
 
 use crate::cpu::Cpu;
 use crate::machine::Machine;

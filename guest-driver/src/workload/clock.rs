@@ -1,7 +1,9 @@
-//! `clock`: half of its memory is filled once, and from then on it does nothing but read its clock: a gap between two readings is time that somebody took.
+//! `clock`: half of its memory is filled once, and from then on it does nothing but read its clock: a gap
+//! between two readings is time that somebody took.
 //!
-//! What operating systems do to programs that would need every cycle is called noise, and is measured like this (Petrini, Kerbyson and Pakin, SC 2003). The
-//! memory is there to be scanned, sampled and reclaimed meanwhile.
+//! What operating systems do to programs that would need every cycle is called noise, and is measured like
+//! this (Petrini, Kerbyson and Pakin, SC 2003). The memory is there to be scanned, sampled and reclaimed
+//! meanwhile.
 
 use wire::machine::{METER_BASE, METER_WAIT};
 
@@ -15,7 +17,8 @@ use crate::workload::{STEP_PAGES, Work, space};
 const FILL_PERMILLE: u32 = 500;
 /// Readings in a step: some ten microseconds.
 const STEP_READINGS: u32 = 256;
-/// A gap of more ticks than this is written down: some microseconds, more than the loop with all that is between two steps of it.
+/// A gap of more ticks than this is written down: some microseconds, more than the loop with all that is
+/// between two steps of it.
 const GAP_TICKS: u64 = 10_000;
 
 /// The pages, and the last reading.

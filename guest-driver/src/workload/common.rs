@@ -1,7 +1,8 @@
 //! `identical`: pages that every guest of a run has too, as guests of the same kernel and programs do.
 //!
-//! Of the pages, a half has the same content at the same address in every guest, a quarter the same content at other addresses, in
-//! runs of 4 on average, and a quarter is the guest's own. All are read, and only the guest's own ever written.
+//! Of the pages, a half has the same content at the same address in every guest, a quarter the same content
+//! at other addresses, in runs of 4 on average, and a quarter is the guest's own. All are read, and only the
+//! guest's own ever written.
 
 use crate::cpu::Cpu;
 use crate::machine::Machine;

@@ -1,7 +1,7 @@
 //! `gups`: random updates of single words all over a table (HPCC RandomAccess).
 //!
-//! Updates are exclusive-ors drawn from a stream of random numbers, so running the same stream again undoes them: every other
-//! pass the table must be as it was at the start, word for word.
+//! Updates are exclusive-ors drawn from a stream of random numbers, so running the same stream again undoes
+//! them: every other pass the table must be as it was at the start, word for word.
 
 use crate::cpu::Cpu;
 use crate::machine::Machine;

@@ -1,7 +1,8 @@
-//! `image`: RAM came from a file and must equal it at the end, so nothing is written to it: no allocator, no queue, no balloon.
+//! `image`: RAM came from a file and must equal it at the end, so nothing is written to it: no allocator, no
+//! queue, no balloon.
 //!
-//! Pages are read in order and at random. A page's first checksum is kept outside RAM where there is room for it, and every later
-//! reading compared with it; where there is none, the page is read twice.
+//! Pages are read in order and at random. A page's first checksum is kept outside RAM where there is room for
+//! it, and every later reading compared with it; where there is none, the page is read twice.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -48,7 +49,8 @@ fn reads_as_before<M: Machine>(machine: &M, ram: Ram, gfn: u32) -> Option<bool> 
     };
     let now = read();
     let Some(kept) = machine.scratch().get(gfn as usize) else { return Some(read() == now) };
-    // Two vCPUs may read a page for the first time at once: one of them keeps its checksum, both compare with it.
+    // Two vCPUs may read a page for the first time at once: one of them keeps its checksum, both compare with
+    // it.
     match kept.compare_exchange(0, now, Relaxed, Relaxed) {
         Ok(_) => None,
         Err(first) => Some(first == now),

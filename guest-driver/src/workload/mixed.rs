@@ -1,6 +1,8 @@
-//! `mixed`, the default: a common part and a popular set, read all the time, and on top one phase after the other.
+//! `mixed`, the default: a common part and a popular set, read all the time, and on top one phase after the
+//! other.
 //!
-//! Every guest goes through the phases in another order, so that at any time some want memory that others do not need.
+//! Every guest goes through the phases in another order, so that at any time some want memory that others do
+//! not need.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -26,8 +28,8 @@ const PHASE_MS: u64 = 3000;
 const PHASES: u64 = 7;
 /// Operations on the popular set in each step.
 const STEP_TOUCHES: u32 = 16;
-/// Files are read a little in every phase, so that, as under any operating system, the page cache comes to fill what nothing
-/// else needs: memory a balloon can have without a loss.
+/// Files are read a little in every phase, so that, as under any operating system, the page cache comes to
+/// fill what nothing else needs: memory a balloon can have without a loss.
 const STEP_FILE_PAGES: u32 = 2;
 /// The files, in thousandths of RAM.
 const FILES_PERMILLE: u32 = 400;

@@ -1,5 +1,6 @@
-//! `probe`: times single touches, of fresh pages first and then of pages that it has filled, far from each other and in no order, and
-//! writes each time to the meter. What had become of a page in between is for whoever reads the meter to know.
+//! `probe`: times single touches, of fresh pages first and then of pages that it has filled, far from each
+//! other and in no order, and writes each time to the meter. What had become of a page in between is for
+//! whoever reads the meter to know.
 
 use wire::machine::{METER_BASE, METER_FRESH, METER_RETURN};
 

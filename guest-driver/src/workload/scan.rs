@@ -1,5 +1,5 @@
-//! `scan`: reads all of its pages in order and checks them, again and again: the least a reclaimer can do for anybody who needs a page
-//! once a round.
+//! `scan`: reads all of its pages in order and checks them, again and again: the least a reclaimer can do for
+//! anybody who needs a page once a round.
 
 use crate::cpu::Cpu;
 use crate::machine::Machine;

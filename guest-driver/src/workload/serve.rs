@@ -1,9 +1,11 @@
-//! `serve`: requests that are due at a constant rate, whoever has memory or not. Each reads what all guests have in common and works on data of its own; its latency
-//! counts from when it was due, so that a guest which falls behind cannot hide it (no coordinated omission). It serves once it holds all that it serves from: the balloon
-//! gives way to it.
+//! `serve`: requests that are due at a constant rate, whoever has memory or not. Each reads what all guests
+//! have in common and works on data of its own; its latency counts from when it was due, so that a guest
+//! which falls behind cannot hide it (no coordinated omission). It serves once it holds all that it serves
+//! from: the balloon gives way to it.
 //!
 //! ```text
-//!   filling -----> warm -- WARM_MS by the guest's clock, from one of its steps to another: how many ticks a millisecond has ---> serving
+//!   filling -----> warm -- WARM_MS by the guest's clock, from one of its steps to another ---> serving
+//!                          (how many ticks a millisecond has)
 //! ```
 
 use wire::machine::{METER_BASE, METER_WAIT};
@@ -15,8 +17,8 @@ use crate::set::{Rule, Set};
 use crate::workload::common::Common;
 use crate::workload::{STEP_PAGES, Work, space};
 
-/// Thousandths of RAM that are like other guests', three quarters of them common: with the rest, 58 % of what is held has an equal elsewhere, as in separately
-/// booted Debian guests (60 to 65 %).
+/// Thousandths of RAM that are like other guests', three quarters of them common: with the rest, 58 % of what
+/// is held has an equal elsewhere, as in separately booted Debian guests (60 to 65 %).
 const COMMON_PERMILLE: u32 = 700;
 /// Thousandths of RAM with data of its own.
 const OWN_PERMILLE: u32 = 200;
@@ -24,7 +26,8 @@ const OWN_PERMILLE: u32 = 200;
 pub const INTERVAL_MS: u64 = 50;
 /// Pages of its own data that a request works on, one in ten of which it writes.
 const REQUEST_PAGES: u32 = 64;
-/// Ticks are counted for so long. The clock is set by the VMM, some hundred times a second, or more seldom on a busy host; it is right when it is set.
+/// Ticks are counted for so long. The clock is set by the VMM, some hundred times a second, or more seldom on
+/// a busy host; it is right when it is set.
 const WARM_MS: u64 = 3000;
 
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,8 @@
 //! `stream`: copy, scale, add and triad over three arrays (McCalpin's STREAM), then every word is checked.
 //!
-//! Numbers are integers modulo 2^64, so results are exact: at any time array `x` holds `factor(x) * v(i)` at word `i`, where
-//! `v(i)` never changes and a kernel changes one array's factor. Neighbours are equal in pairs, as in a smooth field: lz4 takes a page
-//! to about a third.
+//! Numbers are integers modulo 2^64, so results are exact: at any time array `x` holds `factor(x) * v(i)` at
+//! word `i`, where `v(i)` never changes and a kernel changes one array's factor. Neighbours are equal in
+//! pairs, as in a smooth field: lz4 takes a page to about a third.
 
 use crate::cpu::Cpu;
 use crate::machine::Machine;

@@ -1,7 +1,9 @@
-//! `tide`: fills its memory once, and from then on uses a known part of it: so much until the tide turns, so much afterwards.
+//! `tide`: fills its memory once, and from then on uses a known part of it: so much until the tide turns, so
+//! much afterwards.
 //!
-//! What policy is measured with: how much of the guest is active is known, evenly used, and changes at a known time. Only what is done after
-//! filling counts as operations. The set is needed whole: the balloon gives way to it.
+//! What policy is measured with: how much of the guest is active is known, evenly used, and changes at a
+//! known time. Only what is done after filling counts as operations. The set is needed whole: the balloon
+//! gives way to it.
 
 use crate::cpu::Cpu;
 use crate::machine::Machine;
@@ -9,7 +11,8 @@ use crate::page::Texture;
 use crate::set::{Rule, Set};
 use crate::workload::{STEP_PAGES, Work, space};
 
-/// When the tide turns, on the guest's own clock: a guest of a GiB has filled its memory by then, and been asked for some of it.
+/// When the tide turns, on the guest's own clock: a guest of a GiB has filled its memory by then, and been
+/// asked for some of it.
 pub const TURN_MS: u64 = 30_000;
 /// The rest is for the guest's own books, and for what it reads in passing.
 const FILL_PERMILLE: u32 = 940;

@@ -1,7 +1,8 @@
-//! `wake`: memory that is filled and left alone until it has been reclaimed, then `hog`, in all guests at once.
+//! `wake`: memory that is filled and left alone until it has been reclaimed, then `hog`, in all guests at
+//! once.
 //!
-//! What a host that promised too much is afraid of: nobody has touched anything for a while, and then everybody wants everything.
-//! Only what is done after waking counts as operations.
+//! What a host that promised too much is afraid of: nobody has touched anything for a while, and then
+//! everybody wants everything. Only what is done after waking counts as operations.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -14,7 +15,8 @@ use crate::set::{Rule, Set};
 use crate::workload::hog::Hog;
 use crate::workload::{STEP_PAGES, Work, space};
 
-/// When guests wake, on their own clocks: a machine with a CPU for eight of them has filled and reclaimed their memory by then.
+/// When guests wake, on their own clocks: a machine with a CPU for eight of them has filled and reclaimed
+/// their memory by then.
 const WAKE_MS: u64 = 20_000;
 /// What they fill before, in thousandths of RAM.
 const ASLEEP_PERMILLE: u32 = 400;

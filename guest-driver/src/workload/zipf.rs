@@ -1,7 +1,7 @@
 //! `zipf`: reads and writes of skewed popularity, as caches and databases see them; half-compressible pages.
 //!
-//! A set whose size the host has chosen is a database: it is needed whole, and the balloon gives way to it. Otherwise it is a cache, which does with
-//! what it gets.
+//! A set whose size the host has chosen is a database: it is needed whole, and the balloon gives way to it.
+//! Otherwise it is a cache, which does with what it gets.
 
 use crate::cpu::Cpu;
 use crate::machine::Machine;

@@ -1,10 +1,10 @@
-//! The bare guest image: the guest of [`guest_driver`], freestanding, for the machine of [`wire::machine`] and, by its other entry
-//! ([`pvh`]), for QEMU's [`microvm`].
+//! The bare guest image: the guest of [`guest_driver`], freestanding, for the machine of [`wire::machine`]
+//! and, by its other entry ([`pvh`]), for QEMU's [`microvm`].
 //!
-//! Runs in ring 3 with identity page tables and a stack of the VMM's making. No kernel, no system calls, no interrupts, no
-//! port I/O: device registers are reached by plain 32-bit (and, for the console, 8-bit) `mov`s, which is what KVM's
-//! emulator decodes everywhere. `vmm/build.rs` builds it, with panics that abort; without them this file is an empty program,
-//! so that checks of all targets need no linker arguments.
+//! Runs in ring 3 with identity page tables and a stack of the VMM's making. No kernel, no system calls, no
+//! interrupts, no port I/O: device registers are reached by plain 32-bit (and, for the console, 8-bit)
+//! `mov`s, which is what KVM's emulator decodes everywhere. `vmm/build.rs` builds it, with panics that abort;
+//! without them this file is an empty program, so that checks of all targets need no linker arguments.
 
 #![cfg_attr(panic = "abort", no_std, no_main)]
 
@@ -78,7 +78,8 @@ mod image {
 
         fn mmio_read(&self, gpa: u64) -> u32 {
             let value;
-            // SAFETY: the VMM serves every access to the device window; outside it, the worst is a triple fault of this guest.
+            // SAFETY: the VMM serves every access to the device window; outside it, the worst is a triple
+            // fault of this guest.
             unsafe {
                 asm!("mov {0:e}, dword ptr [{1}]", out(reg) value, in(reg) gpa, options(nostack, preserves_flags))
             };

@@ -1,14 +1,17 @@
-//! QEMU's `microvm`, or any PC that starts the image by its PVH entry: what the VMM would do for the guest, the guest does for itself.
+//! QEMU's `microvm`, or any PC that starts the image by its PVH entry: what the VMM would do for the guest,
+//! the guest does for itself.
 //!
 //! | the VMM's machine | here |
 //! |---|---|
 //! | boot information | made of the memory map and the command line |
-//! | clock, interrupt line | looked at once a millisecond, ten times as often while waiting: time stamp counter (measured against the 8254), the balloon's register |
+//! | clock | the time stamp counter, measured against the 8254; read once a millisecond, waiting ten times |
+//! | interrupt line | the balloon's register, read as often |
 //! | stop | a byte on the serial port |
 //! | console | the serial port |
 //! | doorbell | waiting in a loop; the exit code is a line on the console, `exit 0` |
 //!
-//! `quiet` on the command line means: do not touch the serial port, as on KVM that is nested in software, where ring 3 has no I/O.
+//! `quiet` on the command line means: do not touch the serial port, as on KVM that is nested in software,
+//! where ring 3 has no I/O.
 
 use core::arch::asm;
 use core::hint::spin_loop;
@@ -114,9 +117,11 @@ pub fn say(text: &str) {
     }
 }
 
-/// Reads what the loader left at `start_info`, and leaves what the guest looks for. The time stamp counter made `ticks` in [`TIMER_MS`].
+/// Reads what the loader left at `start_info`, and leaves what the guest looks for. The time stamp counter
+/// made `ticks` in [`TIMER_MS`].
 pub extern "C" fn boot(start_info: u64, ticks: u64) {
-    // SAFETY: the loader's, by the protocol; checked by its first word before anything else of it is believed.
+    // SAFETY: the loader's, by the protocol; checked by its first word before anything else of it is
+    // believed.
     let magic = unsafe { word(start_info) };
     let text = if magic == START_MAGIC { command_line(start_info) } else { "" };
     let line = CommandLine::new(text);

@@ -1,15 +1,18 @@
-//! The image's other entry: PVH (Xen's `docs/misc/pvh.pandoc`), by which QEMU starts a kernel that is an ELF file.
+//! The image's other entry: PVH (Xen's `docs/misc/pvh.pandoc`), by which QEMU starts a kernel that is an ELF
+//! file.
 //!
 //! ```text
-//!   PVH loader: 32-bit protected mode, no paging, ebx = hvm_start_info; segments at their *physical* addresses (image.ld)
+//!   PVH loader: 32-bit protected mode, no paging, ebx = hvm_start_info;
+//!     segments at their *physical* addresses (image.ld)
 //!     -> identity page tables for 4 GiB; FIRMWARE_BASE is mapped to PVH_FIRMWARE_BASE
 //!     -> 64-bit mode, ring 0: how many ticks the time stamp counter makes while the 8254 counts TIMER_MS
 //!     -> ring 3: `boot` reads the start information and makes the boot information of it
 //!     -> `_start`, as on the VMM's own machine; the I/O privilege level lets it reach the serial port
 //! ```
 //!
-//! Ring 3 as early as can be, because a KVM that is nested in software emulates ring 0 instruction by instruction, and not all of them. Page tables and stack lie where the VMM would
-//! have put them, so this machine's firmware memory looks like the other's.
+//! Ring 3 as early as can be, because a KVM that is nested in software emulates ring 0 instruction by
+//! instruction, and not all of them. Page tables and stack lie where the VMM would have put them, so this
+//! machine's firmware memory looks like the other's.
 
 use core::arch::global_asm;
 
@@ -115,7 +118,8 @@ global_asm!(
     "    movabs rax, offset pvh_high",
     "    jmp rax",
     "pvh_high:",
-    // First counter, mode 0: its output, bit 7 of the status that is read back, rises at the end of the count.
+    // First counter, mode 0: its output, bit 7 of the status that is read back, rises at the end of the
+    // count.
     "    mov al, 0x30",
     "    out {timer_mode}, al",
     "    mov al, {timer_ticks} & 0xff",
