@@ -317,8 +317,17 @@ pub struct BalloonStatus {
     pub rejected_total: u64,
     /// A driver is working the device.
     pub driver_ok: bool,
-    /// The guest's statistics, `(tag, value)`; what it did not report is absent.
+    /// Times that the guest has reported statistics.
+    pub statistics_total: u64,
+    /// The last of them, `(tag, value)`; what it did not report is absent.
     pub statistics: Vec<(u16, u64)>,
+}
+
+impl BalloonStatus {
+    /// What the guest said last under this tag.
+    pub fn statistic(&self, tag: u16) -> Option<u64> {
+        self.statistics.iter().find(|(known, _)| *known == tag).map(|&(_, value)| value)
+    }
 }
 
 /// The sum of the vCPUs' report pages; see `wire::machine::VcpuReport`.

@@ -11,6 +11,7 @@ use control::{GuestStatus, ToVmm};
 use dedup::VmmId;
 use tokio::sync::{Notify, mpsc};
 
+use crate::freshness::{Freshness, Heard};
 use crate::phase::{End, Phase, describe_exit};
 use crate::preflight::PlannedGuest;
 
@@ -48,6 +49,8 @@ pub struct View {
     pub cow_expected_bytes: u64,
     /// What it did in earlier lives.
     pub past: Past,
+    /// How old `status` is.
+    pub freshness: Freshness,
 }
 
 /// What a guest did before it was last started anew.
@@ -115,6 +118,7 @@ struct State {
     expected: Option<(VmmId, Vec<ToVmm>)>,
     afterwards: Afterwards,
     heard: Instant,
+    figures: Heard,
     /// When it last verified a page, or was told to verify all.
     verified: Instant,
     finished: Option<Result<(), String>>,
@@ -128,7 +132,17 @@ impl Guest {
         let status = GuestStatus { memory_bytes: plan.memory_bytes, ..GuestStatus::default() };
         let (name, domain) = (plan.name.clone(), plan.domain.clone());
         let (pid, phase, past) = (vmm.pid, Phase::Starting, Past::default());
-        let view = View { name, domain, pid, phase, status, grant, cow_expected_bytes: 0, past };
+        let view = View {
+            name,
+            domain,
+            pid,
+            phase,
+            status,
+            grant,
+            cow_expected_bytes: 0,
+            past,
+            freshness: Freshness::default(),
+        };
         let now = Instant::now();
         let state = State {
             view,
@@ -136,6 +150,7 @@ impl Guest {
             expected: None,
             afterwards: Afterwards::End,
             heard: now,
+            figures: Heard::nothing_yet(),
             verified: now,
             finished: None,
             kill_reason: None,
@@ -176,6 +191,7 @@ impl Guest {
         state.view.pid = vmm.pid;
         state.vmm = vmm;
         state.heard = Instant::now();
+        state.figures = Heard::nothing_yet();
         state.last_words = None;
     }
 
@@ -191,7 +207,8 @@ impl Guest {
 
     /// The guest as it is now.
     pub fn view(&self) -> View {
-        self.state().view.clone()
+        let state = self.state();
+        View { freshness: state.figures.freshness(Instant::now()), ..state.view.clone() }
     }
 
     /// Whether its process is reaped.
@@ -330,9 +347,11 @@ impl Guest {
     /// The VMM reported.
     pub(crate) fn on_status(&self, status: GuestStatus) {
         let mut state = self.state();
-        state.heard = Instant::now();
+        let now = Instant::now();
+        state.heard = now;
+        state.figures.status(&status, now);
         if status.workload.pages_verified_total != state.view.status.workload.pages_verified_total {
-            state.verified = state.heard;
+            state.verified = now;
         }
         state.view.status = status;
     }
@@ -383,6 +402,7 @@ impl Guest {
     }
 
     /// There is no VMM for a guest that was to be started anew.
+        state.figures = Heard::nothing_yet();
     pub(crate) fn on_lost(&self, why: String) {
         self.state().view.phase = Phase::Ended(End::Lost(why));
     }

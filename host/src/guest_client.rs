@@ -33,8 +33,8 @@ pub fn order_guests(address: SocketAddr, guests: &[String], order: GuestOrder) -
 
 fn table(answer: &Value) -> Option<String> {
     let mut text = format!(
-        "{:<12} {:<10} {:<12} {:>10} {:>10} {:>10} {:>14}\n",
-        "GUEST", "STATE", "DOMAIN", "MEMORY", "ALLOCATED", "RESIDENT", "OPERATIONS"
+        "{:<12} {:<10} {:<12} {:>10} {:>10} {:>10} {:>14}  {}\n",
+        "GUEST", "STATE", "DOMAIN", "MEMORY", "ALLOCATED", "RESIDENT", "OPERATIONS", "AGE"
     );
     for guest in answer.get("guests")?.as_array()? {
         let word = |field: &str| guest.get(field)?.as_str();
@@ -42,17 +42,25 @@ fn table(answer: &Value) -> Option<String> {
         // Writing to a `String` cannot fail.
         let _ = writeln!(
             text,
-            "{:<12} {:<10} {:<12} {:>10} {:>10} {:>10} {:>14}",
+            "{:<12} {:<10} {:<12} {:>10} {:>10} {:>10} {:>14}  {}",
             word("name")?,
             word("state")?,
             word("domain")?,
             size("memory_bytes")?,
             size("allocation_bytes")?,
             size("resident_bytes")?,
-            guest.get("operations_total")?.as_u64()?
+            guest.get("operations_total")?.as_u64()?,
+            age(guest)?
         );
     }
     Some(text)
+}
+
+/// How long ago the figures of a guest were said.
+fn age(guest: &Value) -> Option<String> {
+    let mark = if guest.get("old")?.as_bool()? { " (old)" } else { "" };
+    let Some(seconds) = guest.get("status_age_seconds")?.as_f64() else { return Some("none yet".into()) };
+    Some(format!("{seconds:.1} s{mark}"))
 }
 
 #[cfg(test)]
@@ -63,11 +71,12 @@ mod tests {
     fn a_row_names_the_guest_and_its_state() {
         let guest = json!({
             "name": "guest1", "state": "pausing", "domain": "default", "memory_bytes": 256 << 20, "allocation_bytes": 32 << 20,
-            "resident_bytes": 31 << 20, "operations_total": 7,
+            "resident_bytes": 31 << 20, "operations_total": 7, "status_age_seconds": 12.34, "old": true,
         });
         let text = table(&json!({ "guests": [guest] })).unwrap();
         let row: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
-        assert_eq!((row[0], row[1], row.last()), ("guest1", "pausing", Some(&"7")));
+        assert_eq!((row[0], row[1]), ("guest1", "pausing"));
+        assert!(text.ends_with(" 7  12.3 s (old)\n"), "{text}");
         assert_eq!(table(&json!({ "guests": [{}] })), None);
     }
 }

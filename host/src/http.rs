@@ -18,6 +18,7 @@ use metrics::Snapshot;
 use policy::state::HostState;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use wire::balloon::stat::{AVAIL, MEMFREE, MEMTOT};
 
 use crate::accounting::Meter;
 use crate::decisions::Decisions;
@@ -191,3 +192,11 @@ impl State {
         }
     }
 }
+                up: view.freshness.is_up(),
+                start_time_seconds: view.freshness.started_seconds(),
+                restarts_total: view.past.restarts,
+                status_age_seconds: view.freshness.status_age.map(|age| age.as_secs_f64()),
+                own_total_bytes: view.status.balloon.statistic(MEMTOT),
+                own_free_bytes: view.status.balloon.statistic(MEMFREE),
+                own_available_bytes: view.status.balloon.statistic(AVAIL),
+                own_age_seconds: view.freshness.own_age.map(|age| age.as_secs_f64()),

@@ -209,6 +209,7 @@ mod tests {
                 grant,
                 cow_expected_bytes: 0,
                 past: Default::default(),
+                freshness: Default::default(),
             }
         };
         grants.iter().enumerate().map(view).collect()

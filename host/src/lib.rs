@@ -35,6 +35,7 @@ mod error;
 mod explain;
 mod fleet;
 mod gain;
+mod freshness;
 mod guest;
 mod guest_client;
 mod guest_settings;

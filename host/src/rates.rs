@@ -69,7 +69,7 @@ impl Rates {
         self.estimate(&status.pager.sampling, fraction);
         self.prices.update(status, elapsed);
         for ((last, rate), tag) in self.own.iter_mut().zip([MAJFLT, SWAP_IN]) {
-            let said = said(status, tag);
+            let said = status.balloon.statistic(tag);
             let grown = said.zip(*last).map_or(0, |(said, last)| said.saturating_sub(last));
             *rate += SMOOTHING * (grown as f64 / seconds - *rate);
             *last = said;
@@ -113,7 +113,7 @@ impl Rates {
             active_bytes: self.estimator.ratio().map(bytes),
             recent_bytes: self.estimator.recent_ratio().map(bytes),
             charged_bytes: (pager.pages.shared as f64 * page_bytes as f64 * fraction) as u64,
-            free_bytes: said(&view.status, MEMFREE).unwrap_or(0),
+            free_bytes: view.status.balloon.statistic(MEMFREE).unwrap_or(0),
             spared: false,
             means: Means::default(),
         };
@@ -168,11 +168,6 @@ impl Rates {
             },
         })
     }
-}
-
-/// What the guest says of itself under this tag.
-fn said(status: &GuestStatus, tag: u16) -> Option<u64> {
-    status.balloon.statistics.iter().find(|(known, _)| *known == tag).map(|&(_, value)| value)
 }
 
 /// What would be left of a guest's pages if all of them were evicted: the pool as it is, and the private pages as dense as the pool is. Nothing, if

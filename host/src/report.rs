@@ -206,6 +206,7 @@ mod tests {
             grant: Grant::default(),
             cow_expected_bytes: 0,
             past: Default::default(),
+            freshness: Default::default(),
         };
         let after = View { phase: Phase::Ended(end), ..view.clone() };
         Outcome {

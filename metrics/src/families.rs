@@ -31,6 +31,8 @@ type Pairs<T> = fn(&T) -> &[([&'static str; 2], u64)];
 pub(crate) enum Values<T: 'static> {
     /// One.
     One(Figure<T>),
+    /// One, or none while it is not known.
+    Known(fn(&T) -> Option<f64>),
     /// One for each value of this label.
     By(&'static str, &'static [(&'static str, Figure<T>)]),
     /// As many as the figures have, by this label.
@@ -40,7 +42,7 @@ pub(crate) enum Values<T: 'static> {
     /// As many as the figures have, by these two labels.
     Crossed([&'static str; 2], Pairs<T>),
 }
-use Values::{By, Crossed, Listed, ListedNs, One};
+use Values::{By, Crossed, Known, Listed, ListedNs, One};
 
 const fn family<T>(kind: Kind, name: &'static str, help: &'static str, values: Values<T>) -> Family<T> {
     Family { kind, name, help, values }
@@ -89,7 +91,7 @@ pub(crate) static DOMAIN: [Family<Domain>; 7] = [
 
 /// A guest's, all with the label `guest`.
 #[rustfmt::skip] // A table reads as one.
-pub(crate) static GUEST: [Family<Guest>; 52] = [
+pub(crate) static GUEST: [Family<Guest>; 60] = [
     family(Gauge, "ballast_guest_memory_bytes", "Guest RAM by what backs it; the states sum to the RAM.", By("state", &[
         ("private", |guest| guest.status.pager.pages.private as f64 * PAGE_BYTES),
         ("shared", |guest| guest.status.pager.pages.shared as f64 * PAGE_BYTES),
@@ -101,6 +103,18 @@ pub(crate) static GUEST: [Family<Guest>; 52] = [
     ])),
     family(Gauge, "ballast_guest_allocation_bytes", "Host memory the guest may keep.", One(|guest| guest.allocation_bytes as f64)),
     family(Gauge, "ballast_guest_lever_page_seconds", "What each page costs that is won by a lever and stays away, as measured so far.",
+    family(Gauge, "ballast_guest_up", "1 if its VMM has said within two seconds how it is.", One(|guest| f64::from(u8::from(guest.up)))),
+    family(Gauge, "ballast_guest_start_time_seconds", "When its VMM was started, since 1970.", Known(|guest| guest.start_time_seconds)),
+    family(Counter, "ballast_guest_restarts_total", "Times the guest was started anew.", One(|guest| guest.restarts_total as f64)),
+    family(Gauge, "ballast_guest_status_age_seconds", "How old the guest's figures are: time since its VMM reported.",
+        Known(|guest| guest.status_age_seconds)),
+    family(Gauge, "ballast_guest_own_total_bytes", "RAM by the guest's own statistics.",
+        Known(|guest| Some(guest.own_total_bytes? as f64))),
+    family(Gauge, "ballast_guest_own_free_bytes", "RAM that is not in use, by the guest's own statistics.",
+        Known(|guest| Some(guest.own_free_bytes? as f64))),
+    family(Gauge, "ballast_guest_own_available_bytes", "RAM that it could use without swapping, by the guest's own statistics.",
+        Known(|guest| Some(guest.own_available_bytes? as f64))),
+    family(Gauge, "ballast_guest_own_age_seconds", "How old the guest's own statistics are.", Known(|guest| guest.own_age_seconds)),
         ListedNs("lever", |guest| &guest.lever_page_ns)),
     family(Gauge, "ballast_guest_lever_available_bytes", "What the levers among which policy chooses could win now.",
         Listed("lever", |guest| &guest.lever_available_bytes)),

@@ -115,4 +115,20 @@ pub struct Guest {
     pub lever_available_bytes: Vec<(&'static str, u64)>,
     /// Its last status.
     pub status: control::GuestStatus,
+    /// Its VMM runs, and has said lately how it is.
+    pub up: bool,
+    /// When its VMM was started, in seconds since 1970.
+    pub start_time_seconds: Option<f64>,
+    /// Times it was started anew.
+    pub restarts_total: u64,
+    /// How old its status is; none before its first.
+    pub status_age_seconds: Option<f64>,
+    /// RAM by its own word, if it has one, ...
+    pub own_total_bytes: Option<u64>,
+    /// ... what of it is not in use, ...
+    pub own_free_bytes: Option<u64>,
+    /// ... what it could use without swapping, ...
+    pub own_available_bytes: Option<u64>,
+    /// ... and how old that word is.
+    pub own_age_seconds: Option<f64>,
 }

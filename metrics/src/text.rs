@@ -61,6 +61,7 @@ fn series<T>(family: &Family<T>, figures: &T, owner: Option<(&str, &str)>) -> Ve
     let labelled = |name, value| owner.iter().cloned().chain([label(name, value)]).collect();
     match family.values {
         Values::One(figure) => vec![metric(family.kind, figure(figures), owner)],
+        Values::Known(figure) => figure(figures).map(|value| metric(family.kind, value, owner)).into_iter().collect(),
         Values::By(name, values) => {
             values.iter().map(|(value, figure)| metric(family.kind, figure(figures), labelled(name, value))).collect()
         }

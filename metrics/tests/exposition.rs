@@ -34,6 +34,14 @@ fn guest(name: &str) -> Guest {
         alias_vmas_wanted: 7,
         lever_page_ns: vec![("balloon", 3_000)],
         lever_available_bytes: vec![("balloon", 64 << 20)],
+        up: true,
+        start_time_seconds: Some(1.75e9),
+        restarts_total: 3,
+        status_age_seconds: Some(0.1),
+        own_total_bytes: Some(28 * 4096),
+        own_free_bytes: Some(4096),
+        own_available_bytes: Some(2 * 4096),
+        own_age_seconds: Some(0.5),
         status,
     }
 }
@@ -130,6 +138,17 @@ fn unmerged_pages_by_reason_sum_to_what_is_neither_shared_nor_zero() {
 }
 
 #[test]
+#[test]
+fn what_a_guest_has_not_said_yet_is_absent_and_not_zero() {
+    let silent = Guest { name: "silent".into(), up: false, ..Guest::default() };
+    let (series, _) = parse(&encode(&Snapshot { guests: vec![guest("web1"), silent], ..Snapshot::default() }).unwrap());
+    let figure = |name: &str, guest: &str| series.get(&format!("ballast_guest_{name}{{guest=\"{guest}\"}}")).copied();
+    assert_eq!((figure("up", "web1"), figure("up", "silent")), (Some(1.0), Some(0.0)));
+    for name in ["status_age_seconds", "own_total_bytes", "own_free_bytes", "own_available_bytes", "own_age_seconds"] {
+        assert!(figure(name, "web1").is_some() && figure(name, "silent").is_none(), "{name}");
+    }
+}
+
 fn the_latency_histogram_is_cumulative_and_complete() {
     let (series, _) = parse(&encode(&snapshot()).unwrap());
     let bucket = |le: &str| series[&format!("ballast_guest_fault_seconds_bucket{{guest=\"web1\",le=\"{le}\"}}")];

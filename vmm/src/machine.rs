@@ -451,6 +451,7 @@ impl Machine {
             report_cpu_ns,
             rejected_total: status.counts.rejected + balloon.refused_total(),
             driver_ok: status.driver_ok,
+            statistics_total: status.counts.statistics,
             statistics: status.statistics,
         }
     }

@@ -6,6 +6,9 @@
 //!   PATCH /v1/guests/{guest}    {"state": "paused" | "running"}      204, or 409 where it is neither
 //! ```
 //!
+//! Figures are as the guest's VMM said last, `status_age_seconds` ago; they are `old` if that is more than two seconds. `own` is what the guest
+//! says of its memory itself, null where it does not.
+//!
 //! A guest is `pausing` until its VMM has said that no vCPU is in it any more; nobody waits for that here.
 
 use axum::extract::rejection::JsonRejection;
@@ -15,6 +18,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use wire::PAGE_BYTES;
+use wire::balloon::stat::{AVAIL, MEMFREE, MEMTOT};
 
 use super::{Local, State, json as respond, refuse};
 use crate::guest::View;
@@ -68,7 +72,7 @@ pub(super) async fn change(
 }
 
 fn describe(view: &View) -> Value {
-    let (status, pager) = (&view.status, &view.status.pager);
+    let (status, pager, fresh) = (&view.status, &view.status.pager, &view.freshness);
     let state = if view.phase == Phase::Paused && !status.paused { "pausing" } else { view.phase.name() };
     let pages = &pager.pages;
     let bytes = |pages: u64| pages * PAGE_BYTES as u64;
@@ -88,5 +92,12 @@ fn describe(view: &View) -> Value {
         "stall_seconds_total": pager.stall_ns_total as f64 / 1e9,
         "operations_total": view.operations(),
         "restarts_total": view.past.restarts,
+        "start_time_seconds": fresh.started_seconds(),
+        "status_age_seconds": fresh.status_age.map(|age| age.as_secs_f64()),
+        "old": fresh.is_old() && !view.has_ended(),
+        "own": {
+            "total_bytes": status.balloon.statistic(MEMTOT), "free_bytes": status.balloon.statistic(MEMFREE),
+            "available_bytes": status.balloon.statistic(AVAIL), "age_seconds": fresh.own_age.map(|age| age.as_secs_f64()),
+        },
     })
 }
