@@ -258,6 +258,9 @@ pub struct Run {
     /// Where /metrics is served
     #[arg(long, value_name = "ADDRESS", default_value = METRICS_DEFAULT)]
     metrics: SocketAddr,
+    /// Name by which that may be asked for, besides addresses and localhost; repeatable
+    #[arg(long = "allow-host", value_name = "NAME", value_parser = host_name)]
+    allow_hosts: Vec<String>,
     /// Say at the end why pages were not merged, what each domain gained, and what is reserved for breaks
     #[arg(long)]
     pub explain: bool,
@@ -335,6 +338,7 @@ impl Run {
             },
             sample_every: self.sample_every,
             metrics: self.metrics,
+            allow_hosts: self.allow_hosts,
             report: self.report,
             vmm: VmmCommand { program, arguments: vec!["vmm".into()] },
         })
@@ -380,6 +384,17 @@ fn duration(text: &str) -> Result<Duration, String> {
     ms.map(Duration::from_millis).ok_or_else(|| "give a whole number with its unit: 20s, 5m, 1h".into())
 }
 
+/// A name as it stands in a URL, without a port.
+fn host_name(text: &str) -> Result<String, String> {
+    let sound = |label: &str| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    if text.len() <= 253 && text.split('.').all(sound) {
+        return Ok(text.to_owned());
+    }
+    Err("give a name without scheme and port: ballast.example".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -409,6 +424,14 @@ mod tests {
         assert_eq!((percent("5%"), percent("50"), percent("0.5%")), (Ok(0.05), Ok(0.5), Ok(0.005)));
         for text in ["", "%", "five", "NaN", "inf%", "5 %"] {
             assert!(percent(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_host_name_has_neither_scheme_nor_port() {
+        assert_eq!(host_name("vm-host1.example"), Ok("vm-host1.example".into()));
+        for text in ["", "*", "http://a", "a:9464", "a..b", "a/b", "a b"] {
+            assert!(host_name(text).is_err(), "{text}");
         }
     }
 

@@ -68,6 +68,8 @@ pub struct RunConfig {
     pub sample_every: Option<Duration>,
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
     pub metrics: SocketAddr,
+    /// Names by which that may be asked for, besides addresses and `localhost`.
+    pub allow_hosts: Vec<String>,
     /// Where the JSON report goes.
     pub report: Option<PathBuf>,
     /// How the VMM processes are started.
@@ -115,6 +117,7 @@ impl RunConfig {
             free_page_reporting: FreePageReporting::Adaptive,
             sample_every: None,
             metrics: ([127, 0, 0, 1], 0).into(),
+            allow_hosts: Vec::new(),
             report: None,
             vmm: VmmCommand { program: "none".into(), arguments: Vec::new() },
         }

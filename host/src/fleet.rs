@@ -28,16 +28,18 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::OwnedReadHalf;
 use tokio::process::{Child, ChildStderr};
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 use crate::accounting::thread_cpu_time;
 use crate::config::RunConfig;
+use crate::descriptors::Patience;
 use crate::domains::{Domains, Membership};
 use crate::error::Error;
 use crate::guest::{Grant, Guest, View};
 use crate::link;
 use crate::preflight::PlannedGuest;
 use crate::start::{Life, start, start_message};
-use crate::throttle::Throttle;
+use crate::throttle::{Throttle, VMM_SHARE};
 
 /// How long a VMM that closed its socket may take to exit: it frees the guest's memory meanwhile, and 32 of them may share two CPUs.
 const EXIT_GRACE: Duration = Duration::from_secs(15);
@@ -69,8 +71,13 @@ impl Fleet {
             let largest = planned.iter().filter(|other| other.domain == plan.domain).map(PlannedGuest::pages).max();
             let home_frames = largest.unwrap_or_default();
             let id = VmmId(number as u32);
-            let membership = domains.join(&plan.domain, plan.dedup, home_frames, id, plan.pages())?;
-            let (vmm, life) = start(config, plan, membership, id)?;
+            let mut patience = Patience::default();
+            let (vmm, life) = loop {
+                match start(config, plan, &domains, home_frames, id) {
+                    Ok(started) => break started,
+                    Err(error) => sleep(patience.after(&error).ok_or(error)?).await,
+                }
+            };
             let guest = Guest::new(plan.clone(), vmm, grant);
             guest.send(start_message(config, planned.len(), number, plan, grant, life.membership.domain()));
             guests.push(guest);
@@ -147,7 +154,7 @@ impl Fleet {
             if !again {
                 return;
             }
-            life = match self.start_anew(number) {
+            life = match self.start_anew_patiently(number).await {
                 Ok(life) => life,
                 Err(error) => {
                     guest.on_lost(error.to_string());
@@ -155,6 +162,25 @@ impl Fleet {
                     return;
                 }
             };
+        }
+    }
+
+    /// Starts another VMM for a guest; tries again while there are no descriptors for it.
+    async fn start_anew_patiently(&self, number: usize) -> Result<Life, Error> {
+        let guest = &self.guests[number];
+        let mut patience = Patience::default();
+        loop {
+            let error = match self.start_anew(number) {
+                Ok(life) => return Ok(life),
+                Err(error) => error,
+            };
+            let Some(pause) = patience.after(&error) else { return Err(error) };
+            tracing::warn!(guest = guest.plan.name, %error, again_in = ?pause, "not started anew");
+            guest.await_start();
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = guest.kill_wanted() => return Err(error),
+            }
         }
     }
 
@@ -167,8 +193,7 @@ impl Fleet {
         let home_frames = members.map(|other| other.plan.pages()).max().unwrap_or_default();
         // From its joining on, the domain asks it as it asks all others, and waits for its answers.
         guest.expect(id);
-        let membership = self.domains.join(&plan.domain, plan.dedup, home_frames, id, plan.pages())?;
-        let (vmm, life) = start(&self.config, plan, membership, id)?;
+        let (vmm, life) = start(&self.config, plan, &self.domains, home_frames, id)?;
         let domain = life.membership.domain();
         guest.start_anew(vmm, |grant| start_message(&self.config, self.guests.len(), number, plan, grant, domain));
         Ok(life)
@@ -209,7 +234,7 @@ impl Fleet {
     /// Takes messages until the VMM closes its socket; an error says how it broke the protocol.
     async fn converse(&self, guest: &Guest, membership: &Membership, reader: &mut OwnedReadHalf) -> Result<(), String> {
         let mut body = Vec::new();
-        let mut throttle = Throttle::new(Instant::now());
+        let mut throttle = Throttle::new(VMM_SHARE, Instant::now());
         loop {
             match link::receive(reader, &mut body).await {
                 Ok(true) => {}
@@ -220,7 +245,7 @@ impl Fleet {
             self.obey(guest, membership, &body)?;
             // No await since: this is the same thread.
             if let Some(pause) = throttle.spent(thread_cpu_time().saturating_sub(begun), Instant::now()) {
-                tokio::time::sleep(pause).await;
+                sleep(pause).await;
             }
         }
     }

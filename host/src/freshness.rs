@@ -1,9 +1,10 @@
-//! How old a guest's figures are. A VMM that has stopped says nothing more, and what it said last looks as it did before.
+//! How old a guest's figures are. A VMM that has stopped says nothing more, and what it said last looks as it
+//! did before.
 //!
 //! ```text
 //!   VMM started ---- first status ---- status ---- ... ---- status           now
 //!     |  no age: there are no figures     |  age of the status  <---------->  more than 2 s: old, not up
-//!     '-- start time                      '-- the guest's own figures in it have an age of their own: it answers when it likes
+//!     '-- start time                      '-- the guest's own figures in it: an age of their own
 //! ```
 
 use std::time::{Duration, Instant, SystemTime};

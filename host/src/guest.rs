@@ -195,6 +195,11 @@ impl Guest {
         state.last_words = None;
     }
 
+    /// Its next VMM could not be started yet, and says nothing for that reason.
+    pub(crate) fn await_start(&self) {
+        self.state().heard = Instant::now();
+    }
+
     /// Process id of its VMM.
     pub fn pid(&self) -> u32 {
         self.state().view.pid
@@ -397,12 +402,12 @@ impl Guest {
         let (operations, pages_verified) = (state.view.operations(), state.view.pages_verified());
         state.view.past = Past { restarts: state.view.past.restarts + 1, operations, pages_verified };
         state.view.status = GuestStatus { memory_bytes: self.plan.memory_bytes, ..GuestStatus::default() };
+        state.figures = Heard::nothing_yet();
         state.view.phase = Phase::Starting;
         true
     }
 
     /// There is no VMM for a guest that was to be started anew.
-        state.figures = Heard::nothing_yet();
     pub(crate) fn on_lost(&self, why: String) {
         self.state().view.phase = Phase::Ended(End::Lost(why));
     }

@@ -1,34 +1,54 @@
 //! `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever watches the service, `/v1/...` for whoever runs it.
 //!
-//! Everything is made from the guests' latest words when it is asked for; no request ever waits for a guest. Anybody who reaches the address may
-//! look; only processes of this machine may change anything ([`Local`]).
+//! ```text
+//!   server (a thread of its own) -- peers: room? -- body short? -- names: ours? --> router --> guests, host, ...
+//! ```
+//!
+//! Everything is made from the guests' latest words when it is asked for; no request ever waits for a guest. Anybody
+//! who reaches the address may look, if by one of our [`names`]; only processes of this machine may change anything
+//! ([`Local`]). What [`peers`] may have of descriptors and CPU is bounded, whatever they do.
 
 mod guests;
 mod host;
+mod names;
+mod peers;
+mod scrape;
+mod server;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{self, ConnectInfo, FromRequestParts};
+use axum::extract::{self, ConnectInfo, DefaultBodyLimit, FromRequestParts, Request};
 use axum::http::{StatusCode, header, request};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Router, body::HttpBody as _};
 use metrics::Snapshot;
 use policy::state::HostState;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use wire::balloon::stat::{AVAIL, MEMFREE, MEMTOT};
 
 use crate::accounting::Meter;
 use crate::decisions::Decisions;
 use crate::domains::DomainView;
+use crate::error::Error;
 use crate::fleet::Fleet;
 use crate::gain::{DomainGain, areas_wanted, unmerged_pages};
 use crate::guest::{Guest, View};
 use crate::phase::Phase;
 use crate::prices::LeverFigures;
 use crate::totals::Reclaimed;
+
+pub(crate) use peers::DESCRIPTORS_MAX;
+pub(crate) use server::Endpoint;
+
+use names::{Names, Refusal};
+use peers::Peers;
+use scrape::Scrape;
+
+/// Longest body of a request, bytes: a change is a line of JSON.
+const BODY_BYTES_MAX: usize = 16 << 10;
 
 /// What requests are answered from.
 #[derive(Clone, Debug)]
@@ -39,24 +59,25 @@ pub struct State {
     pub meter: Arc<Meter>,
     /// What policy decided lately.
     pub decisions: Arc<Decisions>,
+    peers: Arc<Peers>,
+    scrape: Arc<Scrape>,
 }
 
-/// Serves until it is dropped.
-pub async fn serve(listener: std::net::TcpListener, state: State) {
-    let listener = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
-    let served = match listener {
-        Ok(listener) => {
-            let service = router(state).into_make_service_with_connect_info::<SocketAddr>();
-            axum::serve(listener, service).await
-        }
-        Err(error) => Err(error),
-    };
-    if let Err(error) = served {
-        tracing::error!(%error, "metrics are served no more");
-    }
+/// Serves until what it returns is dropped.
+pub fn serve(
+    listener: std::net::TcpListener,
+    fleet: Arc<Fleet>,
+    meter: Arc<Meter>,
+    decisions: Arc<Decisions>,
+) -> Result<Endpoint, Error> {
+    let (peers, names) = (Peers::new(), Names::new(&fleet.config.allow_hosts));
+    let state = State { fleet, meter, decisions, peers: Arc::clone(&peers), scrape: Arc::default() };
+    let router = router(state, names);
+    let started = Endpoint::start(listener, router, peers);
+    started.map_err(|source| Error::System { doing: "starting the thread that serves metrics", source })
 }
 
-fn router(state: State) -> Router {
+fn router(state: State, names: Names) -> Router {
     Router::new()
         .route("/metrics", get(self::metrics))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -67,6 +88,22 @@ fn router(state: State) -> Router {
         .route("/v1/guests/{guest}", get(guests::show).patch(guests::change))
         .route("/v1/guests/{guest}/policy", get(guest_policy))
         .with_state(state)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(Arc::new(names), screen))
+}
+
+/// Lets requests through that are meant for us and no longer than any of ours.
+async fn screen(extract::State(names): extract::State<Arc<Names>>, request: Request, next: Next) -> Response {
+    // A body of unannounced length is cut off by the limit on the router.
+    if request.body().size_hint().lower() > BODY_BYTES_MAX as u64 {
+        let message = format!("a body has at most {BODY_BYTES_MAX} bytes");
+        return refuse(StatusCode::PAYLOAD_TOO_LARGE, "too_long", &message);
+    }
+    let (parts, body) = request.into_parts();
+    match names.check(&parts) {
+        Ok(()) => next.run(Request::from_parts(parts, body)).await,
+        Err(Refusal(status, code, message)) => refuse(status, code, &message),
+    }
 }
 
 /// Ready once every guest is built.
@@ -119,7 +156,7 @@ fn json(status: StatusCode, value: &Value) -> Response {
 }
 
 async fn metrics(extract::State(state): extract::State<State>) -> Response {
-    match metrics::encode(&state.snapshot()) {
+    match state.scrape.get(|| metrics::encode(&state.snapshot())) {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
@@ -167,6 +204,14 @@ impl State {
                 alias_vmas_wanted: areas_wanted(view),
                 lever_page_ns: levers.clone().map(page_ns).collect(),
                 lever_available_bytes: levers.filter_map(available).collect(),
+                up: view.freshness.is_up(),
+                start_time_seconds: view.freshness.started_seconds(),
+                restarts_total: view.past.restarts,
+                status_age_seconds: view.freshness.status_age.map(|age| age.as_secs_f64()),
+                own_total_bytes: view.status.balloon.statistic(MEMTOT),
+                own_free_bytes: view.status.balloon.statistic(MEMFREE),
+                own_available_bytes: view.status.balloon.statistic(AVAIL),
+                own_age_seconds: view.freshness.own_age.map(|age| age.as_secs_f64()),
                 status: view.status.clone(),
             }
         });
@@ -186,17 +231,10 @@ impl State {
                 state: HostState::ALL.map(|one| (one.name(), u64::from(one == situation.state))).to_vec(),
                 usable_bytes: situation.usable_bytes,
                 decisions: self.decisions.counts(),
+                connections: self.peers.outcomes(),
             },
             domains: self.domains(&views),
             guests,
         }
     }
 }
-                up: view.freshness.is_up(),
-                start_time_seconds: view.freshness.started_seconds(),
-                restarts_total: view.past.restarts,
-                status_age_seconds: view.freshness.status_age.map(|age| age.as_secs_f64()),
-                own_total_bytes: view.status.balloon.statistic(MEMTOT),
-                own_free_bytes: view.status.balloon.statistic(MEMFREE),
-                own_available_bytes: view.status.balloon.statistic(AVAIL),
-                own_age_seconds: view.freshness.own_age.map(|age| age.as_secs_f64()),

@@ -16,11 +16,12 @@ use wire::machine::{RAM_BYTES_MAX, VCPUS_MAX, Workload};
 
 use crate::bytes::ByteCount;
 use crate::config::{DOMAIN_DEFAULT, GUESTS_DEFAULT, MEMORY_BYTES_DEFAULT, RunConfig};
+use crate::descriptors;
 use crate::error::Error;
 use crate::guest_settings::{GuestSettings, SHARES_MAX};
 use crate::prerequisite::{self, VMA_RESERVE};
 
-/// Most guests of one run: 64 times the vCPUs of a small host; each costs a process, three descriptors and a metrics series set.
+/// Most guests of one run: 64 times the vCPUs of a small host; each costs a process, some descriptors and a metrics series set.
 pub const GUESTS_MAX: u32 = 256;
 /// Least RAM of a guest, bytes: the guest's tables and one phase of each workload.
 pub const MEMORY_BYTES_MIN: u64 = 16 << 20;
@@ -167,6 +168,7 @@ pub fn check(config: RunConfig) -> Result<Plan, Error> {
         crate::swap::check(&swap.directory, bytes)?.iter().for_each(|caveat| tracing::warn!("{caveat}"));
     }
     prerequisite::require(config.vcpu).map_err(Error::Prerequisite)?;
+    descriptors::require(count).map_err(Error::Prerequisite)?;
     let address = config.metrics;
     let listener = TcpListener::bind(address).map_err(|source| Error::MetricsAddress { address, source })?;
     if let Some(path) = &config.report {

@@ -44,6 +44,7 @@ pub fn all(swap: Option<&SwapConfig>) -> Vec<Prerequisite> {
             userfaultfd().map(|()| "all needed features, and the right to serve kernel faults".into()),
         ),
         found("vm.max_map_count", max_map_count().map(maps_detail)),
+        found("open files", crate::descriptors::detail()),
         found("memory", memory_bytes().map(|bytes| ByteCount(bytes).to_string())),
     ];
     all.extend(swap.map(|swap| found("swap", swap_files(swap))));

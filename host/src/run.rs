@@ -88,8 +88,7 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
     ));
     tasks.spawn(Arc::clone(&meter).keep_sampling(Arc::clone(&fleet), config.sample_every));
     tasks.spawn(display.keep_showing());
-    let state = http::State { fleet: Arc::clone(&fleet), meter: Arc::clone(&meter), decisions };
-    tasks.spawn(http::serve(plan.listener, state));
+    let endpoint = http::serve(plan.listener, Arc::clone(&fleet), Arc::clone(&meter), decisions)?;
     let restarts = config.restart_every.map(|every| tasks.spawn(restarts::keep_restarting(Arc::clone(&fleet), every)));
 
     let interrupted = tokio::select! {
@@ -102,6 +101,7 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
     let domains = DomainGain::of(&before, &fleet.domains.views());
     let reclaimed = Reclaimed::of(&before, fleet.frames_bytes());
     let interrupted = end(&fleet, &mut signals, interrupted).await;
+    drop(endpoint);
     tasks.shutdown().await;
     display::erase();
 

@@ -16,7 +16,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
 use crate::config::RunConfig;
-use crate::domains::Membership;
+use crate::domains::{Domains, Membership};
 use crate::error::Error;
 use crate::guest::{Grant, OUTBOX_MAX, Vmm};
 use crate::link;
@@ -38,16 +38,23 @@ pub(crate) struct Life {
     pub(crate) membership: Membership,
 }
 
-/// Starts a VMM that has joined a domain.
+/// Has a VMM join the domain of its guest and starts it. One that could not be started leaves its domain as it was.
 pub(crate) fn start(
     config: &RunConfig,
     plan: &PlannedGuest,
-    membership: Membership,
+    domains: &Domains,
+    home_frames: u32,
     id: VmmId,
 ) -> Result<(Vmm, Life), Error> {
-    let started = start_vmm(config, plan, membership.domain());
-    let (pid, outbox, child, reader) = started.map_err(|source| Error::Spawn { guest: plan.name.clone(), source })?;
-    Ok((Vmm { id, pid, outbox }, Life { child, reader, membership }))
+    let membership = domains.join(&plan.domain, plan.dedup, home_frames, id, plan.pages())?;
+    match start_vmm(config, plan, membership.domain()) {
+        Ok((pid, outbox, child, reader)) => Ok((Vmm { id, pid, outbox }, Life { child, reader, membership })),
+        Err(source) => {
+            // It was told nothing and held nothing: there is nothing to tell anybody else.
+            domains.leave(membership);
+            Err(Error::Spawn { guest: plan.name.clone(), source })
+        }
+    }
 }
 
 /// What a VMM is told first: all of its guest `number` of `guests`.

@@ -1,18 +1,20 @@
-//! What one VMM's messages may cost the host: a VMM that sends more than can be worth its CPU time is read more slowly, and in
+//! What somebody's messages may cost the host: who sends more than can be worth its CPU time is read more slowly, and in
 //! the end waits in its own socket.
 
 use std::time::{Duration, Instant};
 
 /// Share of one CPU that understanding and obeying one VMM's messages may take: a scanner at its fastest needs a tenth.
-const SHARE: f64 = 0.25;
+pub const VMM_SHARE: f64 = 0.25;
 /// CPU time that may be spent in one go before the share counts: some hundred messages full of pages.
 const BURST: Duration = Duration::from_millis(50);
-/// Longest pause at a time; a VMM's statuses wait meanwhile.
+/// Longest pause at a time: a VMM's statuses, or a peer's requests, wait meanwhile.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// One VMM's account.
+/// An account of CPU time.
 #[derive(Debug)]
 pub struct Throttle {
+    /// Share of one CPU that may be spent.
+    share: f64,
     /// CPU time that was spent and not yet earned.
     debt: Duration,
     earned: Instant,
@@ -20,17 +22,17 @@ pub struct Throttle {
 
 impl Throttle {
     /// An account that owes nothing.
-    pub fn new(now: Instant) -> Self {
-        Self { debt: Duration::ZERO, earned: now }
+    pub fn new(share: f64, now: Instant) -> Self {
+        Self { share, debt: Duration::ZERO, earned: now }
     }
 
     /// A message took this much CPU time: how long to wait before the next is read.
     pub fn spent(&mut self, cpu: Duration, now: Instant) -> Option<Duration> {
-        let earned = now.saturating_duration_since(self.earned).mul_f64(SHARE);
+        let earned = now.saturating_duration_since(self.earned).mul_f64(self.share);
         self.earned = now;
         self.debt = self.debt.saturating_sub(earned) + cpu;
         let over = self.debt.checked_sub(BURST).filter(|over| !over.is_zero())?;
-        Some(over.div_f64(SHARE).min(PAUSE_MAX))
+        Some(over.div_f64(self.share).min(PAUSE_MAX))
     }
 }
 
@@ -42,7 +44,7 @@ mod tests {
     fn spent_in_ten_seconds(cpu: Duration, between: Duration) -> Duration {
         let start = Instant::now();
         let (mut now, mut spent) = (start, Duration::ZERO);
-        let mut throttle = Throttle::new(now);
+        let mut throttle = Throttle::new(VMM_SHARE, now);
         while now < start + Duration::from_secs(10) {
             now += cpu + between;
             spent += cpu;

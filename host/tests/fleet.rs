@@ -68,6 +68,7 @@ fn config(behaviour: Behaviour, guests: u32) -> RunConfig {
         free_page_reporting: host::FreePageReporting::Adaptive,
         sample_every: None,
         metrics: ([127, 0, 0, 1], 0).into(),
+        allow_hosts: Vec::new(),
         report: None,
         vmm: VmmCommand {
             program: std::env::current_exe().unwrap(),
@@ -194,7 +195,7 @@ fn free_address() -> SocketAddr {
 fn get(address: SocketAddr, path: &str) -> String {
     let mut response = String::new();
     if let Ok(mut stream) = TcpStream::connect(address) {
-        let _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        let _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         let _ = stream.read_to_string(&mut response);
     }
     response

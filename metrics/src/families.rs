@@ -50,7 +50,7 @@ const fn family<T>(kind: Kind, name: &'static str, help: &'static str, values: V
 
 /// The host's.
 #[rustfmt::skip] // A table reads as one.
-pub(crate) static HOST: [Family<Host>; 10] = [
+pub(crate) static HOST: [Family<Host>; 11] = [
     family(Gauge, "ballast_host_budget_bytes", "Host memory that guests, frames and upkeep may take.", One(|host| host.budget_bytes as f64)),
     family(Gauge, "ballast_host_used_bytes", "Host memory they take, measured from outside.", One(|host| host.used_bytes as f64)),
     family(Gauge, "ballast_host_used_peak_bytes", "Most host memory they took.", One(|host| host.peak_used_bytes as f64)),
@@ -64,6 +64,8 @@ pub(crate) static HOST: [Family<Host>; 10] = [
         One(|host| host.usable_bytes as f64)),
     family(Counter, "ballast_policy_decisions_total", "Decisions about allocations that were new, by what they did and why.",
         Crossed(["action", "reason"], |host| &host.decisions)),
+    family(Counter, "ballast_host_connections_total", "Connections to the endpoint, by what became of them.",
+        Listed("kind", |host| &host.connections)),
 ];
 
 /// A sharing domain's, all with the label `domain`.
@@ -101,8 +103,6 @@ pub(crate) static GUEST: [Family<Guest>; 60] = [
         ("swapped", |guest| guest.status.pager.pages.swapped as f64 * PAGE_BYTES),
         ("clean", |guest| guest.status.pager.pages.clean as f64 * PAGE_BYTES),
     ])),
-    family(Gauge, "ballast_guest_allocation_bytes", "Host memory the guest may keep.", One(|guest| guest.allocation_bytes as f64)),
-    family(Gauge, "ballast_guest_lever_page_seconds", "What each page costs that is won by a lever and stays away, as measured so far.",
     family(Gauge, "ballast_guest_up", "1 if its VMM has said within two seconds how it is.", One(|guest| f64::from(u8::from(guest.up)))),
     family(Gauge, "ballast_guest_start_time_seconds", "When its VMM was started, since 1970.", Known(|guest| guest.start_time_seconds)),
     family(Counter, "ballast_guest_restarts_total", "Times the guest was started anew.", One(|guest| guest.restarts_total as f64)),
@@ -115,6 +115,8 @@ pub(crate) static GUEST: [Family<Guest>; 60] = [
     family(Gauge, "ballast_guest_own_available_bytes", "RAM that it could use without swapping, by the guest's own statistics.",
         Known(|guest| Some(guest.own_available_bytes? as f64))),
     family(Gauge, "ballast_guest_own_age_seconds", "How old the guest's own statistics are.", Known(|guest| guest.own_age_seconds)),
+    family(Gauge, "ballast_guest_allocation_bytes", "Host memory the guest may keep.", One(|guest| guest.allocation_bytes as f64)),
+    family(Gauge, "ballast_guest_lever_page_seconds", "What each page costs that is won by a lever and stays away, as measured so far.",
         ListedNs("lever", |guest| &guest.lever_page_ns)),
     family(Gauge, "ballast_guest_lever_available_bytes", "What the levers among which policy chooses could win now.",
         Listed("lever", |guest| &guest.lever_available_bytes)),

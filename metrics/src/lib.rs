@@ -65,6 +65,8 @@ pub struct Host {
     pub usable_bytes: u64,
     /// Decisions about allocations that were new, by action and reason.
     pub decisions: Vec<([&'static str; 2], u64)>,
+    /// Connections to the endpoint, by what became of them.
+    pub connections: Vec<(&'static str, u64)>,
 }
 
 /// One sharing domain's figures.
@@ -113,8 +115,6 @@ pub struct Guest {
     pub lever_page_ns: Vec<(&'static str, u64)>,
     /// What levers could win, bytes.
     pub lever_available_bytes: Vec<(&'static str, u64)>,
-    /// Its last status.
-    pub status: control::GuestStatus,
     /// Its VMM runs, and has said lately how it is.
     pub up: bool,
     /// When its VMM was started, in seconds since 1970.
@@ -131,4 +131,6 @@ pub struct Guest {
     pub own_available_bytes: Option<u64>,
     /// ... and how old that word is.
     pub own_age_seconds: Option<f64>,
+    /// Its last status.
+    pub status: control::GuestStatus,
 }

@@ -52,6 +52,7 @@ fn snapshot() -> Snapshot {
         reclaimed_bytes: vec![("balloon", 1), ("shared", 2)],
         guests: vec![("running", 2), ("lost", 0)],
         state: vec![("high", 0), ("hard", 1)],
+        connections: vec![("served", 7), ("refused", 0)],
         decisions: vec![(["grow", "stalls"], 3), (["shrink", "yields"], 2)],
         ..Host::default()
     };
@@ -138,7 +139,6 @@ fn unmerged_pages_by_reason_sum_to_what_is_neither_shared_nor_zero() {
 }
 
 #[test]
-#[test]
 fn what_a_guest_has_not_said_yet_is_absent_and_not_zero() {
     let silent = Guest { name: "silent".into(), up: false, ..Guest::default() };
     let (series, _) = parse(&encode(&Snapshot { guests: vec![guest("web1"), silent], ..Snapshot::default() }).unwrap());
@@ -149,6 +149,7 @@ fn what_a_guest_has_not_said_yet_is_absent_and_not_zero() {
     }
 }
 
+#[test]
 fn the_latency_histogram_is_cumulative_and_complete() {
     let (series, _) = parse(&encode(&snapshot()).unwrap());
     let bucket = |le: &str| series[&format!("ballast_guest_fault_seconds_bucket{{guest=\"web1\",le=\"{le}\"}}")];

@@ -1,4 +1,5 @@
-//! A VMM that has stopped: its figures are the last it said, and everybody who shows them says how old they are.
+//! A VMM that has stopped: its figures are the last it said, and everybody who shows them says how old they
+//! are.
 
 use std::process::Command;
 

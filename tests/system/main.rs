@@ -9,6 +9,7 @@ mod bad_input;
 mod books;
 mod clean;
 mod domains;
+mod endpoint;
 mod freshness;
 mod hinting;
 mod images;

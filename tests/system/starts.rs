@@ -41,6 +41,7 @@ fn round(seed: u64) {
         sample_period: None,
         domains: ["web=4", "db=4", "none"].map(|range| range.parse().unwrap()).to_vec(),
         metrics: ([127, 0, 0, 1], 0).into(),
+        allow_hosts: Vec::new(),
         report: None,
         vmm: VmmCommand { program: env!("CARGO_BIN_EXE_ballast").into(), arguments: vec!["vmm".into()] },
     });

@@ -59,9 +59,27 @@ pub struct Finished {
 impl Run {
     /// Starts `ballast run` with these arguments, and a free address and a report file besides.
     pub fn start(arguments: &str) -> Run {
+        Run::start_by(&mut Command::new(env!("CARGO_BIN_EXE_ballast")), free_address(), arguments)
+    }
+
+    /// The same, by a shell that allows this many open files, hard and soft; what the run says is kept.
+    pub fn start_with_open_files(limit: u32, arguments: &str) -> Run {
+        let script = format!("ulimit -n {limit}; for last; do :; done; exec \"$0\" \"$@\" 2>\"$last.log\"");
+        Run::start_by(
+            Command::new("sh").args(["-c", &script, env!("CARGO_BIN_EXE_ballast")]),
+            free_address(),
+            arguments,
+        )
+    }
+
+    /// The same at an address of choice.
+    pub fn start_at(address: SocketAddr, arguments: &str) -> Run {
+        Run::start_by(&mut Command::new(env!("CARGO_BIN_EXE_ballast")), address, arguments)
+    }
+
+    fn start_by(program: &mut Command, address: SocketAddr, arguments: &str) -> Run {
         let folder = tempfile::tempdir().unwrap();
-        let address = free_address();
-        let process = Command::new(env!("CARGO_BIN_EXE_ballast"))
+        let process = program
             .arg("run")
             .args(arguments.split_whitespace())
             .args(["--metrics", &address.to_string(), "--report"])
@@ -70,6 +88,11 @@ impl Run {
             .spawn()
             .unwrap();
         Run { process, address, folder, arguments: arguments.to_owned() }
+    }
+
+    /// What a run said whose words are kept.
+    pub fn words(&self) -> String {
+        fs::read_to_string(self.folder.path().join("report.json.log")).unwrap_or_default()
     }
 
     /// Runs to the end, and, if one of these mechanisms never had anything to show, once more for five times as long: how far guests get in
@@ -240,13 +263,24 @@ pub fn free_address() -> SocketAddr {
 
 /// The body of an HTTP response; empty when there is none.
 pub fn get(address: SocketAddr, path: &str) -> String {
+    let response = exchange(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"));
+    response.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned())
+}
+
+/// Whatever is answered to these words.
+pub fn exchange(address: SocketAddr, request: &str) -> String {
     let mut response = String::new();
     if let Ok(mut stream) = TcpStream::connect_timeout(&address, METRICS_PATIENCE) {
         let _ = stream.set_read_timeout(Some(METRICS_PATIENCE));
-        let _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        let _ = stream.write_all(request.as_bytes());
         let _ = stream.read_to_string(&mut response);
     }
-    response.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned())
+    response
+}
+
+/// The status of an HTTP response; none if there is no response.
+pub fn status(response: &str) -> Option<u16> {
+    response.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()
 }
 
 pub fn is_gone(pid: Pid) -> bool {

@@ -80,6 +80,7 @@ impl Arguments {
             free_page_reporting: FreePageReporting::Adaptive,
             sample_every: None,
             metrics: self.metrics,
+            allow_hosts: Vec::new(),
             report: None,
             vmm: VmmCommand { program: self.ballast, arguments: vec!["vmm".into()] },
         }

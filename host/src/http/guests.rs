@@ -6,8 +6,8 @@
 //!   PATCH /v1/guests/{guest}    {"state": "paused" | "running"}      204, or 409 where it is neither
 //! ```
 //!
-//! Figures are as the guest's VMM said last, `status_age_seconds` ago; they are `old` if that is more than two seconds. `own` is what the guest
-//! says of its memory itself, null where it does not.
+//! Figures are as the VMM said last, `status_age_seconds` ago; they are `old` if that is more than two
+//! seconds. `own` is what the guest says of its memory itself, null where it does not.
 //!
 //! A guest is `pausing` until its VMM has said that no vCPU is in it any more; nobody waits for that here.
 
@@ -97,7 +97,8 @@ fn describe(view: &View) -> Value {
         "old": fresh.is_old() && !view.has_ended(),
         "own": {
             "total_bytes": status.balloon.statistic(MEMTOT), "free_bytes": status.balloon.statistic(MEMFREE),
-            "available_bytes": status.balloon.statistic(AVAIL), "age_seconds": fresh.own_age.map(|age| age.as_secs_f64()),
+            "available_bytes": status.balloon.statistic(AVAIL),
+            "age_seconds": fresh.own_age.map(|age| age.as_secs_f64()),
         },
     })
 }
