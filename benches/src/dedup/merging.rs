@@ -47,7 +47,7 @@ pub struct Merged {
     pub cost: Cost,
     /// What it took to come to 90 % of the limit; nothing, if that was never reached.
     pub cost_of_90_percent: Option<Cost>,
-    /// Memory for upkeep.
+    /// Memory for maintenance.
     pub metadata: Metadata,
     /// Metadata over scanned bytes.
     pub metadata_ratio: f64,
@@ -86,8 +86,8 @@ fn ballast(contents: &Contents, count: &Count, area_bytes: f64) -> Result<Merged
         }
     }
     let merges = side.merges();
-    // What upkeep costs is measured when scanners have found nothing for a pass, as they soon do in a VMM:
-    // they let go of what served comparing.
+    // What maintenance costs is measured when scanners have found nothing for a pass, as they soon do in a
+    // VMM: they let go of what served comparing.
     (0..side.guests()).try_for_each(|guest| side.pass(guest))?;
     summary(&side, contents, count, &progress, merges)
 }

@@ -27,7 +27,7 @@ pub trait Sharer {
     /// What the guests cost now, all that is kept for sharing included, bytes; by the kernel's books.
     fn cost_bytes(&self) -> Result<u64, Error>;
 
-    /// What of it is upkeep.
+    /// What of it is maintenance.
     fn metadata(&self) -> Result<Metadata, Error>;
 }
 
