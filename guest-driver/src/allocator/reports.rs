@@ -1,5 +1,5 @@
-//! Free pages that the host is told of: ranges set aside for reports until the host has seen them, and for hints until the
-//! host is done.
+//! Free pages that the host is told of: ranges set aside for reports until the host has seen them, and for
+//! hints until the host is done.
 
 use core::ops::Range;
 
