@@ -189,6 +189,9 @@ pub struct Run {
     /// Host memory that all guests together may cost
     #[arg(long, value_name = "SIZE", default_value = "768MiB", allow_hyphen_values = true)]
     budget: ByteCount,
+    /// Take the budget even if other runs of this machine have promised that memory already
+    #[arg(long)]
+    over_promise: bool,
     /// What the guests do: idle, identical, zipf, churn, stream, gups, hog, mixed, wake, scan, tide, probe, clock, serve
     #[arg(long, value_name = "NAME", default_value = "mixed", value_parser = workload)]
     workload: Workload,
@@ -310,6 +313,7 @@ impl Run {
             guests: self.guests,
             memory_bytes: self.memory.map(|ByteCount(bytes)| bytes),
             budget_bytes: self.budget.0,
+            over_promise: self.over_promise,
             guest_settings: self.guest_settings,
             rule: None,
             idle_tax_percent: self.idle_tax,

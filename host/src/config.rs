@@ -25,6 +25,8 @@ pub struct RunConfig {
     pub memory_bytes: Option<u64>,
     /// Host memory for everything the guests cost, bytes.
     pub budget_bytes: u64,
+    /// Whether that may be more than what other runs of this machine have left.
+    pub over_promise: bool,
     /// What is special about single guests.
     pub guest_settings: Vec<GuestSettings>,
     /// Who divides memory; without it, [`policy::allocate`].
@@ -96,6 +98,7 @@ impl RunConfig {
             guests: None,
             memory_bytes: None,
             budget_bytes,
+            over_promise: false,
             workload: Workload::Idle,
             duration: Duration::from_secs(1),
             restart_every: None,

@@ -45,6 +45,14 @@ pub enum Error {
         /// What would fit.
         refusal: String,
     },
+    /// other runs have promised the machine's memory
+    #[error("--budget {}: {refusal}", ByteCount(*.budget_bytes))]
+    OverPromised {
+        /// The budget.
+        budget_bytes: u64,
+        /// Who has promised what, and what is left.
+        refusal: String,
+    },
     /// somebody else listens there
     #[error("--metrics {address}: {source}; choose another address, port 0 takes any free one")]
     MetricsAddress {
@@ -102,6 +110,7 @@ impl Error {
             | Error::ImageUnreadable { .. }
             | Error::ImageSize { .. }
             | Error::BudgetTooSmall { .. }
+            | Error::OverPromised { .. }
             | Error::DomainMode { .. }
             | Error::MetricsAddress { .. }
             | Error::Swap(_)

@@ -38,6 +38,7 @@ use crate::gain::{DomainGain, areas_wanted, unmerged_pages};
 use crate::guest::{Guest, View};
 use crate::phase::Phase;
 use crate::prices::LeverFigures;
+use crate::promises::Promise;
 use crate::totals::Reclaimed;
 
 pub(crate) use peers::DESCRIPTORS_MAX;
@@ -59,6 +60,8 @@ pub struct State {
     pub meter: Arc<Meter>,
     /// What policy decided lately.
     pub decisions: Arc<Decisions>,
+    /// What other runs know of this one.
+    pub promise: Arc<Promise>,
     peers: Arc<Peers>,
     scrape: Arc<Scrape>,
 }
@@ -69,9 +72,10 @@ pub fn serve(
     fleet: Arc<Fleet>,
     meter: Arc<Meter>,
     decisions: Arc<Decisions>,
+    promise: Arc<Promise>,
 ) -> Result<Endpoint, Error> {
     let (peers, names) = (Peers::new(), Names::new(&fleet.config.allow_hosts));
-    let state = State { fleet, meter, decisions, peers: Arc::clone(&peers), scrape: Arc::default() };
+    let state = State { fleet, meter, decisions, promise, peers: Arc::clone(&peers), scrape: Arc::default() };
     let router = router(state, names);
     let started = Endpoint::start(listener, router, peers);
     started.map_err(|source| Error::System { doing: "starting the thread that serves metrics", source })

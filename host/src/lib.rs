@@ -51,6 +51,7 @@ mod policy_client;
 mod preflight;
 pub mod prerequisite;
 mod prices;
+mod promises;
 mod rates;
 mod report;
 mod restarts;

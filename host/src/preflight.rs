@@ -20,6 +20,7 @@ use crate::descriptors;
 use crate::error::Error;
 use crate::guest_settings::{GuestSettings, SHARES_MAX};
 use crate::prerequisite::{self, VMA_RESERVE};
+use crate::promises::Promise;
 
 /// Most guests of one run: 64 times the vCPUs of a small host; each costs a process, some descriptors and a metrics series set.
 pub const GUESTS_MAX: u32 = 256;
@@ -47,6 +48,8 @@ pub struct Plan {
     pub guests: Vec<PlannedGuest>,
     /// Bound, so that nobody else can take the address any more.
     pub listener: TcpListener,
+    /// Made, so that other runs know.
+    pub promise: Promise,
 }
 
 /// A guest that may start.
@@ -175,7 +178,10 @@ pub fn check(config: RunConfig) -> Result<Plan, Error> {
         let opened = OpenOptions::new().create(true).append(true).open(path);
         opened.map_err(|source| Error::Report { path: path.clone(), source })?;
     }
-    Ok(Plan { config, guests, listener })
+    // Last, as it is seen by others.
+    let promised_bytes = guests.iter().map(|guest| guest.memory_bytes).sum();
+    let promise = Promise::make(config.budget_bytes, promised_bytes, config.over_promise)?;
+    Ok(Plan { config, guests, listener, promise })
 }
 
 fn plan_guests(config: &RunConfig, count: u32) -> Result<Vec<PlannedGuest>, Error> {

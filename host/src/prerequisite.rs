@@ -11,6 +11,7 @@ use wire::PAGE_BYTES;
 
 use crate::bytes::ByteCount;
 use crate::config::SwapConfig;
+use crate::promises;
 
 /// Areas of a VMM's address space that are not aliases: its stacks, libraries and heap. An estimate with room to grow.
 pub const VMA_RESERVE: u32 = 1024;
@@ -45,7 +46,7 @@ pub fn all(swap: Option<&SwapConfig>) -> Vec<Prerequisite> {
         ),
         found("vm.max_map_count", max_map_count().map(maps_detail)),
         found("open files", crate::descriptors::detail()),
-        found("memory", memory_bytes().map(|bytes| ByteCount(bytes).to_string())),
+        found("memory", memory_bytes().map(memory_detail)),
     ];
     all.extend(swap.map(|swap| found("swap", swap_files(swap))));
     all
@@ -83,12 +84,17 @@ pub fn vma_budget(guest_pages: u64) -> Result<u32, String> {
 
 /// Memory that a budget may be promised from: the machine's, or what our cgroup is limited to.
 pub fn memory_bytes() -> Result<u64, String> {
+    let total = machine_bytes()?;
+    Ok(cgroup_limit_bytes().map_or(total, |limit| limit.min(total)))
+}
+
+/// The machine's memory, whatever our cgroup may have of it.
+pub fn machine_bytes() -> Result<u64, String> {
     let meminfo =
         fs::read_to_string("/proc/meminfo").map_err(|error| format!("/proc/meminfo: {error}; is /proc mounted?"))?;
     let total =
         meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok());
-    let total: u64 = total.map(|kib: u64| kib << 10).ok_or("/proc/meminfo names no MemTotal")?;
-    Ok(cgroup_limit_bytes().map_or(total, |limit| limit.min(total)))
+    Ok(total.map(|kib: u64| kib << 10).ok_or("/proc/meminfo names no MemTotal")?)
 }
 
 fn kvm(device: &Path) -> Result<(), String> {
@@ -126,6 +132,14 @@ fn maps_detail(count: u32) -> String {
         ByteCount::rounded(guest_bytes),
         VMA_RESERVE
     )
+}
+
+/// The memory there is, and what other runs have promised of it.
+fn memory_detail(bytes: u64) -> String {
+    match promises::living().as_slice() {
+        [] => ByteCount(bytes).to_string(),
+        runs => format!("{}, of which runs have promised: {}", ByteCount(bytes), promises::list(runs)),
+    }
 }
 
 fn enough_maps(count: u32) -> Result<u32, String> {

@@ -88,7 +88,8 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
     ));
     tasks.spawn(Arc::clone(&meter).keep_sampling(Arc::clone(&fleet), config.sample_every));
     tasks.spawn(display.keep_showing());
-    let endpoint = http::serve(plan.listener, Arc::clone(&fleet), Arc::clone(&meter), decisions)?;
+    let promise = Arc::new(plan.promise);
+    let endpoint = http::serve(plan.listener, Arc::clone(&fleet), Arc::clone(&meter), decisions, promise)?;
     let restarts = config.restart_every.map(|every| tasks.spawn(restarts::keep_restarting(Arc::clone(&fleet), every)));
 
     let interrupted = tokio::select! {

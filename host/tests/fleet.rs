@@ -47,6 +47,7 @@ fn config(behaviour: Behaviour, guests: u32) -> RunConfig {
         guests: Some(guests),
         memory_bytes: Some(64 * MIB),
         budget_bytes: 512 * MIB,
+        over_promise: false,
         workload: Workload::Idle,
         duration: Duration::from_secs(1),
         restart_every: None,

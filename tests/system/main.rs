@@ -19,6 +19,7 @@ mod loss;
 mod missing;
 mod pause;
 mod promise;
+mod promises;
 mod qemu_device;
 mod restarts;
 mod scrape;

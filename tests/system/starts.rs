@@ -20,6 +20,7 @@ fn round(seed: u64) {
         guests: Some(GUESTS),
         memory_bytes: Some(32 << 20),
         budget_bytes: 512 << 20,
+        over_promise: false,
         workload: Workload::Identical,
         duration: Duration::from_secs(2),
         vcpus: 1,

@@ -59,6 +59,7 @@ impl Arguments {
             guests: Some(self.guests),
             memory_bytes: Some(self.memory.0),
             budget_bytes: self.budget.0,
+            over_promise: false,
             guest_settings: self.guest_settings,
             rule: self.rule.function(),
             idle_tax_percent: policy::IDLE_TAX_PERCENT_DEFAULT,

@@ -52,6 +52,11 @@ pub(super) async fn change(
     if let Err(message) = fits(&state, budget_bytes) {
         return refuse(StatusCode::UNPROCESSABLE_ENTITY, "does_not_fit", &message);
     }
+    // Of what is refused nothing has changed.
+    if let Err(message) = state.promise.change(budget_bytes) {
+        let message = format!("a budget of {}: {message}", ByteCount(budget_bytes));
+        return refuse(StatusCode::UNPROCESSABLE_ENTITY, "does_not_fit", &message);
+    }
     let before = state.meter.budget.change(budget_bytes, Instant::now());
     tracing::info!(from_bytes = before, to_bytes = budget_bytes, "budget changed");
     StatusCode::NO_CONTENT.into_response()
