@@ -50,6 +50,7 @@ pub mod sys;
 pub mod table;
 pub mod transition;
 pub mod victims;
+mod wait_clock;
 pub mod working_set;
 
 #[cfg(test)]

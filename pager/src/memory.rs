@@ -50,6 +50,7 @@ use crate::{
     sys::{FaultEvent, MmapArena, Ram, StoreView, ThreadClock},
     table::PageTable,
     transition::{Error, Pages},
+    wait_clock::WaitClock,
 };
 
 /// Shared pages are open while the credits to spare are at least one in so many of the guest's pages; see [`crate::open`].
@@ -123,6 +124,8 @@ pub(crate) struct Waiting {
     pub event: FaultEvent,
     pub gfn: Gfn,
     pub since: Instant,
+    /// What [`WaitClock`] showed then.
+    pub clock_ms: u64,
     /// There was no credit for it when it came.
     pub starved: bool,
 }
@@ -133,6 +136,7 @@ pub struct GuestMemory {
     evict: bool,
     proactive: AtomicBool,
     start: Instant,
+    wait_clock: WaitClock,
     stopping: AtomicBool,
     stop: EventFd,
     waiting: Mutex<Vec<Waiting>>,
@@ -197,6 +201,7 @@ impl GuestMemory {
             evict: config.evict,
             proactive: AtomicBool::new(false),
             start: Instant::now(),
+            wait_clock: WaitClock::new(Instant::now()),
             stopping: AtomicBool::new(false),
             stop: EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(io::Error::from)?,
             waiting: Mutex::new(Vec::with_capacity(WAITING_MAX)),
@@ -278,11 +283,16 @@ impl GuestMemory {
         }
     }
 
+    /// The host is there: who waits for memory may hope for some. Once heard, it has to be heard again every few seconds for waiting to count.
+    pub fn attended(&self) {
+        self.wait_clock.attended(Instant::now());
+    }
+
     /// Boot loading: first content of an untouched page; waits for memory as long as it takes, but not for ever.
     pub fn populate(&self, gfn: Gfn, bytes: &PageBytes) -> Result<(), Failure> {
-        let since = Instant::now();
+        let (since, clock_ms) = (Instant::now(), self.wait_clock.shown());
         while !self.pages.populate(gfn, bytes)? {
-            if since.elapsed() > STARVATION_LIMIT {
+            if self.wait_clock.lasted(clock_ms) > STARVATION_LIMIT {
                 return Err(self.starved(since));
             }
             self.evictor.notify_one();

@@ -125,6 +125,7 @@ impl GuestMemory {
         let mut buffer = PageBuffer::new(AHEAD_MAX)?;
         while !self.stopping.load(Ordering::Acquire) {
             self.pages.counters.tick(self.start);
+            self.wait_clock.tick(Instant::now());
             let progress = self.make_room(&mut hands, &mut patience)?;
             let starving = !self.serve_waiting(&mut buffer)?;
             self.reclaim_proactively(&mut proactive, &mut hands)?;
@@ -238,7 +239,7 @@ impl GuestMemory {
             let oldest = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).first().copied();
             let Some(waiting) = oldest else { return Ok(true) };
             if !self.try_serve(waiting, buffer)? {
-                if waiting.since.elapsed() > STARVATION_LIMIT {
+                if self.wait_clock.lasted(waiting.clock_ms) > STARVATION_LIMIT {
                     return Err(self.starved(waiting.since));
                 }
                 return Ok(false);

@@ -77,7 +77,7 @@ impl GuestMemory {
         };
         kind.fetch_add(1, Ordering::Relaxed);
         let Some(gfn) = self.pages.mapping.gfn(event.address) else { return Ok(()) };
-        let waiting = Waiting { event, gfn, since: Instant::now(), starved: false };
+        let waiting = Waiting { event, gfn, since: Instant::now(), clock_ms: self.wait_clock.shown(), starved: false };
         if !self.try_serve(waiting, buffer)? {
             counters.faults_without_credit.fetch_add(1, Ordering::Relaxed);
             self.let_wait(waiting);
@@ -93,7 +93,7 @@ impl GuestMemory {
         let waiting = Waiting { starved: true, ..waiting };
         let mut room = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         match room.iter_mut().find(|other| other.event.tid == waiting.event.tid) {
-            Some(other) => *other = Waiting { since: other.since, ..waiting },
+            Some(other) => *other = Waiting { since: other.since, clock_ms: other.clock_ms, ..waiting },
             None => room.push(waiting),
         }
     }

@@ -38,23 +38,30 @@ const RETRY_LIMIT: Duration = Duration::from_secs(15);
 /// The longest pause between two tries.
 const RETRY_PAUSE_MAX: Duration = Duration::from_millis(1);
 
+/// What one try counts at most: a process that was stopped meanwhile has not tried.
+const RETRY_STEP_MAX: Duration = Duration::from_millis(100);
+
 /// Tries left: some, until a time is over.
 struct Retries {
     pause: Duration,
-    since: Option<Instant>,
+    tried: Duration,
+    last: Option<Instant>,
 }
 
 impl Retries {
     const fn new() -> Retries {
-        Retries { pause: Duration::from_micros(1), since: None }
+        Retries { pause: Duration::from_micros(1), tried: Duration::ZERO, last: None }
     }
 
     /// Waits a moment; false when it is time to give up.
     fn again(&mut self) -> bool {
-        let since = *self.since.get_or_insert_with(Instant::now);
+        let last = self.last.unwrap_or_else(Instant::now);
         std::thread::sleep(self.pause);
         self.pause = (self.pause * 2).min(RETRY_PAUSE_MAX);
-        since.elapsed() < RETRY_LIMIT
+        let now = Instant::now();
+        self.tried += (now - last).min(RETRY_STEP_MAX);
+        self.last = Some(now);
+        self.tried < RETRY_LIMIT
     }
 }
 
