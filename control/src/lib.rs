@@ -46,6 +46,9 @@ pub const FRAME_BYTES_MAX: usize = 1 << 20;
 /// How often a VMM sends its status.
 pub const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How often the host says that it is there.
+pub const ATTEND_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Descriptor of the control socket in a VMM process.
 pub const CONTROL_FD: i32 = 3;
 /// Descriptor of the domain's frame store in a VMM process, open read-only.
@@ -184,6 +187,8 @@ pub enum ToVmm {
         /// The period.
         period_ms: u64,
     },
+    /// The host is there: who waits for memory may hope for some.
+    Attend,
     /// Let the guest verify what it holds, then end.
     Stop,
 }

@@ -73,7 +73,7 @@ impl Meter {
         drop(held);
         self.used_bytes.store(used_bytes, Ordering::Relaxed);
         self.peak_used_bytes.fetch_max(used_bytes, Ordering::Relaxed);
-        self.budget.judge(used_bytes, Instant::now());
+        self.budget.judge(used_bytes, fleet.clock.now());
         let living = fleet.views().into_iter().filter(|view| !view.has_ended());
         let table_bytes = living.map(|view| view.status.pager.resident_bytes).sum::<u64>() + fleet.frames_bytes();
         tracing::trace!(used_bytes, table_bytes, ?took, ?cpu, "used memory");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use control::{Reclaim, STATUS_INTERVAL, ToVmm};
+use control::{ATTEND_INTERVAL, Reclaim, STATUS_INTERVAL, ToVmm};
 use tokio::time::MissedTickBehavior;
 use wire::PAGE_BYTES;
 
@@ -12,6 +12,7 @@ use crate::balloon_orders::{BalloonOrders, Running};
 use crate::config::{FreePageReporting, RunConfig};
 use crate::decisions::Decisions;
 use crate::fleet::Fleet;
+use crate::guest::{Guest, Need};
 use crate::hurry::Hurry;
 use crate::ledger::Ledger;
 use crate::outside::outside;
@@ -57,23 +58,30 @@ pub async fn control(
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let (mut hurry, mut balloons) = (Hurry::new(cpus), BalloonOrders::new(limits.reporting, cpus));
     let mut heard = None;
+    let (mut attended, mut need) = (None, Need::Nobody);
     // The sampling period each VMM was told last.
     let mut periods = vec![(None, 0); fleet.guests.len()];
     loop {
         ticks.tick().await;
         let now = Instant::now();
-        fleet.guests.iter().for_each(crate::guest::Guest::kill_if_stuck);
-        fleet.deliver(fleet.domains.sweep(now));
-        fleet.kill_silent(now);
+        // What VMMs owe is judged by time in which the host was there to take it.
+        let clock = fleet.clock.tick(now);
+        fleet.guests.iter().for_each(|guest| guest.kill_if_stuck(need));
+        fleet.deliver(fleet.domains.sweep(clock));
+        fleet.kill_silent(clock);
+        if attended.is_none_or(|attended| now - attended >= ATTEND_INTERVAL) {
+            attended = Some(now);
+            fleet.guests.iter().for_each(Guest::attend);
+        }
         let (used_bytes, budget_bytes) = (meter.used_bytes(), meter.budget.bytes());
         let free_bytes = budget_bytes.saturating_sub(used_bytes);
         let hurried = hurry.due(free_bytes < budget_bytes / HURRY_DIVISOR, now, fleet.guests.len());
-        fleet.guests[hurried].iter().filter(|guest| guest.is_running()).for_each(|guest| guest.send(ToVmm::Hurry));
+        fleet.guests[hurried].iter().filter(|guest| guest.listens()).for_each(|guest| guest.send(ToVmm::Hurry));
         if let Some(part) = limits.proactive.filter(|_| now - told >= RECLAIM_INTERVAL) {
             told = now;
             let when =
                 if used_bytes as f64 > budget_bytes as f64 * part { Reclaim::Proactively } else { Reclaim::WhenShort };
-            fleet.guests.iter().filter(|guest| guest.is_running()).for_each(|guest| guest.send(ToVmm::Reclaim(when)));
+            fleet.guests.iter().filter(|guest| guest.listens()).for_each(|guest| guest.send(ToVmm::Reclaim(when)));
         }
         let Ok(_held) = meter.ledger.try_lock() else { continue };
         if heard.is_none_or(|heard| now - heard >= OUTSIDE_INTERVAL) {
@@ -84,13 +92,14 @@ pub async fn control(
         let views = fleet.views();
         let settlement = ledger.settle(&views, fleet.frames_bytes(), now - settled);
         settled = now;
+        need = if settlement.short { Need::OthersWait } else { Need::Nobody };
         decisions.note(settlement.situation, &settlement.records, &settlement.levers);
         let running = fleet.guests.iter().zip(&views).map(|(guest, view)| {
             let evictions_total = view.status.pager.evictions_total;
             let reported = view.status.pager.reported;
             let hint_dropped_total = view.status.balloon.hint_dropped_pages_total;
             let (vmm, pages) = (guest.vmm(), view.status.memory_bytes / PAGE_BYTES as u64);
-            guest.is_running().then_some(Running { vmm, pages, evictions_total, hint_dropped_total, reported })
+            guest.listens().then_some(Running { vmm, pages, evictions_total, hint_dropped_total, reported })
         });
         let running: Vec<_> = running.collect();
         for (guest, order) in balloons.due(settlement.situation.state, now, &running) {
@@ -107,11 +116,11 @@ pub async fn control(
             }
         }
         for (guest, held) in fleet.guests.iter().zip(settlement.held) {
-            if held && guest.is_running() {
+            if held && guest.listens() {
                 guest.send(ToVmm::Hold { ms: HOLD_MS });
             }
         }
-        for (guest, told) in fleet.guests.iter().zip(&mut periods).filter(|(guest, _)| guest.is_running()) {
+        for (guest, told) in fleet.guests.iter().zip(&mut periods).filter(|(guest, _)| guest.listens()) {
             let due = (Some(guest.vmm()), settlement.sample_period_ms);
             if *told != due {
                 *told = due;

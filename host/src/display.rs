@@ -75,6 +75,7 @@ impl Display {
             Row {
                 name: now.name.clone(),
                 phase: now.phase.clone(),
+                state: now.state(),
                 resident_bytes: pager.resident_bytes,
                 shared_bytes: pages.shared * page_bytes,
                 compressed_bytes: pages.compressed * page_bytes,

@@ -31,6 +31,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::accounting::thread_cpu_time;
+use crate::clock::Clock;
 use crate::config::RunConfig;
 use crate::descriptors::Patience;
 use crate::domains::{Domains, Membership};
@@ -57,6 +58,8 @@ pub struct Fleet {
     /// The sharing domains they are in.
     pub domains: Domains,
     changed: watch::Sender<()>,
+    /// What patience with them is measured by.
+    pub clock: Arc<Clock>,
     /// What the run was asked for.
     pub config: RunConfig,
 }
@@ -65,6 +68,7 @@ impl Fleet {
     /// Starts a VMM for each planned guest and has it build the guest. Nothing runs yet.
     pub async fn launch(config: &RunConfig, planned: &[PlannedGuest], grants: &[Grant]) -> Result<Arc<Fleet>, Error> {
         let domains = Domains::default();
+        let clock = Arc::new(Clock::new(Instant::now()));
         let mut guests = Vec::with_capacity(planned.len());
         let mut lives = Vec::with_capacity(planned.len());
         for (number, (plan, &grant)) in planned.iter().zip(grants).enumerate() {
@@ -78,12 +82,12 @@ impl Fleet {
                     Err(error) => sleep(patience.after(&error).ok_or(error)?).await,
                 }
             };
-            let guest = Guest::new(plan.clone(), vmm, grant);
+            let guest = Guest::new(plan.clone(), vmm, grant, Arc::clone(&clock));
             guest.send(start_message(config, planned.len(), number, plan, grant, life.membership.domain()));
             guests.push(guest);
             lives.push(life);
         }
-        let fleet = Arc::new(Fleet { guests, domains, changed: watch::Sender::new(()), config: config.clone() });
+        let fleet = Arc::new(Fleet { guests, domains, changed: watch::Sender::new(()), clock, config: config.clone() });
         for (number, life) in lives.into_iter().enumerate() {
             tokio::spawn(Arc::clone(&fleet).attend(number, life));
         }
@@ -214,8 +218,11 @@ impl Fleet {
                     guest.kill(broken);
                     std::future::pending::<()>().await;
                 }
-                let exit = tokio::time::timeout(EXIT_GRACE, child.wait()).await;
-                exit.inspect_err(|_| guest.kill(format!("did not exit within {} s", EXIT_GRACE.as_secs()))).ok()
+                let exit = self.clock.timeout(EXIT_GRACE, child.wait()).await;
+                if exit.is_none() {
+                    guest.kill(format!("did not exit within {} s", EXIT_GRACE.as_secs()));
+                }
+                exit
             };
             let exit = tokio::select! {
                 exit = orderly => exit,

@@ -120,6 +120,7 @@ mod tests {
             cow_expected_bytes: 8192,
             past: Default::default(),
             freshness: Default::default(),
+            unresponsive: false,
         }
     }
 

@@ -3,83 +3,28 @@
 //! Whatever happens to it happens through here, so that its [`Phase`] has one owner. Messages to the VMM go through a bounded outbox:
 //! nothing in the host ever waits for a VMM to read.
 
+mod silence;
+mod view;
+
 use std::process::ExitStatus;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use control::{GuestStatus, ToVmm};
 use dedup::VmmId;
 use tokio::sync::{Notify, mpsc};
 
+pub use silence::Need;
+pub use view::{Grant, Past, STATES, View};
+
+use crate::clock::Clock;
 use crate::freshness::{Freshness, Heard};
+use crate::kept::Kept;
 use crate::phase::{End, Phase, describe_exit};
 use crate::preflight::PlannedGuest;
 
-/// Messages that may wait for one VMM: a hundred seconds of allocations and more merge answers than a scanner has questions under
-/// way. A VMM that leaves so many unread is broken.
+/// Messages that may wait for one VMM: more merge answers than a scanner has questions under way. Who leaves so many unread is broken.
 pub const OUTBOX_MAX: usize = 1024;
-/// Longest time without a status, or at the end without a page verified, before a VMM counts as hung: 300 status intervals, for machines with many guests a CPU.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
-
-/// What a guest was given.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Grant {
-    /// Host memory it may keep, bytes.
-    pub allocation_bytes: u64,
-    /// Memory it is asked to give up, bytes.
-    pub balloon_bytes: u64,
-}
-
-/// A guest at one moment.
-#[derive(Clone, Debug)]
-pub struct View {
-    /// Unique in the run.
-    pub name: String,
-    /// Its sharing domain.
-    pub domain: String,
-    /// Process id of its VMM.
-    pub pid: u32,
-    /// Where it stands.
-    pub phase: Phase,
-    /// What it said last; all zero before its first status.
-    pub status: GuestStatus,
-    /// What it was given last.
-    pub grant: Grant,
-    /// What breaks of its shared pages are expected to take; see [`crate::cow`].
-    pub cow_expected_bytes: u64,
-    /// What it did in earlier lives.
-    pub past: Past,
-    /// How old `status` is.
-    pub freshness: Freshness,
-}
-
-/// What a guest did before it was last started anew.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Past {
-    /// Times it was started anew.
-    pub restarts: u64,
-    /// Operations of its workload.
-    pub operations: u64,
-    /// Pages it read whole and found right.
-    pub pages_verified: u64,
-}
-
-impl View {
-    /// Operations of its workload, in all its lives.
-    pub fn operations(&self) -> u64 {
-        self.past.operations + self.status.workload.operations_total
-    }
-
-    /// Pages it read whole and found right, in all its lives.
-    pub fn pages_verified(&self) -> u64 {
-        self.past.pages_verified + self.status.workload.pages_verified_total
-    }
-
-    /// Whether its process is reaped, so that it costs nothing any more.
-    pub fn has_ended(&self) -> bool {
-        matches!(self.phase, Phase::Ended(_))
-    }
-}
 
 /// A VMM process, and the way to it.
 #[derive(Debug)]
@@ -107,6 +52,7 @@ pub struct Guest {
     /// Name, size, image.
     pub plan: PlannedGuest,
     killed: Notify,
+    clock: Arc<Clock>,
     state: Mutex<State>,
 }
 
@@ -117,6 +63,9 @@ struct State {
     /// The VMM that is being started for the guest's next life, and what it is to hear after its first message.
     expected: Option<(VmmId, Vec<ToVmm>)>,
     afterwards: Afterwards,
+    /// What it is to be told when it speaks again.
+    kept: Kept,
+    /// When it last said something, by the clock that stops with the host; the like below.
     heard: Instant,
     figures: Heard,
     /// When it last verified a page, or was told to verify all.
@@ -128,7 +77,7 @@ struct State {
 
 impl Guest {
     /// A guest whose VMM was just started with this grant.
-    pub fn new(plan: PlannedGuest, vmm: Vmm, grant: Grant) -> Guest {
+    pub fn new(plan: PlannedGuest, vmm: Vmm, grant: Grant, clock: Arc<Clock>) -> Guest {
         let status = GuestStatus { memory_bytes: plan.memory_bytes, ..GuestStatus::default() };
         let (name, domain) = (plan.name.clone(), plan.domain.clone());
         let (pid, phase, past) = (vmm.pid, Phase::Starting, Past::default());
@@ -142,13 +91,15 @@ impl Guest {
             cow_expected_bytes: 0,
             past,
             freshness: Freshness::default(),
+            unresponsive: false,
         };
-        let now = Instant::now();
+        let now = clock.now();
         let state = State {
             view,
             vmm,
             expected: None,
             afterwards: Afterwards::End,
+            kept: Kept::default(),
             heard: now,
             figures: Heard::nothing_yet(),
             verified: now,
@@ -156,7 +107,7 @@ impl Guest {
             kill_reason: None,
             last_words: None,
         };
-        Guest { plan, killed: Notify::new(), state: Mutex::new(state) }
+        Guest { plan, killed: Notify::new(), clock, state: Mutex::new(state) }
     }
 
     /// A VMM with this number is about to be started for the guest: what is meant for it is kept until it is there. To be called before others can
@@ -172,6 +123,10 @@ impl Guest {
             && *expected == vmm
         {
             held.push(message);
+        } else if state.vmm.id == vmm && self.must_wait(&state) {
+            let kept = state.kept.keep(message);
+            drop(state);
+            self.check_sent(kept);
         } else if state.vmm.id == vmm {
             let sent = state.vmm.outbox.try_send(message);
             drop(state);
@@ -190,7 +145,8 @@ impl Guest {
         }
         state.view.pid = vmm.pid;
         state.vmm = vmm;
-        state.heard = Instant::now();
+        state.kept = Kept::default();
+        state.heard = self.clock.now();
         state.figures = Heard::nothing_yet();
         state.last_words = None;
     }
@@ -213,7 +169,11 @@ impl Guest {
     /// The guest as it is now.
     pub fn view(&self) -> View {
         let state = self.state();
-        View { freshness: state.figures.freshness(Instant::now()), ..state.view.clone() }
+        View {
+            freshness: state.figures.freshness(Instant::now()),
+            unresponsive: self.is_silent(&state),
+            ..state.view.clone()
+        }
     }
 
     /// Whether its process is reaped.
@@ -229,6 +189,12 @@ impl Guest {
     /// Whether its vCPUs run.
     pub fn is_running(&self) -> bool {
         self.state().view.phase == Phase::Running
+    }
+
+    /// Whether its vCPUs run and its VMM speaks, so that it is worth telling what can wait.
+    pub fn listens(&self) -> bool {
+        let state = self.state();
+        state.view.phase == Phase::Running && !self.is_silent(&state)
     }
 
     /// Whether it is being started anew at this moment.
@@ -253,7 +219,7 @@ impl Guest {
     pub fn run(&self) {
         if self.advance(Phase::Ready, Phase::Running) {
             // From here on, and not while other guests are still being built, silence is suspicious.
-            self.state().heard = Instant::now();
+            self.state().heard = self.clock.now();
             self.send(ToVmm::Run);
         }
     }
@@ -274,12 +240,15 @@ impl Guest {
         self.is_running()
     }
 
-    /// Has the guest verify everything and end; one that never ran is killed.
+    /// Has the guest verify everything and end; one that never ran is killed. A VMM that was stopped by a signal goes on for that.
     pub fn stop(&self) {
+        if self.view().unresponsive {
+            self.wake();
+        }
         // It cannot verify anything while it is paused.
         self.resume();
         if self.advance(Phase::Running, Phase::Stopping) {
-            self.state().verified = Instant::now();
+            self.state().verified = self.clock.now();
             self.send(ToVmm::Stop);
         } else if matches!(self.state().view.phase, Phase::Starting | Phase::Ready) {
             self.kill("stopped before it ran");
@@ -289,11 +258,11 @@ impl Guest {
     /// Has a running guest verify everything and end, to be started anew; whether it was running.
     pub fn restart(&self) -> bool {
         let mut state = self.state();
-        let running = state.view.phase == Phase::Running;
+        let running = state.view.phase == Phase::Running && !self.is_silent(&state);
         if running {
             state.view.phase = Phase::Stopping;
             state.afterwards = Afterwards::Restart;
-            state.verified = Instant::now();
+            state.verified = self.clock.now();
             drop(state);
             self.send(ToVmm::Stop);
         }
@@ -307,11 +276,19 @@ impl Guest {
 
     /// Gives the guest an allocation and a balloon, if that changes anything.
     pub fn grant(&self, grant: Grant) {
-        let before = std::mem::replace(&mut self.state().view.grant, grant);
-        if before != grant {
-            let Grant { allocation_bytes, balloon_bytes } = grant;
-            self.send(ToVmm::Allocate { allocation_bytes, balloon_bytes });
+        let mut state = self.state();
+        let before = std::mem::replace(&mut state.view.grant, grant);
+        if before == grant {
+            return;
         }
+        if self.is_silent(&state) {
+            state.kept.grant = true;
+            return;
+        }
+        let Grant { allocation_bytes, balloon_bytes } = grant;
+        let sent = state.vmm.outbox.try_send(ToVmm::Allocate { allocation_bytes, balloon_bytes });
+        drop(state);
+        self.check_sent(sent);
     }
 
     /// What breaks of its shared pages are expected to take, bytes.
@@ -323,20 +300,6 @@ impl Guest {
     pub fn kill(&self, reason: impl Into<String>) {
         self.state().kill_reason.get_or_insert(reason.into());
         self.killed.notify_one();
-    }
-
-    /// Kills the VMM of a guest that has said nothing, or that was to verify its memory and has made no progress, for too long.
-    pub fn kill_if_stuck(&self) {
-        let state = self.state();
-        let (silence, idleness) = (state.heard.elapsed(), state.verified.elapsed());
-        let why = match state.view.phase {
-            Phase::Running | Phase::Paused | Phase::Stopping if silence > SILENCE_MAX => "said nothing",
-            Phase::Stopping if idleness > SILENCE_MAX => "was to verify its memory and came no further",
-            Phase::Starting if state.view.past.restarts > 0 && silence > SILENCE_MAX => "was not built anew",
-            _ => return,
-        };
-        drop(state);
-        self.kill(format!("{why} for {} s", SILENCE_MAX.as_secs()));
     }
 
     /// Completes when somebody wants the VMM killed.
@@ -352,13 +315,18 @@ impl Guest {
     /// The VMM reported.
     pub(crate) fn on_status(&self, status: GuestStatus) {
         let mut state = self.state();
-        let now = Instant::now();
-        state.heard = now;
-        state.figures.status(&status, now);
+        let was_silent = self.is_silent(&state);
+        state.heard = self.clock.now();
+        state.figures.status(&status, Instant::now());
         if status.workload.pages_verified_total != state.view.status.workload.pages_verified_total {
-            state.verified = now;
+            state.verified = state.heard;
         }
         state.view.status = status;
+        let State { kept, vmm, view, .. } = &mut *state;
+        kept.send(&vmm.outbox, view.grant);
+        if was_silent {
+            tracing::info!(guest = self.plan.name, "speaks again");
+        }
     }
 
     /// The guest ended by itself.

@@ -33,7 +33,7 @@ pub fn order_guests(address: SocketAddr, guests: &[String], order: GuestOrder) -
 
 fn table(answer: &Value) -> Option<String> {
     let mut text = format!(
-        "{:<12} {:<10} {:<12} {:>10} {:>10} {:>10} {:>14}  {}\n",
+        "{:<12} {:<12} {:<12} {:>10} {:>10} {:>10} {:>14}  {}\n",
         "GUEST", "STATE", "DOMAIN", "MEMORY", "ALLOCATED", "RESIDENT", "OPERATIONS", "AGE"
     );
     for guest in answer.get("guests")?.as_array()? {
@@ -42,7 +42,7 @@ fn table(answer: &Value) -> Option<String> {
         // Writing to a `String` cannot fail.
         let _ = writeln!(
             text,
-            "{:<12} {:<10} {:<12} {:>10} {:>10} {:>10} {:>14}  {}",
+            "{:<12} {:<12} {:<12} {:>10} {:>10} {:>10} {:>14}  {}",
             word("name")?,
             word("state")?,
             word("domain")?,

@@ -2,12 +2,92 @@
 
 use std::os::unix::process::ExitStatusExt;
 
+use std::time::Duration;
+
 use super::*;
+
+/// A running guest, and time that has passed since, by the host's clock.
+fn running() -> (Guest, mpsc::Receiver<ToVmm>, impl Fn(u64)) {
+    let (guest, mut inbox) = guest();
+    guest.on_ready();
+    guest.run();
+    assert_eq!(inbox.try_recv(), Ok(ToVmm::Run));
+    let (clock, start) = (Arc::clone(&guest.clock), Instant::now());
+    let ticked = std::cell::Cell::new(0);
+    let until = move |seconds: u64| {
+        while ticked.get() < seconds * 10 {
+            ticked.set(ticked.get() + 1);
+            clock.tick(start + Duration::from_millis(100 * ticked.get()));
+        }
+    };
+    (guest, inbox, until)
+}
+
+fn grant(allocation_bytes: u64) -> Grant {
+    Grant { allocation_bytes, balloon_bytes: 0 }
+}
+
+fn killed(guest: &Guest) -> Option<String> {
+    guest.state().kill_reason.clone()
+}
+
+#[test]
+fn a_silent_vmm_is_named_and_left_alone_as_long_as_nobody_needs_what_it_has() {
+    let (guest, mut inbox, until) = running();
+    until(4);
+    assert!(guest.listens() && guest.view().state() == "running");
+    until(6);
+    assert!(!guest.listens() && guest.view().state() == "unresponsive" && !guest.restart());
+    until(1000);
+    guest.kill_if_stuck(Need::Nobody);
+    guest.kill_if_stuck(Need::OthersWait);
+    assert_eq!(killed(&guest), None, "it has no more than it was given");
+    // What it is told is kept: of allocations the last.
+    (0..2000).for_each(|bytes| guest.grant(grant(bytes)));
+    (0..2000).for_each(|_| guest.attend());
+    assert!(inbox.try_recv().is_err());
+    guest.on_status(GuestStatus::default());
+    assert_eq!(inbox.try_recv(), Ok(ToVmm::Allocate { allocation_bytes: 1999, balloon_bytes: 0 }));
+    assert!(inbox.try_recv().is_err() && guest.listens() && killed(&guest).is_none());
+}
+
+#[test]
+fn a_silent_vmm_above_its_allocation_is_killed_when_others_wait() {
+    let (guest, _inbox, until) = running();
+    let mut status = GuestStatus::default();
+    status.pager.committed_bytes = 4096;
+    guest.on_status(status);
+    until(29);
+    guest.kill_if_stuck(Need::OthersWait);
+    until(40);
+    guest.kill_if_stuck(Need::Nobody);
+    assert_eq!(killed(&guest), None);
+    guest.kill_if_stuck(Need::OthersWait);
+    assert!(killed(&guest).unwrap().contains("others wait for"));
+}
+
+#[test]
+fn a_silent_vmm_does_not_keep_a_run_from_ending() {
+    let (guest, _inbox, until) = running();
+    until(100);
+    guest.state().view.pid = 0;
+    guest.stop();
+    guest.kill_if_stuck(Need::Nobody);
+    until(129);
+    guest.kill_if_stuck(Need::Nobody);
+    assert_eq!(killed(&guest), None, "it may go on now, and verify");
+    until(131);
+    guest.kill_if_stuck(Need::Nobody);
+    assert_eq!(killed(&guest).unwrap(), "said nothing for 30 s");
+}
 
 fn guest() -> (Guest, mpsc::Receiver<ToVmm>) {
     let (outbox, inbox) = mpsc::channel(2);
     let plan = PlannedGuest::idle("guest0".into(), 16 << 20);
-    (Guest::new(plan, Vmm { id: VmmId(0), pid: 1, outbox }, Grant::default()), inbox)
+    (
+        Guest::new(plan, Vmm { id: VmmId(0), pid: 1, outbox }, Grant::default(), Arc::new(Clock::new(Instant::now()))),
+        inbox,
+    )
 }
 
 fn end_of(guest: &Guest, exit: i32) -> String {

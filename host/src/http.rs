@@ -35,8 +35,7 @@ use crate::domains::DomainView;
 use crate::error::Error;
 use crate::fleet::Fleet;
 use crate::gain::{DomainGain, areas_wanted, unmerged_pages};
-use crate::guest::{Guest, View};
-use crate::phase::Phase;
+use crate::guest::{Guest, STATES, View};
 use crate::prices::LeverFigures;
 use crate::promises::Promise;
 use crate::totals::Reclaimed;
@@ -204,6 +203,7 @@ impl State {
             metrics::Guest {
                 name: view.name.clone(),
                 allocation_bytes: view.grant.allocation_bytes,
+                unresponsive: view.unresponsive,
                 unmerged_pages: unmerged_pages(view).to_vec(),
                 alias_vmas_wanted: areas_wanted(view),
                 lever_page_ns: levers.clone().map(page_ns).collect(),
@@ -221,7 +221,7 @@ impl State {
         });
         let guests: Vec<_> = guests.collect();
         let situation = self.decisions.situation();
-        let in_phase = |name| (name, views.iter().filter(|view| view.phase.name() == name).count() as u64);
+        let in_state = |name| (name, views.iter().filter(|view| view.state() == name).count() as u64);
         Snapshot {
             version: env!("CARGO_PKG_VERSION"),
             host: metrics::Host {
@@ -231,7 +231,7 @@ impl State {
                 promised_bytes: guests.iter().map(|guest| guest.status.memory_bytes).sum(),
                 frames_bytes,
                 reclaimed_bytes: Reclaimed::of(&views, frames_bytes).by_mechanism().to_vec(),
-                guests: Phase::NAMES.map(in_phase).to_vec(),
+                guests: STATES.map(in_state).to_vec(),
                 state: HostState::ALL.map(|one| (one.name(), u64::from(one == situation.state))).to_vec(),
                 usable_bytes: situation.usable_bytes,
                 decisions: self.decisions.counts(),

@@ -65,6 +65,8 @@ pub struct Settlement {
     pub sample_period_ms: u64,
     /// For each guest, whether it is to be held back: the host is low, and it is above its allocation.
     pub held: Vec<bool>,
+    /// Whether any guest waits for memory.
+    pub short: bool,
 }
 
 impl Ledger {
@@ -156,7 +158,17 @@ impl Ledger {
         let sample_period_ms = active::period_ms(self.sample_period_ms, urgency);
         let expected = |(rates, view): (&Rates, &View)| rates.breaks_expected_bytes(view.status.pager.pages.shared);
         let cow_expected_bytes = self.rates.iter().zip(views).map(expected).collect();
-        Settlement { grants, store_bytes_max, cow_expected_bytes, situation, records, levers, sample_period_ms, held }
+        Settlement {
+            grants,
+            store_bytes_max,
+            cow_expected_bytes,
+            situation,
+            records,
+            levers,
+            sample_period_ms,
+            held,
+            short,
+        }
     }
 
     /// How it is with the host now.
@@ -208,6 +220,7 @@ mod tests {
                 status,
                 grant,
                 cow_expected_bytes: 0,
+                unresponsive: false,
                 past: Default::default(),
                 freshness: Default::default(),
             }

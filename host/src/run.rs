@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::accounting::Meter;
 use crate::admission;
@@ -122,7 +122,7 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
 
 /// Until the time is over, or no guest is left to spend it.
 async fn live(fleet: &Fleet, duration: Duration) {
-    if timeout(START_GRACE, fleet.until_all(Guest::has_started)).await.is_err() {
+    if fleet.clock.timeout(START_GRACE, fleet.until_all(Guest::has_started)).await.is_none() {
         for guest in fleet.guests.iter().filter(|guest| !guest.has_started()) {
             guest.kill(format!("not built within {} s", START_GRACE.as_secs()));
         }
@@ -137,7 +137,7 @@ async fn live(fleet: &Fleet, duration: Duration) {
 async fn end(fleet: &Fleet, signals: &mut Signals, mut interrupted: bool) -> bool {
     let grace = if interrupted { INTERRUPT_GRACE } else { START_GRACE };
     // A guest that is being started anew and does not run by then is killed with the words for it.
-    let _ = timeout(grace, restarts::end(fleet)).await;
+    let _ = fleet.clock.timeout(grace, restarts::end(fleet)).await;
     fleet.guests.iter().for_each(Guest::stop);
     let graces: &[Duration] = if interrupted { &[INTERRUPT_GRACE] } else { &[STOP_GRACE, INTERRUPT_GRACE] };
     let mut why = "interrupted before it had verified its memory".to_owned();
@@ -145,14 +145,14 @@ async fn end(fleet: &Fleet, signals: &mut Signals, mut interrupted: bool) -> boo
         tokio::select! {
             () = fleet.until_all(Guest::has_ended) => return interrupted,
             () = signals.next() => interrupted = true,
-            () = sleep(*grace) => {
+            () = fleet.clock.sleep(*grace) => {
                 why = format!("did not verify its memory within {} s", grace.as_secs());
                 break;
             }
         }
     }
     fleet.kill_all(&why);
-    if timeout(KILL_GRACE, fleet.until_all(Guest::has_ended)).await.is_err() {
+    if fleet.clock.timeout(KILL_GRACE, fleet.until_all(Guest::has_ended)).await.is_none() {
         tracing::error!("killed VMM processes are still there after {} s", KILL_GRACE.as_secs());
     }
     interrupted

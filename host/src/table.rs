@@ -25,6 +25,8 @@ pub struct Row {
     pub name: String,
     /// Where it stands.
     pub phase: Phase,
+    /// The same in a word, unless its VMM says nothing.
+    pub state: &'static str,
     /// Host memory it has, bytes.
     pub resident_bytes: u64,
     /// Guest memory on shared frames, bytes.
@@ -66,7 +68,7 @@ pub struct HostRow {
 pub fn draw(rows: &[Row], host: &HostRow, width: usize, height: usize, color: bool) -> Vec<String> {
     let fitting = height.saturating_sub(OTHER_LINES + 1).max(1);
     let mut lines = vec![Line::plain(format!(
-        "{:<9} {:<9} {:>10} {:>10} {:>10} {:>10} {:>9} {:>6}  ALLOCATION",
+        "{:<9} {:<12} {:>10} {:>10} {:>10} {:>10} {:>9} {:>6}  ALLOCATION",
         "GUEST", "STATE", "RESIDENT", "SHARED", "COMPRESSED", "BALLOON", "OPS/S", "STALL"
     ))];
     lines.extend(rows.iter().take(fitting).map(guest_line));
@@ -99,9 +101,9 @@ impl Line {
 
 fn guest_line(row: &Row) -> Line {
     let text = format!(
-        "{:<9} {:<9} {:>10} {:>10} {:>10} {:>10} {:>9.0} {:>4.0} %  {} {}",
+        "{:<9} {:<12} {:>10} {:>10} {:>10} {:>10} {:>9.0} {:>4.0} %  {} {}",
         row.name,
-        row.phase,
+        row.state,
         ByteCount::rounded(row.resident_bytes),
         ByteCount::rounded(row.shared_bytes),
         ByteCount::rounded(row.compressed_bytes),
@@ -154,6 +156,7 @@ mod tests {
     fn row(phase: Phase) -> Row {
         Row {
             name: "guest0".into(),
+            state: phase.name(),
             phase,
             resident_bytes: 48 << 20,
             shared_bytes: 60 << 20,

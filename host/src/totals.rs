@@ -115,6 +115,7 @@ mod tests {
             status,
             grant: Grant::default(),
             cow_expected_bytes: 0,
+            unresponsive: false,
             past: Default::default(),
             freshness: Default::default(),
         }

@@ -107,6 +107,8 @@ pub struct Guest {
     pub name: String,
     /// In force by the host's word.
     pub allocation_bytes: u64,
+    /// Its VMM says nothing.
+    pub unresponsive: bool,
     /// Its pages that are not merged: by reason (see `control::explain`).
     pub unmerged_pages: Vec<(&'static str, u64)>,
     /// Address-space areas with which nothing would have been refused for want of them.

@@ -30,6 +30,7 @@ fn guest(name: &str) -> Guest {
     Guest {
         name: name.to_owned(),
         allocation_bytes: 96 << 20,
+        unresponsive: false,
         unmerged_pages,
         alias_vmas_wanted: 7,
         lever_page_ns: vec![("balloon", 3_000)],

@@ -27,3 +27,4 @@ mod starts;
 mod states;
 mod support;
 mod swap;
+mod watchdogs;

@@ -192,6 +192,7 @@ fn obey(machine: &Machine, message: ToVmm) -> Result<(), Error> {
         ToVmm::Sample { period_ms } => machine.set_sample_period_ms(period_ms),
         ToVmm::TakeReports { delay_ms, pages_max } => machine.set_report_pace(delay_ms, pages_max),
         ToVmm::HintPages(round) => machine.hint_pages(round),
+        ToVmm::Attend => machine.memory().attended(),
         ToVmm::Stop => machine.stop_guest(),
     }
     Ok(())

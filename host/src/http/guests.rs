@@ -73,7 +73,7 @@ pub(super) async fn change(
 
 fn describe(view: &View) -> Value {
     let (status, pager, fresh) = (&view.status, &view.status.pager, &view.freshness);
-    let state = if view.phase == Phase::Paused && !status.paused { "pausing" } else { view.phase.name() };
+    let state = if view.state() == Phase::Paused.name() && !status.paused { "pausing" } else { view.state() };
     let pages = &pager.pages;
     let bytes = |pages: u64| pages * PAGE_BYTES as u64;
     json!({

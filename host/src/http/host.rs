@@ -5,8 +5,6 @@
 //!   PATCH /v1/host    {"budget_bytes": N}      204, or 422 where what is promised would not fit, with what would
 //! ```
 
-use std::time::Instant;
-
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Json, State as Shared};
 use axum::http::StatusCode;
@@ -57,7 +55,7 @@ pub(super) async fn change(
         let message = format!("a budget of {}: {message}", ByteCount(budget_bytes));
         return refuse(StatusCode::UNPROCESSABLE_ENTITY, "does_not_fit", &message);
     }
-    let before = state.meter.budget.change(budget_bytes, Instant::now());
+    let before = state.meter.budget.change(budget_bytes, state.fleet.clock.now());
     tracing::info!(from_bytes = before, to_bytes = budget_bytes, "budget changed");
     StatusCode::NO_CONTENT.into_response()
 }
