@@ -1,15 +1,17 @@
-//! Counts what memory images have in common, page by page and byte by byte: the yardstick for what a run on them merges.
+//! Counts what memory images have in common, page by page and byte by byte: the yardstick for what a run on
+//! them merges.
 //!
 //! ```text
 //!   pages      = zero + non-zero
-//!   non-zero   = distinct contents + duplicates          duplicates: pages that need not exist, because an equal one does
-//!   duplicates = at the same address + elsewhere         same address: each address for itself, over all images
+//!   non-zero   = distinct contents + duplicates          duplicates: pages that need not exist
+//!   duplicates = at the same address + elsewhere         same address: each for itself, over all images
 //! ```
 //!
 //! `cargo run --release -p dedup --example count-duplicates -- guest-1.mem guest-2.mem guest-3.mem`
 //!
-//! A run on the same images comes to the same figures from the other side: its `reclaimed_bytes.shared` is at most 4096 times
-//! the duplicates of all images. (Its `zero` counts zero pages that the guest had touched; zeros of an image are not.)
+//! A run on the same images comes to the same figures from the other side: its `reclaimed_bytes.shared` is at
+//! most 4096 times the duplicates of all images. (Its `zero` counts zero pages that the guest had touched;
+//! zeros of an image are not.)
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Why private pages are private, as far as the scanner's notes tell: counted at the end of a pass, apart from the scanning itself.
+//! Why private pages are private, as far as the scanner's notes tell: counted at the end of a pass, apart
+//! from the scanning itself.
 
 use control::status::Unmerged;
 use wire::Run;

@@ -2,6 +2,7 @@
 
 use control::merge::{BATCH_MAX, PAGES_MAX};
 use nix::errno::Errno;
+use wire::{Frame, Gfn};
 
 use crate::VmmId;
 
@@ -39,10 +40,10 @@ pub enum ProtocolError {
     #[error("batch of {0} entries (at most {BATCH_MAX}, or {PAGES_MAX} pages)")]
     BatchTooLong(usize),
     /// A page the guest does not have.
-    #[error("gfn {gfn:#x} of a guest of {pages:#x} pages")]
+    #[error("gfn {:#x} of a guest of {pages:#x} pages", gfn.0)]
     Gfn {
         /// Alleged gfn.
-        gfn: u32,
+        gfn: Gfn,
         /// The guest's pages.
         pages: u32,
     },
@@ -55,22 +56,22 @@ pub enum ProtocolError {
         pages: usize,
     },
     /// Content for a frame this VMM was not asked for.
-    #[error("page {gfn:#x} sent for frame {frame:#x}, which was not asked for")]
+    #[error("page {:#x} sent for frame {:#x}, which was not asked for", gfn.0, frame.0)]
     NotAsked {
         /// Alleged gfn.
-        gfn: u32,
+        gfn: Gfn,
         /// Alleged frame.
-        frame: u32,
+        frame: Frame,
     },
     /// A frame adopted that nobody could adopt.
-    #[error("frame {0:#x} adopted, which is not published")]
-    NotPublished(u32),
+    #[error("frame {:#x} adopted, which is not published", .0.0)]
+    NotPublished(Frame),
     /// An answer to a question that was not put.
-    #[error("frame {0:#x} answered for, which is not being retired")]
-    NotRetiring(u32),
+    #[error("frame {:#x} answered for, which is not being retired", .0.0)]
+    NotRetiring(Frame),
     /// A frame the store does not have.
-    #[error("frame {0:#x} is beyond the store")]
-    Frame(u32),
+    #[error("frame {:#x} is beyond the store", .0.0)]
+    Frame(Frame),
     /// A question or report about frames, where nothing is shared.
     #[error("a merge request in a domain that shares nothing")]
     NothingShared,

@@ -1,5 +1,5 @@
-//! The content hash: a hint where equal pages may be found, keyed with the domain's secret so that a guest cannot aim at
-//! another's index entries. It decides nothing; bytes are compared before anything is shared.
+//! The content hash: a hint where equal pages may be found, keyed with the domain's secret so that a guest
+//! cannot aim at another's index entries. It decides nothing; bytes are compared before anything is shared.
 
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ pub fn content_hash(secret: u64, page: &PageBytes) -> u64 {
     xxh3_64_with_seed(page, secret)
 }
 
-/// True when every byte is zero. Looks at the page in cache lines, so that a page that differs early costs one of them.
+/// True when every byte is zero. Looks at the page in cache lines, so that a page that differs early costs
+/// one of them.
 pub fn is_zero(page: &PageBytes) -> bool {
     let (lines, _) = page.as_chunks::<64>();
     lines.iter().all(|line| line.iter().fold(0, |or, byte| or | byte) == 0)

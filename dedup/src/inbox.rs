@@ -1,10 +1,12 @@
-//! The scanner's letter box, and the rest of what other threads may do with it: post answers, wake it, read its figures.
+//! The scanner's letter box, and the rest of what other threads may do with it: post answers, wake it, read
+//! its figures.
 //!
-//! Questions come first, however many shares are in the box: the store waits for the answers, and so do all guests that want the same content. That
-//! turns their order around, which is safe: a frame is looked up among the published ones whenever one is to be shared.
+//! Questions come first, however many shares are in the box: the store waits for the answers, and so do all
+//! guests that want the same content. That turns their order around, which is safe: a frame is looked up
+//! among the published ones whenever one is to be shared.
 //!
-//! Bounded: shares are hints, and dropped when the box is full; the store asks for at most a few thousand pages at a time and
-//! retires one batch at a time, and those are always kept.
+//! Bounded: shares are hints, and dropped when the box is full; the store asks for at most a few thousand
+//! pages at a time and retires one batch at a time, and those are always kept.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,7 +15,8 @@ use std::time::{Duration, Instant};
 use control::merge::{Answer, MergeAnswer};
 use control::status::DedupStatus;
 
-/// Messages with shares in the box before more are dropped: what the store can answer while a scanner is busy with one of them.
+/// Messages with shares in the box before more are dropped: what the store can answer while a scanner is busy
+/// with one of them.
 const INBOX_MAX: usize = 64;
 
 /// Another thread's hold on a scanner.

@@ -1,164 +1,199 @@
 //! The index: from the hash of a page's content to where that content is.
 //!
 //! ```text
-//!   (nothing) ── hash seen once ──► Candidate ── seen elsewhere ──► Awaited ── content came ──► Frame
-//!       ▲                              │ too old                       │ declined                 │ retired
-//!       └──────────────────────────────┴───────────────────────────────┴──────────────────────────┘
+//!   (nothing) ── hash told once ──► candidate ── told of another page ──► frame (awaited, then published)
+//!       ▲                              │ too old, or its VMM is gone        │ declined, or retired
+//!       └──────────────────────────────┴────────────────────────────────────┘
 //! ```
 //!
-//! Entries change under the domain's lock only. Candidates, the only entries that cost the
-//! store no frame, are bounded by generations: when the young ones reach half the limit, those of older generations go.
+//! Most contents are told once and never again, so what a candidate costs is what the index costs: at most
+//! eight bytes, seven of them the [`Entry`]. Of its hash it has a *tag*; other bits say in which bucket it
+//! is.
 //!
-//! No guard of the map leaves a function of this file: every value is copied out.
+//! ```text
+//!   hash ── keyed mix ──►  +--------------+---------+----------+
+//!                          |  (not kept)  |   tag   |  bucket  |
+//!                          +--------------+---------+----------+
+//! ```
+//!
+//! There are as many buckets as the largest guest has pages, by 64: with N such guests, one content of
+//! 260 000/N is taken for another's. For a frame the frame table has the hash, and that is compared. For a
+//! candidate a page is sent that has no equal, and its frame retires soon; whatever is shared is compared
+//! first.
+//!
+//! Buckets lie in [`Segment`]s, one at first. One that becomes too large becomes two, so that nothing waits
+//! for the whole table to be copied.
+//!
+//! Candidates, the only entries that cost the store no frame, are bounded: when young ones reach half the
+//! limit, those that were not told again since the last time go.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::hash::BuildHasher;
+use std::ops::Range;
 
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry as MapEntry;
 use foldhash::quality::RandomState;
+use wire::Frame;
 
-use crate::VmmId;
+use crate::entry::{Entry, Kind, TAG_BITS};
+use crate::segment::Segment;
+
+/// Pages of the largest guest for each bucket.
+const PAGES_PER_BUCKET: u32 = 64;
+/// Entries of a segment before it becomes two: laying it out anew takes about a millisecond.
+const SEGMENT_MAX: usize = 1 << 18;
+
+/// A page of some VMM of the domain, by a number that no other page of the domain has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place(pub(crate) u32);
 
 /// Where content with some hash is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Entry {
-    /// Seen once, in this VMM, at this gfn.
-    Candidate { vmm: VmmId, gfn: u32 },
-    /// On its way to this frame.
-    Awaited(u32),
-    /// In this frame.
-    Frame(u32),
+pub(crate) enum Found {
+    /// Told once, of this page.
+    Candidate(Place),
+    /// In this frame, or on its way there.
+    Frame(Frame),
 }
 
-/// An entry in one word, so that an index of millions is not twice the size:
-///
-/// ```text
-///   63  62 61        56 55          32 31            0
-///   +-----+------------+--------------+--------------+
-///   | tag | generation | VMM          | gfn or frame |
-///   +-----+------------+--------------+--------------+
-/// ```
-///
-/// Of a VMM's number 24 bits are kept: when 16 million guests have started, a candidate may name the wrong one, whose page is then
-/// compared in vain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Slot(u64);
-
-const TAG_SHIFT: u32 = 62;
-const GENERATION_SHIFT: u32 = 56;
-/// Generations count modulo this.
-const GENERATIONS: u32 = 1 << (TAG_SHIFT - GENERATION_SHIFT);
-const VMM_SHIFT: u32 = 32;
-const VMM_MASK: u32 = (1 << (GENERATION_SHIFT - VMM_SHIFT)) - 1;
-
-impl Slot {
-    fn new(entry: Entry, generation: u32) -> Slot {
-        let (tag, vmm, number) = match entry {
-            Entry::Candidate { vmm, gfn } => (0, vmm.0 & VMM_MASK, gfn),
-            Entry::Awaited(frame) => (1, 0, frame),
-            Entry::Frame(frame) => (2, 0, frame),
-        };
-        let generation = u64::from(generation % GENERATIONS);
-        Slot(tag << TAG_SHIFT | generation << GENERATION_SHIFT | u64::from(vmm) << VMM_SHIFT | u64::from(number))
-    }
-
-    fn entry(self) -> Entry {
-        let number = self.0 as u32;
-        match self.0 >> TAG_SHIFT {
-            0 => Entry::Candidate { vmm: VmmId((self.0 >> VMM_SHIFT) as u32 & VMM_MASK), gfn: number },
-            1 => Entry::Awaited(number),
-            _ => Entry::Frame(number),
-        }
-    }
-
-    /// Whether it is a candidate of this generation.
-    fn is_young(self, generation: u32) -> bool {
-        let own = (self.0 >> GENERATION_SHIFT) as u32 % GENERATIONS;
-        matches!(self.entry(), Entry::Candidate { .. }) && own == generation % GENERATIONS
-    }
-}
-
-/// Hash to [`Entry`].
-#[derive(Debug, Default)]
+/// Hash to [`Found`].
+#[derive(Debug)]
 pub(crate) struct Index {
-    slots: DashMap<u64, Slot, RandomState>,
+    /// Keys the mix: VMMs name hashes as they like, and are not to fill one bucket with them.
+    mix: RandomState,
+    bucket_bits: u32,
+    /// In the order of their buckets, with the number of the first.
+    segments: Vec<(usize, Segment)>,
     /// Candidates in all.
-    candidates: AtomicUsize,
-    /// Candidates of the current generation.
-    young: AtomicUsize,
-    generation: AtomicU32,
+    candidates: usize,
+    /// Candidates told since they were last thinned out.
+    young: usize,
+    /// Most candidates.
+    limit: usize,
 }
 
 impl Index {
-    /// What is known of a hash. If nothing is, it is noted as seen in `vmm` at `gfn`, within `limit` candidates in all.
-    pub(crate) fn get_or_note(&self, hash: u64, vmm: VmmId, gfn: u32, limit: usize) -> Option<Entry> {
-        self.make_room(limit);
-        match self.slots.entry(hash) {
-            MapEntry::Occupied(slot) => Some(slot.get().entry()),
-            MapEntry::Vacant(slot) => {
-                slot.insert(Slot::new(Entry::Candidate { vmm, gfn }, self.generation.load(Ordering::Relaxed)));
-                self.candidates.fetch_add(1, Ordering::Relaxed);
-                self.young.fetch_add(1, Ordering::Relaxed);
-                None
-            }
-        }
+    /// An empty index, for guests of at most so many pages.
+    pub(crate) fn new(guest_pages: u32) -> Self {
+        let bucket_bits = (guest_pages / PAGES_PER_BUCKET).max(1).ilog2();
+        let segments = vec![(0, Segment::new(1 << bucket_bits))];
+        Self { mix: RandomState::default(), bucket_bits, segments, candidates: 0, young: 0, limit: 0 }
+    }
+
+    /// Keeps at most so many candidates.
+    pub(crate) fn set_limit(&mut self, candidates: usize) {
+        self.limit = candidates;
     }
 
     /// Candidates in all.
     pub(crate) fn candidates(&self) -> usize {
-        self.candidates.load(Ordering::Relaxed)
+        self.candidates
     }
 
-    /// Notes that a hash was seen again, and where.
-    pub(crate) fn put_candidate(&self, hash: u64, vmm: VmmId, gfn: u32, limit: usize) {
-        self.make_room(limit);
-        let generation = self.generation.load(Ordering::Relaxed);
-        let previous = self.slots.insert(hash, Slot::new(Entry::Candidate { vmm, gfn }, generation));
-        self.forget_count(previous);
-        self.candidates.fetch_add(1, Ordering::Relaxed);
-        self.young.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Relaxed everywhere: writers hold the domain's lock, and readers only show the figures.
-    fn make_room(&self, limit: usize) {
-        if self.young.load(Ordering::Relaxed) >= (limit / 2).max(1) {
-            self.age();
-        }
-    }
-
-    /// The content is in a frame, or on its way to one.
-    pub(crate) fn put(&self, hash: u64, entry: Entry) {
-        debug_assert!(!matches!(entry, Entry::Candidate { .. }), "candidates are counted: use put_candidate");
-        self.forget_count(self.slots.insert(hash, Slot::new(entry, 0)));
-    }
-
-    /// Forgets a hash if this is what is known of it.
-    pub(crate) fn remove(&self, hash: u64, entry: Entry) {
-        if let MapEntry::Occupied(slot) = self.slots.entry(hash)
-            && slot.get().entry() == entry
-        {
-            let removed = slot.remove();
-            self.forget_count(Some(removed));
-        }
-    }
-
-    /// Starts a generation; candidates not seen since the last start go.
-    fn age(&self) {
-        let current = self.generation.load(Ordering::Relaxed);
-        self.slots.retain(|_, slot| !matches!(slot.entry(), Entry::Candidate { .. }) || slot.is_young(current));
-        self.candidates.store(self.young.swap(0, Ordering::Relaxed), Ordering::Relaxed);
-        self.generation.store(current.wrapping_add(1), Ordering::Relaxed);
-    }
-
-    fn forget_count(&self, slot: Option<Slot>) {
-        if let Some(slot) = slot
-            && matches!(slot.entry(), Entry::Candidate { .. })
-        {
-            self.candidates.fetch_sub(1, Ordering::Relaxed);
-            if slot.is_young(self.generation.load(Ordering::Relaxed)) {
-                self.young.fetch_sub(1, Ordering::Relaxed);
+    /// Where content with this hash is. `is_hash_of` says whether it is that of a frame.
+    pub(crate) fn find(&mut self, hash: u64, is_hash_of: impl Fn(Frame) -> bool) -> Option<Found> {
+        let (bucket, tag) = self.locate(hash);
+        let (segment, bucket) = self.segment(bucket);
+        let mut found = None;
+        for entry in self.segments[segment].1.alike(bucket, tag) {
+            match Frame(entry.number()) {
+                _ if entry.is_candidate() => found = Some(Found::Candidate(Place(entry.number()))),
+                frame if is_hash_of(frame) => return Some(Found::Frame(frame)),
+                _ => {}
             }
         }
+        found
+    }
+
+    /// Content with this hash was told of a page: the candidate is this one now.
+    pub(crate) fn note(&mut self, hash: u64, place: Place) {
+        if self.young >= (self.limit / 2).max(1) {
+            self.thin_out();
+        }
+        self.put(hash, Kind::Young, place.0);
+    }
+
+    /// Content with this hash is on its way to a frame: it is no candidate any more.
+    pub(crate) fn put_frame(&mut self, hash: u64, frame: Frame) {
+        self.put(hash, Kind::Frame, frame.0);
+    }
+
+    /// The frame with this hash is free.
+    pub(crate) fn remove_frame(&mut self, hash: u64, frame: Frame) {
+        let (bucket, tag) = self.locate(hash);
+        let (segment, bucket) = self.segment(bucket);
+        let was_there = self.segments[segment].1.remove(bucket, Entry::new(tag, Kind::Frame, frame.0));
+        debug_assert!(was_there, "{frame:?} is in the index as long as it is in use");
+    }
+
+    /// Forgets the candidates in these places.
+    pub(crate) fn forget(&mut self, places: Range<u32>) {
+        self.change_all(|entry| {
+            let is_gone = entry.is_candidate() && places.contains(&entry.number());
+            if is_gone { Entry::NONE } else { entry }
+        });
+    }
+
+    /// Candidates that were not told since the last time go.
+    fn thin_out(&mut self) {
+        self.change_all(|entry| match entry.kind() {
+            Kind::Young => Entry::new(entry.tag(), Kind::Old, entry.number()),
+            Kind::Frame => entry,
+            Kind::Old | Kind::None => Entry::NONE,
+        });
+    }
+
+    fn change_all(&mut self, mut change: impl FnMut(Entry) -> Entry) {
+        (self.candidates, self.young) = (0, 0);
+        for (_, segment) in &mut self.segments {
+            segment.change_all(|entry| {
+                let changed = change(entry);
+                self.candidates += usize::from(changed.is_candidate());
+                self.young += usize::from(changed.kind() == Kind::Young);
+                changed
+            });
+        }
+    }
+
+    /// An entry, in the place of the candidate with its tag if there is one.
+    fn put(&mut self, hash: u64, kind: Kind, number: u32) {
+        let (bucket, tag) = self.locate(hash);
+        let (at, bucket) = self.segment(bucket);
+        let segment = &mut self.segments[at].1;
+        let entry = Entry::new(tag, kind, number);
+        if let Some(candidate) = segment.alike(bucket, tag).iter_mut().find(|entry| entry.is_candidate()) {
+            self.candidates -= 1;
+            self.young -= usize::from(candidate.kind() == Kind::Young);
+            *candidate = entry;
+        } else {
+            segment.insert(bucket, entry);
+            if segment.used() > SEGMENT_MAX {
+                self.divide(at);
+            }
+        }
+        self.candidates += usize::from(entry.is_candidate());
+        self.young += usize::from(kind == Kind::Young);
+    }
+
+    /// Makes two segments of one, if it has more than one bucket.
+    fn divide(&mut self, at: usize) {
+        let (first, segment) = &mut self.segments[at];
+        let (first, half) = (*first, segment.buckets() / 2);
+        if half > 0 {
+            let high = segment.split_off(half);
+            self.segments.insert(at + 1, (first + half, high));
+        }
+    }
+
+    /// The bucket of a hash, and its tag there.
+    fn locate(&self, hash: u64) -> (usize, u32) {
+        let key = self.mix.hash_one(hash);
+        let low = |key: u64, bits: u32| key & ((1 << bits) - 1);
+        (low(key, self.bucket_bits) as usize, low(key >> self.bucket_bits, TAG_BITS) as u32)
+    }
+
+    /// The segment that a bucket is in, and its number there.
+    fn segment(&self, bucket: usize) -> (usize, usize) {
+        let at = self.segments.partition_point(|&(first, _)| first <= bucket) - 1;
+        (at, bucket - self.segments[at].0)
     }
 }
 
@@ -166,56 +201,89 @@ impl Index {
 mod tests {
     use super::*;
 
-    const VMM: VmmId = VmmId(1);
+    fn index(limit: usize) -> Index {
+        let mut index = Index::new(1);
+        index.set_limit(limit);
+        index
+    }
 
-    fn get(index: &Index, hash: u64) -> Option<Entry> {
-        index.slots.get(&hash).map(|slot| slot.entry())
+    fn entries(index: &Index) -> usize {
+        index.segments.iter().map(|(_, segment)| segment.used()).sum()
+    }
+
+    fn candidate(number: u32) -> Option<Found> {
+        Some(Found::Candidate(Place(number)))
     }
 
     #[test]
-    fn an_entry_fits_one_word_and_comes_out_as_it_went_in() {
-        let vmm = VmmId(VMM_MASK);
-        for entry in [Entry::Candidate { vmm, gfn: u32::MAX }, Entry::Awaited(u32::MAX), Entry::Frame(7)] {
-            for generation in 0..GENERATIONS {
-                let slot = Slot::new(entry, generation);
-                assert_eq!(slot.entry(), entry);
-                let candidate = matches!(entry, Entry::Candidate { .. });
-                assert_eq!((slot.is_young(generation), slot.is_young(generation + 1)), (candidate, false));
-            }
+    fn everything_is_found_again_while_the_table_grows() {
+        const COUNT: u32 = 4 * SEGMENT_MAX as u32;
+        let mut index = Index::new(COUNT / 8);
+        index.set_limit(usize::MAX);
+        for number in 0..COUNT {
+            let hash = u64::from(number) << 40;
+            if number % 3 == 0 { index.put_frame(hash, Frame(number)) } else { index.note(hash, Place(number)) }
         }
+        let mut wrong = 0;
+        for number in 0..COUNT {
+            let found = index.find(u64::from(number) << 40, |frame| frame == Frame(number));
+            let expected = if number % 3 == 0 { Some(Found::Frame(Frame(number))) } else { candidate(number) };
+            wrong += usize::from(found != expected);
+        }
+        // Candidates of one tag replace each other: one in some ten thousand.
+        let missing = COUNT as usize * 2 / 3 - index.candidates();
+        assert!(wrong < 200 && missing < 200, "{wrong} wrong, {missing} missing");
+        assert!(index.segments.len() >= 4 && index.segments.iter().all(|(_, segment)| segment.used() <= SEGMENT_MAX));
+        for number in (0..COUNT).step_by(3) {
+            index.remove_frame(u64::from(number) << 40, Frame(number));
+        }
+        assert_eq!(entries(&index), index.candidates());
     }
 
     #[test]
     fn candidates_stay_within_their_limit_and_the_oldest_go_first() {
-        let index = Index::default();
-        index.put(1 << 32, Entry::Frame(9));
+        let mut index = index(100);
+        index.put_frame(1 << 32, Frame(9));
         for hash in 0..1000 {
-            index.put_candidate(hash, VMM, hash as u32, 100);
+            index.note(hash, Place(hash as u32));
             assert!(index.candidates() <= 100);
-            assert_eq!(index.candidates(), index.slots.len() - 1);
+            assert_eq!(index.candidates(), entries(&index) - 1);
         }
-        assert_eq!(get(&index, 0), None);
-        assert_eq!(get(&index, 999), Some(Entry::Candidate { vmm: VMM, gfn: 999 }));
-        assert_eq!(get(&index, 1 << 32), Some(Entry::Frame(9)), "frames do not age");
+        assert_eq!(index.find(0, |_| true), None);
+        assert_eq!(index.find(999, |_| true), candidate(999));
+        assert_eq!(index.find(1 << 32, |_| true), Some(Found::Frame(Frame(9))), "frames do not age");
     }
 
     #[test]
-    fn a_candidate_seen_again_is_young_again() {
-        let index = Index::default();
+    fn a_candidate_told_again_is_young_again() {
+        let mut index = index(20);
         for hash in 1..1000 {
-            index.put_candidate(0, VMM, 0, 20);
-            index.put_candidate(hash, VMM, 1, 20);
+            index.note(0, Place(0));
+            index.note(hash, Place(1));
         }
-        assert_eq!(get(&index, 0), Some(Entry::Candidate { vmm: VMM, gfn: 0 }));
+        assert_eq!(index.find(0, |_| true), candidate(0));
     }
 
     #[test]
-    fn only_the_entry_that_is_meant_is_removed() {
-        let index = Index::default();
-        index.put(7, Entry::Frame(1));
-        index.remove(7, Entry::Frame(2));
-        assert_eq!(get(&index, 7), Some(Entry::Frame(1)));
-        index.remove(7, Entry::Frame(1));
-        assert_eq!(get(&index, 7), None);
+    fn a_frame_takes_the_place_of_its_candidate() {
+        let mut index = index(20);
+        index.note(7, Place(3));
+        index.put_frame(7, Frame(1));
+        assert_eq!((index.candidates(), entries(&index)), (0, 1));
+        assert_eq!(index.find(7, |_| false), None, "a frame with another hash");
+        assert_eq!(index.find(7, |frame| frame == Frame(1)), Some(Found::Frame(Frame(1))));
+        index.remove_frame(7, Frame(1));
+        assert_eq!((index.find(7, |_| true), entries(&index)), (None, 0));
+    }
+
+    #[test]
+    fn a_guest_that_is_gone_leaves_no_candidate() {
+        let mut index = index(1000);
+        (0..100).for_each(|hash| index.note(hash, Place(hash as u32)));
+        index.put_frame(1 << 32, Frame(15));
+        index.forget(10..20);
+        let left: Vec<u64> = (0..100).filter(|&hash| index.find(hash, |_| true).is_some()).collect();
+        assert!(left.len() == 90 && !left.iter().any(|hash| (10..20).contains(hash)));
+        assert_eq!((index.candidates(), entries(&index)), (90, 91));
     }
 }

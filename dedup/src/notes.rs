@@ -6,22 +6,24 @@
 //!        no room                     budget    from home
 //! ```
 //!
-//! A *sample* is a digest of a few words of a page (see `ScanMemory::sample_private`). A page that is sampled alike twice is taken for
-//! stable, and one that was told and is sampled alike for unchanged: neither is proof, and neither needs to be. A page that changed
-//! elsewhere is found out when the store hashes what it is sent, or when the page is compared before it is shared; what is lost is
-//! a chance to share until it is told anew. In return the second and all later visits to a page that does not change cost six cache lines
+//! A *sample* is a digest of a few words of a page (see `ScanMemory::sample_private`). A page that is sampled
+//! alike twice is taken for stable, and one that was told and is sampled alike for unchanged: neither is
+//! proof, and neither needs to be. A page that changed elsewhere is found out when the store hashes what it
+//! is sent, or when the page is compared before it is shared; what is lost is a chance to share until it is
+//! told anew. In return the second and all later visits to a page that does not change cost six cache lines
 //! instead of 64, and no write-protection that its guest would have to pay for with a fault.
 //!
-//! A page that was shared (or dropped as zero) and is private again was broken by its guest. Its *reluctance* grows by one, and it
-//! is visited in every 2^reluctance-th pass only, until [`Notes::relax`] lowers it again. Since a page must be sampled alike on
-//! two visits before anything is asked about it, a reluctant page must also be stable for that much longer.
+//! A page that was shared (or dropped as zero) and is private again was broken by its guest. Its *reluctance*
+//! grows by one, and it is visited in every 2^reluctance-th pass only, until [`Notes::relax`] lowers it
+//! again. Since a page must be sampled alike on two visits before anything is asked about it, a reluctant
+//! page must also be stable for that much longer.
 
 use wire::Gfn;
 
 /// The store was asked about this content.
 pub(crate) const TOLD: u8 = 1 << 0;
-/// The frame at the page's own offset was compared and is different: from here on, hashes decide. Stays when the content changes,
-/// or a page that changes all the time would be write-protected in every pass.
+/// The frame at the page's own offset was compared and is different: from here on, hashes decide. Stays when
+/// the content changes, or a page that changes all the time would be write-protected in every pass.
 pub(crate) const DIFFERS: u8 = 1 << 1;
 /// The VMA budget left no room for its alias.
 pub(crate) const OVER_BUDGET: u8 = 1 << 2;
@@ -151,7 +153,8 @@ impl Notes {
         self.clear(gfn, OF_CONTENT);
     }
 
-    /// Lowers every page's reluctance by one, and forgets what the store had no room for: it says so again if that is still so.
+    /// Lowers every page's reluctance by one, and forgets what the store had no room for: it says so again if
+    /// that is still so.
     pub(crate) fn relax(&mut self) {
         for flags in &mut self.flags {
             if *flags & TOLD != 0 {

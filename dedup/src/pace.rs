@@ -1,20 +1,21 @@
 //! How fast to scan: effort follows profit.
 //!
-//! | the last pass found                                             | speed, as a share of one CPU                               |
-//! |-----------------------------------------------------------------|------------------------------------------------------------|
-//! | *progress*: pages seen, merged or sent for the first time       | the cap                                                    |
-//! | pages merged again that their guest had broken, little progress | the idle share                                             |
-//! | neither                                                         | the idle share, then a 128th of it, and so on to the floor |
+//! | the last pass found                                       | speed, as a share of one CPU              |
+//! |-----------------------------------------------------------|-------------------------------------------|
+//! | *progress*: pages seen, merged or sent for the first time | the cap                                   |
+//! | pages merged again that their guest had broken            | the idle share                            |
+//! | neither                                                   | the same, then a 128th, down to the floor |
 //!
-//! What breaks and is merged again gains memory for a while only, so it may cost no more than idling does. A guest in which there is
-//! progress in mid-pass, or whose memory in use grows, is scanned at full speed again at once.
+//! What breaks and is merged again gains memory for a while only, so it may cost no more than idling does. A
+//! guest in which there is progress in mid-pass, or whose memory in use grows, is scanned at full speed again
+//! at once.
 //!
 //! Pure: told the CPU time that was used, it says how long to pause.
 
 use std::time::Duration;
 
-/// Slowest speed, as a share of one CPU: what watching a guest in which nothing changes may cost. A pass over 256 MiB that finds
-/// nothing new takes some 10 ms of CPU time, so it is spread over five minutes.
+/// Slowest speed, as a share of one CPU: what watching a guest in which nothing changes may cost. A pass over
+/// 256 MiB that finds nothing new takes some 10 ms of CPU time, so it is spread over five minutes.
 const FLOOR_SHARE: f64 = 0.00003;
 /// Pauses shorter than this are saved up: a wake-up has its price too.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
@@ -24,8 +25,8 @@ const IDLE_PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(4);
 /// Pages that make progress before a slow pass becomes a fast one.
 const PROGRESS_MIN: u64 = 64;
-/// Rest after a pass, doubled with each pass without progress up to [`PAUSE_MAX`]: a guest with next to nothing private has
-/// passes that cost next to nothing, and would go round and round.
+/// Rest after a pass, doubled with each pass without progress up to [`PAUSE_MAX`]: a guest with next to
+/// nothing private has passes that cost next to nothing, and would go round and round.
 const REST_MIN: Duration = Duration::from_millis(10);
 /// One private page in so many that makes progress is enough to go on at full speed.
 const PROGRESS_ONE_IN: u64 = 64;
@@ -116,7 +117,8 @@ impl Pace {
         self.debt = Duration::ZERO;
     }
 
-    /// CPU time was used, the pass has come so far, and so many pages are private or shared now: how long to pause, if at all yet.
+    /// CPU time was used, the pass has come so far, and so many pages are private or shared now: how long to
+    /// pause, if at all yet.
     pub(crate) fn used(&mut self, cpu: Duration, so_far: &PassFindings, populated: u64) -> Option<Duration> {
         let grows = populated > self.populated + self.populated / 8 + 64;
         if self.idle_passes > 0 && (grows || so_far.progress >= PROGRESS_MIN && so_far.is_progress()) {

@@ -1,15 +1,16 @@
-//! One bit a frame, in memory that every VMM of the domain has mapped: set means "these bytes are in place and will not change".
+//! One bit a frame, in memory that every VMM of the domain has mapped: set means "these bytes are in place
+//! and will not change".
 //!
 //! ```text
-//!   host publishes:   write bytes;  set bit (release)        VMM compares:  load bit (acquire);  read bytes
-//!   host retires:     clear bit;  fence;  ask every VMM      VMM adopts:    count reference;  fence;  load bit
+//!   host publishes:   write bytes;  set bit (release)      VMM compares:  load bit (acquire);  read bytes
+//!   host retires:     clear bit;  fence;  ask every VMM    VMM adopts:    count reference;  fence;  load bit
 //! ```
 //!
-//! The second line is Dekker's: with both fences sequentially consistent, either the VMM sees the bit clear and takes its
-//! reference back, or its reference is there when it is asked.
+//! The second line is Dekker's: with both fences sequentially consistent, either the VMM sees the bit clear
+//! and takes its reference back, or its reference is there when it is asked.
 //!
-//! A VMM of ours reads the bits through the pager's view of the store (`pager::StoreView`); [`PublishedView`] is the same for
-//! whoever has no pager: this crate's tests.
+//! A VMM of ours reads the bits through the pager's view of the store (`pager::StoreView`); [`PublishedView`]
+//! is the same for whoever has no pager: this crate's tests.
 
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,6 +28,11 @@ const WORD_BITS: u32 = u64::BITS;
 
 fn words_for(frames: u32) -> NonZeroUsize {
     NonZeroUsize::new(frames.div_ceil(WORD_BITS) as usize).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// The word of a frame's bit, and the bit.
+fn bit(frame: Frame) -> (usize, u64) {
+    ((frame.0 / WORD_BITS) as usize, 1 << (frame.0 % WORD_BITS))
 }
 
 /// The host's side: sets and clears.
@@ -52,15 +58,17 @@ impl Published {
     }
 
     /// Announces a frame whose bytes are in place.
-    pub(crate) fn set(&self, frame: u32) {
+    pub(crate) fn set(&self, frame: Frame) {
         // Release: pairs with the acquire fence in `is_published`, so that who sees the bit sees the bytes.
-        self.words.words()[(frame / WORD_BITS) as usize].fetch_or(1 << (frame % WORD_BITS), Ordering::Release);
+        let (word, bit) = bit(frame);
+        self.words.words()[word].fetch_or(bit, Ordering::Release);
     }
 
     /// Takes frames back; afterwards no VMM adopts them that had not done so before. Ask only after this.
-    pub(crate) fn clear(&self, frames: &[u32]) {
-        for frame in frames {
-            self.words.words()[(frame / WORD_BITS) as usize].fetch_and(!(1 << (frame % WORD_BITS)), Ordering::Relaxed);
+    pub(crate) fn clear(&self, frames: &[Frame]) {
+        for &frame in frames {
+            let (word, bit) = bit(frame);
+            self.words.words()[word].fetch_and(!bit, Ordering::Relaxed);
         }
         // Pairs with the fence in `is_published`, see the module doc.
         fence(Ordering::SeqCst);
@@ -94,16 +102,17 @@ impl PublishedView {
 
     /// Whether a frame may be looked at, and whether an adoption that was counted *before* this call stands.
     /// False for frames that the store does not have.
-    pub fn is_published(&self, Frame(frame): Frame) -> bool {
-        if frame >= self.frames {
+    pub fn is_published(&self, frame: Frame) -> bool {
+        if frame.0 >= self.frames {
             return false;
         }
         // Orders a reference counted before the call with the load, see the module doc.
         fence(Ordering::SeqCst);
         // Relaxed and a fence instead of an acquire load: only relaxed loads are defined on read-only memory.
-        let word = self.words.words()[(frame / WORD_BITS) as usize].load(Ordering::Relaxed);
+        let (word, bit) = bit(frame);
+        let word = self.words.words()[word].load(Ordering::Relaxed);
         fence(Ordering::Acquire);
-        word & 1 << (frame % WORD_BITS) != 0
+        word & bit != 0
     }
 }
 
@@ -116,8 +125,8 @@ mod tests {
     fn a_view_sees_what_is_published_and_nothing_beyond_the_store() {
         let published = Published::new(100).unwrap();
         let view = PublishedView::map(reopen_read_only(published.memfd()).unwrap(), 100).unwrap();
-        [0, 63, 64, 99].into_iter().for_each(|frame| published.set(frame));
-        published.clear(&[63]);
+        [0, 63, 64, 99].into_iter().for_each(|frame| published.set(Frame(frame)));
+        published.clear(&[Frame(63)]);
         let seen: Vec<u32> = (0..1000).chain([u32::MAX]).filter(|&frame| view.is_published(Frame(frame))).collect();
         assert_eq!(seen, [0, 64, 99]);
     }

@@ -14,9 +14,10 @@
 //!                                                       Publish(frame): send the content
 //! ```
 //!
-//! One thread owns it all and calls into the guest's memory; the store's answers come through a [`ScannerHandle`] and are taken
-//! between two batches, in the pauses at once. That the same thread adopts frames and answers for them is what makes
-//! "not held" final: between the answer and the next publication nothing here can adopt the frame.
+//! One thread owns it all and calls into the guest's memory; the store's answers come through a
+//! [`ScannerHandle`] and are taken between two batches, in the pauses at once. That the same thread adopts
+//! frames and answers for them is what makes "not held" final: between the answer and the next publication
+//! nothing here can adopt the frame.
 //!
 //! Costs 3 bytes a guest page.
 
@@ -36,16 +37,18 @@ use crate::notes::{DIFFERS, NO_ROOM, Notes, OVER_BUDGET, Seen, TAKEN, TOLD};
 use crate::pace::{Pace, PassFindings};
 use crate::{Backing, ScanMemory, ScannerHandle};
 
-/// Pages that are looked at between two looks into the letter box: what one page table maps, and at most half a millisecond.
+/// Pages that are looked at between two looks into the letter box: what one page table maps, and at most half
+/// a millisecond.
 const BATCH_PAGES: u32 = 512;
-/// Stable content is hashed and told again every so many passes, because the store forgets candidates, and a sample does not see
-/// every change.
+/// Stable content is hashed and told again every so many passes, because the store forgets candidates, and a
+/// sample does not see every change.
 const RETELL_PASSES: u64 = 16;
 /// The same for content that would be shared if there were room: in the store, or in the VMA budget.
 const RETRY_PASSES: u64 = 4;
 /// Aliases that are given up at a time, some 30 µs each.
 const WIN_BACK_MAX: u32 = 256;
-/// Every so many passes, pages that broke after merging are forgiven one break, and what the store had no room for is forgotten.
+/// Every so many passes, pages that broke after merging are forgiven one break, and what the store had no
+/// room for is forgotten.
 const RELAX_PASSES: u64 = 64;
 
 /// What a scanner is to know.
@@ -162,7 +165,8 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
         self.handle.set_status(&self.status);
     }
 
-    /// Memory is short: full speed from here on, and to the end of the pass what was never seen before is told at once.
+    /// Memory is short: full speed from here on, and to the end of the pass what was never seen before is
+    /// told at once.
     pub fn hurry(&mut self) {
         self.pace.hurry();
         self.urgent = true;
@@ -234,8 +238,8 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
         self.share(&pairs);
     }
 
-    /// Samples the pages that are due and still private. Returns those that are new or changed and may be zero, and those to be
-    /// hashed: stable, and not told yet, or not for a while.
+    /// Samples the pages that are due and still private. Returns those that are new or changed and may be
+    /// zero, and those to be hashed: stable, and not told yet, or not for a while.
     fn sample(&mut self, due: &[Gfn]) -> (Vec<Gfn>, Vec<Gfn>) {
         let (mut suspects, mut stable, mut settled) = (Vec::new(), Vec::new(), Vec::new());
         for run in runs(due.iter().copied()) {
@@ -262,8 +266,8 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
         (suspects, stable)
     }
 
-    /// Pages of the pool that are to be hashed: not told yet, or not for a while. What fills its memory faster than it is scanned
-    /// has most of what others have, too, there by the time we come to it.
+    /// Pages of the pool that are to be hashed: not told yet, or not for a while. What fills its memory
+    /// faster than it is scanned has most of what others have, too, there by the time we come to it.
     fn pooled(&mut self, batch: Run) -> Vec<Gfn> {
         if self.zero_pages_only {
             return Vec::new();
@@ -367,7 +371,8 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
         });
     }
 
-    /// Sends the pages that are wanted. The store hashes what it gets, so one that has changed is found out there.
+    /// Sends the pages that are wanted. The store hashes what it gets, so one that has changed is found out
+    /// there.
     fn publish(&mut self, wanted: &[(Gfn, Frame)], send: &mut impl FnMut(MergeRequest)) {
         let mut page = [0; PAGE_BYTES];
         for batch in wanted.chunks(PAGES_MAX) {
@@ -413,7 +418,8 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
     }
 }
 
-/// Whether content that the store was told is told anew in this pass. Whole batches together, so that runs stay together.
+/// Whether content that the store was told is told anew in this pass. Whole batches together, so that runs
+/// stay together.
 fn is_retold(gfn: Gfn, pass: u64, every: u64) -> bool {
     (pass + u64::from(gfn.0 / BATCH_PAGES)).is_multiple_of(every)
 }

@@ -7,12 +7,14 @@
 //!   at guest page n of some guest
 //! ```
 //!
-//! The length is fixed and sealed, so that no mapping of it can ever fault beyond the end. Only frames that were written have
-//! memory; a punched one has none again. It is written with `pwrite`: the host has no mapping that a stray pointer could hit.
+//! The length is fixed and sealed, so that no mapping of it can ever fault beyond the end. Only frames that
+//! were written have memory; a punched one has none again. It is written with `pwrite`: the host has no
+//! mapping that a stray pointer could hit.
 //!
-//! Security: descriptors handed out are open for reading only, and the files' mode forbids opening them again for writing through
-//! `/proc/self/fd`. A VMM that runs as root, or as the host's own user, could still do that if compromised: run VMMs as another
-//! user. (`F_SEAL_FUTURE_WRITE` would close this too, but forbids punching.)
+//! Security: descriptors handed out are open for reading only, and the files' mode forbids opening them again
+//! for writing through `/proc/self/fd`. A VMM that runs as root, or as the host's own user, could still do
+//! that if compromised: run VMMs as another user. (`F_SEAL_FUTURE_WRITE` would close this too, but forbids
+//! punching.)
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -23,7 +25,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::sys::uio::pwrite;
 use nix::unistd::ftruncate;
-use wire::{PAGE_BYTES, PageBytes};
+use wire::{Frame, PAGE_BYTES, PageBytes};
 
 use crate::Error;
 
@@ -48,17 +50,17 @@ impl Store {
     }
 
     /// Writes frames from `first` on. Their published bits must be clear.
-    pub(crate) fn write(&self, first: u32, pages: &[PageBytes]) -> Result<(), Error> {
+    pub(crate) fn write(&self, first: Frame, pages: &[PageBytes]) -> Result<(), Error> {
         let error = |source| Error::Store { what: "write to", source };
         let bytes = pages.as_flattened();
-        let written = pwrite(&self.memfd, bytes, offset_bytes(first).cast_signed()).map_err(error)?;
+        let written = pwrite(&self.memfd, bytes, offset_bytes(first.0).cast_signed()).map_err(error)?;
         if written == bytes.len() { Ok(()) } else { Err(error(Errno::ENOSPC)) }
     }
 
     /// Gives back the memory of frames `first..first + count`.
-    pub(crate) fn punch(&self, first: u32, count: u32) -> Result<(), Error> {
+    pub(crate) fn punch(&self, first: Frame, count: u32) -> Result<(), Error> {
         let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        fallocate(&self.memfd, mode, offset_bytes(first).cast_signed(), offset_bytes(count).cast_signed())
+        fallocate(&self.memfd, mode, offset_bytes(first.0).cast_signed(), offset_bytes(count).cast_signed())
             .map_err(|source| Error::Store { what: "punch", source })
     }
 
@@ -103,9 +105,9 @@ mod tests {
     fn a_punched_frame_gives_its_memory_back_and_reads_as_zeros() {
         let store = Store::new(64).unwrap();
         assert_eq!(store.allocated_bytes().unwrap(), 0);
-        store.write(5, &[[1; PAGE_BYTES], [2; PAGE_BYTES]]).unwrap();
+        store.write(Frame(5), &[[1; PAGE_BYTES], [2; PAGE_BYTES]]).unwrap();
         assert_eq!(store.allocated_bytes().unwrap(), 2 * PAGE_BYTES as u64);
-        store.punch(5, 1).unwrap();
+        store.punch(Frame(5), 1).unwrap();
         assert_eq!(store.allocated_bytes().unwrap(), PAGE_BYTES as u64);
         let (mut punched, mut kept) = ([9; PAGE_BYTES], [9; PAGE_BYTES]);
         pread(store.memfd(), &mut punched, 5 * PAGE_BYTES as i64).unwrap();
@@ -118,13 +120,13 @@ mod tests {
         let store = Store::new(8).unwrap();
         assert_eq!(ftruncate(store.memfd(), 0), Err(Errno::EPERM));
         assert_eq!(ftruncate(store.memfd(), 1 << 20), Err(Errno::EPERM));
-        assert!(store.write(8, &[[1; PAGE_BYTES]]).is_err());
+        assert!(store.write(Frame(8), &[[1; PAGE_BYTES]]).is_err());
     }
 
     #[test]
     fn a_vmm_descriptor_cannot_write_punch_or_map_writable() {
         let store = Store::new(8).unwrap();
-        store.write(0, &[[3; PAGE_BYTES]]).unwrap();
+        store.write(Frame(0), &[[3; PAGE_BYTES]]).unwrap();
         let reader = reopen_read_only(store.memfd()).unwrap();
         assert_eq!(pwrite(&reader, &[0; PAGE_BYTES], 0), Err(Errno::EBADF));
         let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;

@@ -34,7 +34,8 @@ unsafe impl Send for MappedWords {}
 unsafe impl Sync for MappedWords {}
 
 impl MappedWords {
-    /// Maps `count` words. The file must not shrink below them while mapped (the store's files are sealed against it).
+    /// Maps `count` words. The file must not shrink below them while mapped (the store's files are sealed
+    /// against it).
     pub(crate) fn map(fd: impl AsFd, count: NonZeroUsize, access: Access) -> nix::Result<Self> {
         let protection = match access {
             Access::Read => ProtFlags::PROT_READ,
@@ -48,7 +49,8 @@ impl MappedWords {
 
     /// The words. Of a mapping made with [`Access::Read`], only relaxed loads are allowed.
     pub(crate) fn words(&self) -> &[AtomicU64] {
-        // SAFETY: page-aligned, `count` words long, mapped until `drop`; other processes write it too, so atomics they are.
+        // SAFETY: page-aligned, `count` words long, mapped until `drop`; other processes write it too, so
+        // atomics they are.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.count.get()) }
     }
 }

@@ -1,5 +1,5 @@
-//! A thousand guests come and go, some in order, most by dying in the middle of what they were doing. Afterwards there is not a frame, a
-//! descriptor or a megabyte more than before.
+//! A thousand guests come and go, some in order, most by dying in the middle of what they were doing.
+//! Afterwards there is not a frame, a descriptor or a megabyte more than before.
 
 #![allow(clippy::unwrap_used, reason = "a failure is a failed test")]
 
@@ -20,10 +20,12 @@ const LIVING: usize = 6;
 const PAGES: u32 = 256;
 /// Messages between two deaths.
 const STEPS: usize = 12;
-/// What memory may grow by while nine of ten guests come and go: the allocator's holes. It is the memory of four guests.
+/// What memory may grow by while nine of ten guests come and go: the allocator's holes. It is the memory of
+/// four guests.
 const GROWTH_BYTES_MAX: u64 = 4 << 20;
 
-/// Half of a guest's pages are every guest's, a quarter only in guests of the same parity and shifted, the rest its own.
+/// Half of a guest's pages are every guest's, a quarter only in guests of the same parity and shifted, the
+/// rest its own.
 fn page(guest: u32, gfn: u32) -> PageBytes {
     let (parity, shift) = (u64::from(guest % 2), guest % 7);
     match gfn {

@@ -1,4 +1,5 @@
-//! The fuzz target's corpus, replayed: conversations that once found something, or that a fuzzer would not come upon.
+//! The fuzz target's corpus, replayed: conversations that once found something, or that a fuzzer would not
+//! come upon.
 
 #![allow(clippy::unwrap_used, reason = "a failure is a failed test")]
 

@@ -1,5 +1,5 @@
-//! What VMMs say is hearsay. Whatever some of them send, in whatever order, a frame that an honest VMM holds keeps its bytes, an
-//! honest VMM is never blamed, and when all are gone nothing stays allocated.
+//! What VMMs say is hearsay. Whatever some of them send, in whatever order, a frame that an honest VMM holds
+//! keeps its bytes, an honest VMM is never blamed, and when all are gone nothing stays allocated.
 
 #![allow(clippy::unwrap_used, reason = "a failure is a failed test")]
 
@@ -10,8 +10,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use control::merge::{Answer, BATCH_MAX, MergeAnswer, MergeRequest, PAGES_MAX, Pages};
-use dedup::{Domain, ProtocolError, PublishedView, VmmId, content_hash};
+use control::merge::{Answer, BATCH_MAX, MergeAnswer, MergeRequest, Pages};
+use dedup::{Domain, PublishedView, VmmId, content_hash};
 use proptest::prelude::*;
 use support::{PAGE, content};
 use wire::{Frame, Gfn, PageBytes};
@@ -24,7 +24,8 @@ const LIARS: [VmmId; 2] = [LIAR, VmmId(5)];
 /// What a VMM may owe an answer for in these tests.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A VMM that keeps the protocol, but takes its time: reports and answers wait in queues until their step comes.
+/// A VMM that keeps the protocol, but takes its time: reports and answers wait in queues until their step
+/// comes.
 #[derive(Default)]
 struct Honest {
     /// What arrived and was not looked at yet.
@@ -267,8 +268,8 @@ impl Stage {
         assert!(figures.candidates <= 2 * pages, "{} candidates of {pages} pages", figures.candidates);
     }
 
-    /// The honest let go of everything and answer what they are asked; the liars fall silent, holding what they said they hold.
-    /// Nothing but what liars hold stays, and that goes when they do.
+    /// The honest let go of everything and answer what they are asked; the liars fall silent, holding what
+    /// they said they hold. Nothing but what liars hold stays, and that goes when they do.
     fn settle(&mut self) {
         for _ in 0..64 {
             for vmm in 0..HONEST.len() {
@@ -353,73 +354,4 @@ fn the_property_is_not_empty_frames_are_adopted_retired_and_used_again() {
 /// One page, for a frame.
 fn page(gfn: Gfn, frame: Frame, bytes: Vec<u8>) -> MergeRequest {
     MergeRequest::Pages(Pages { places: vec![(gfn, frame)], bytes })
-}
-
-fn joined() -> Domain {
-    let domain = Domain::new(HOME, SECRET).unwrap();
-    domain.vmm_joined(LIAR, HOME).unwrap();
-    domain
-}
-
-fn refusal(request: MergeRequest) -> ProtocolError {
-    joined().handle(LIAR, request).unwrap_err()
-}
-
-#[test]
-fn numbers_out_of_range_are_refused_by_name() {
-    assert_eq!(refusal(MergeRequest::Hashes(vec![(Gfn(HOME), 1)])), ProtocolError::Gfn { gfn: HOME, pages: HOME });
-    assert_eq!(refusal(MergeRequest::Adopted(vec![Frame(HOME * 2)])), ProtocolError::Frame(HOME * 2));
-    assert_eq!(refusal(MergeRequest::Dropped(vec![Frame(u32::MAX)])), ProtocolError::Frame(u32::MAX));
-    assert_eq!(refusal(MergeRequest::Adopted(vec![Frame(0)])), ProtocolError::NotPublished(0));
-    assert_eq!(refusal(MergeRequest::Retired(vec![(Frame(0), true)])), ProtocolError::NotRetiring(0));
-    assert_eq!(refusal(page(Gfn(1), Frame(1), vec![0; 4097])), ProtocolError::PagesLength { bytes: 4097, pages: 1 });
-    assert_eq!(refusal(page(Gfn(1), Frame(1), vec![])), ProtocolError::PagesLength { bytes: 0, pages: 1 });
-    assert_eq!(refusal(MergeRequest::Declined(vec![(Gfn(1), Frame(1))])), ProtocolError::NotAsked { gfn: 1, frame: 1 });
-    assert_eq!(refusal(page(Gfn(1), Frame(1), vec![0; 4096])), ProtocolError::NotAsked { gfn: 1, frame: 1 });
-}
-
-#[test]
-fn batches_too_long_and_strangers_are_refused() {
-    assert_eq!(
-        refusal(MergeRequest::Dropped(vec![Frame(0); BATCH_MAX + 1])),
-        ProtocolError::BatchTooLong(BATCH_MAX + 1)
-    );
-    let pages = Pages { places: vec![(Gfn(0), Frame(0)); PAGES_MAX + 1], bytes: vec![] };
-    assert_eq!(refusal(MergeRequest::Pages(pages)), ProtocolError::BatchTooLong(PAGES_MAX + 1));
-    let stranger = joined().handle(VmmId(77), MergeRequest::Hashes(vec![]));
-    assert_eq!(stranger, Err(ProtocolError::Unknown(VmmId(77))));
-}
-
-#[test]
-fn content_other_than_announced_is_not_published() {
-    let domain = joined();
-    domain.vmm_joined(VmmId(1), HOME).unwrap();
-    let hash = content_hash(SECRET, &content(1));
-    assert_eq!(domain.handle(VmmId(1), MergeRequest::Hashes(vec![(Gfn(2), hash)])), Ok(vec![]));
-    let asked = domain.handle(LIAR, MergeRequest::Hashes(vec![(Gfn(3), hash)])).unwrap();
-    assert_eq!(asked, [(LIAR, MergeAnswer::Answers(vec![(Gfn(3), Answer::Publish(Frame(2)))]))]);
-    assert_eq!(domain.handle(LIAR, page(Gfn(3), Frame(2), content(9).into())), Ok(vec![]));
-    let figures = domain.figures();
-    assert_eq!((figures.frames_in_use, figures.declined_total, figures.candidates), (0, 1, 1));
-}
-
-#[test]
-fn an_answer_of_an_earlier_round_is_no_answer() {
-    let domain = joined();
-    domain.vmm_joined(VmmId(1), HOME).unwrap();
-    let hash = content_hash(SECRET, &content(1));
-    domain.handle(VmmId(1), MergeRequest::Hashes(vec![(Gfn(2), hash)])).unwrap();
-    domain.handle(LIAR, MergeRequest::Hashes(vec![(Gfn(3), hash)])).unwrap();
-    domain.handle(LIAR, page(Gfn(3), Frame(2), content(1).into())).unwrap();
-    let start = Instant::now();
-    domain.sweep(start);
-    let asked = domain.sweep(start + Duration::from_secs(5));
-    assert_eq!(asked, [VmmId(1), LIAR].map(|vmm| (vmm, MergeAnswer::Retire(vec![Frame(2)]))));
-    let retired = |held| MergeRequest::Retired(vec![(Frame(2), held)]);
-    assert_eq!(domain.handle(VmmId(1), retired(true)), Ok(vec![]));
-    assert_eq!(domain.figures().frames_retiring, 1, "the other has not answered");
-    assert_eq!(domain.handle(VmmId(1), retired(false)), Err(ProtocolError::NotRetiring(2)));
-    assert_eq!(domain.handle(LIAR, retired(false)), Ok(vec![]));
-    let figures = domain.figures();
-    assert_eq!((figures.frames_published, figures.retired_total), (1, 0), "held, so it stays");
 }

@@ -1,5 +1,5 @@
-//! Several guests against one domain: everything that can be shared is, nothing ever reads differently, and what nobody uses
-//! any more is given back.
+//! Several guests against one domain: everything that can be shared is, nothing ever reads differently, and
+//! what nobody uses any more is given back.
 
 #![allow(clippy::unwrap_used, reason = "a failure is a failed test")]
 
@@ -16,8 +16,8 @@ use wire::{Frame, Gfn, PageBytes};
 
 const PAGES: u32 = 1000;
 
-/// Page `gfn` of guest `guest`: 300 pages at the same place everywhere, 300 shifted by the guest's number, 100 zero, the rest
-/// its own.
+/// Page `gfn` of guest `guest`: 300 pages at the same place everywhere, 300 shifted by the guest's number,
+/// 100 zero, the rest its own.
 fn page(guest: u32, gfn: u32) -> PageBytes {
     match gfn {
         0..300 => content(u64::from(gfn)),

@@ -1,11 +1,12 @@
-//! What several VMMs say to one domain, made from bytes: for the fuzz target `merge_messages`, and for replaying its corpus.
+//! What several VMMs say to one domain, made from bytes: for the fuzz target `merge_messages`, and for
+//! replaying its corpus.
 //!
 //! ```text
 //!   byte      meaning                                              followed by
 //!   0         time goes by                                         seconds (1 byte)
 //!   1, vmm    this VMM dies, and another takes its place
 //!   2         the store's budget                                   frames (1 byte)
-//!   3 to 5    VMM 0 to 2 sends a frame of the control socket        length (2 bytes, little-endian), that many bytes: a `ToHost`
+//!   3 to 5    VMM 0 to 2 sends a frame of the control socket        length (2 bytes, LE), so many bytes: a `ToHost`
 //!   other     nothing
 //! ```
 
@@ -53,7 +54,8 @@ pub struct Played {
     pub retired: u64,
 }
 
-/// Plays a script, and checks that the store's books agree with the kernel's all along, and that nothing is left at the end.
+/// Plays a script, and checks that the store's books agree with the kernel's all along, and that nothing is
+/// left at the end.
 pub fn play(bytes: &[u8]) -> Played {
     let domain = Domain::new(HOME, SECRET).expect("a store of a few frames");
     let mut ids: Vec<VmmId> = (0..VMMS).map(VmmId).collect();
