@@ -36,9 +36,9 @@ impl Rng {
         self.below(n) == 0
     }
 
-    /// A number below `bound` with Zipf's popularity for θ ≈ 1: number `k` is drawn in proportion to `1 / (k
-    /// + 1)`, levelled within each power of two. (An exact draw takes a logarithm, for nothing a page cache
-    /// would notice.)
+    /// A number below `bound` with Zipf's popularity for θ ≈ 1: number `k` is drawn in proportion to
+    /// `1 / (k + 1)`, levelled within each power of two. (An exact draw takes a logarithm, for nothing a page
+    /// cache would notice.)
     pub fn zipf_below(&mut self, bound: u32) -> u32 {
         let octaves = 32 - bound.leading_zeros();
         let octave = 1u32 << self.below(octaves);
