@@ -18,7 +18,7 @@
 //! * `INC`ompressible: of a private page, did not compress when last tried; of a compressed one, it was packed, or could not be.
 //! * `W`at`CH`ed: not written to since a round of hinting began; a private page that is watched is write-protected.
 //! * `AGE`: of a private page, how many passes of the hand it survives (4 bits); of one that was evicted, how many pages had been
-//!   evicted before it, in units of [`Left`]. See [`crate::victims`].
+//!   evicted before it, in units of [`Left`]. See [`crate::rules::victims`].
 //! * `PRO`bed: of a private page, write-protected for a sample of the guest's activity, and not written to since; of an evicted one, evicted for
 //!   a sample.
 //! * payload: a frame number, or a slot of the compressed pool or of the swap file; of a page with nothing behind it, who took what was
@@ -26,7 +26,7 @@
 
 use wire::Frame;
 
-use crate::victims::LIVES_MAX;
+use crate::rules::victims::LIVES_MAX;
 
 /// What backs a page. See the table in the crate's documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ impl Entry {
         Entry(state as u64 | TOUCHED | payload << PAYLOAD_SHIFT)
     }
 
-    /// A private page that survives `lives` passes of the hand, at most [`crate::victims::LIVES_MAX`].
+    /// A private page that survives `lives` passes of the hand, at most [`crate::rules::victims::LIVES_MAX`].
     pub fn private_with(lives: u8) -> Entry {
         debug_assert!(lives <= LIVES_MAX);
         Entry(Entry::new(State::Private, 0).0 | u64::from(lives) << AGE_SHIFT)

@@ -23,43 +23,28 @@
 //! **Never in here:** a page that changes state without its lock; a page made private without a credit; a merge without this
 //! process's own comparison of the protected page; a fault thread that waits, allocates or touches guest memory.
 
-pub mod burst;
-mod credit;
+mod accounts;
 mod digest;
-pub mod entry;
-pub mod evict;
-pub mod frames;
-pub mod image;
-pub mod library;
-pub mod mapping;
-pub mod memory;
-mod notice;
-pub mod open;
-pub mod pool;
-pub mod proactive;
-mod reach;
-mod reads;
-pub mod rehome;
-pub mod sample;
-pub mod share;
-mod stall;
-mod stats;
-pub mod swap;
+mod entry;
+mod mapping;
+mod memory;
+mod open;
+mod probe;
+mod rehome;
+pub mod rules;
+mod share;
 mod sync;
-pub mod sys;
-pub mod table;
-pub mod transition;
-pub mod victims;
-mod wait_clock;
-pub mod working_set;
+mod sys;
+mod table;
+pub mod tiers;
+mod transition;
 
 #[cfg(test)]
 mod model;
 
 pub use entry::State;
-pub use image::ImageFile;
 pub use memory::{Config, Failure, GuestMemory, Threads};
-pub use swap::SlotFile;
-pub use sys::{ProbeError, StoreView, SwapFile, SwapFileError, probe};
-pub use transition::{Error, Pages};
+pub use sys::{MmapArena, ProbeError, SlotFile, StoreView, SwapFile, SwapFileError, probe};
+pub use tiers::image::ImageFile;
+pub use transition::{Error, Evicted, Noise, Pages, Staging};
 pub use wire::{Frame, Gfn, PAGE_BYTES, PageBytes, Run, Sharing};

@@ -11,7 +11,17 @@ use std::io;
 
 use wire::{Frame, Gfn, PageBytes, Run};
 
-use crate::share::Alias;
+/// Pages that one protect, discard or map call covers at most: 2 MiB, a page table's worth.
+pub const RUN_MAX: u32 = 512;
+
+/// Pages next to each other whose frames are so too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alias {
+    /// The pages.
+    pub run: Run,
+    /// The first one's frame.
+    pub frame: Frame,
+}
 
 /// How a page was found to be mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +57,7 @@ pub trait Mapping: Send + Sync {
     fn zero(&self, run: Run) -> io::Result<Woken>;
     /// Maps absent pages to the frames their placement names: write-protected, or open to the kernel's copy on write.
     fn map_placed(&self, run: Run, open: bool) -> io::Result<()>;
-    /// Gives absent pages anonymous pages of zeros, and wakes who waits for them. At most [`crate::transition::RUN_MAX`] pages.
+    /// Gives absent pages anonymous pages of zeros, and wakes who waits for them. At most [`RUN_MAX`] pages.
     fn clear(&self, run: Run) -> io::Result<Woken>;
     /// Changes the placement of pages to these frames. They become absent, or what an access in between made of them: their
     /// frame, or an anonymous copy of it. The aliases ascend.
@@ -93,4 +103,12 @@ pub trait Mapping: Send + Sync {
     fn published(&self, frame: Frame) -> bool;
     /// Gives up what is kept only to read frames faster.
     fn forget_frames(&self) {}
+}
+
+/// The run in pieces of at most [`RUN_MAX`].
+pub(crate) fn pieces(run: Run) -> impl Iterator<Item = Run> {
+    (0..run.count).step_by(RUN_MAX as usize).map(move |skip| {
+        let rest = run.skip(skip);
+        Run { count: rest.count.min(RUN_MAX), ..rest }
+    })
 }

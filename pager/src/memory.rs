@@ -14,10 +14,17 @@
 //! The fault thread never dereferences guest memory, never allocates, and never waits for memory: a fault that finds no credit goes to
 //! the waiting room. The evictor keeps some credits in hand, so that this is rare.
 
+mod burst;
 mod evictor;
 mod faults;
+mod hands;
 mod prefetch;
+mod reads;
+mod sampler;
 mod status;
+mod wait_clock;
+mod waiting;
+mod wanted;
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -31,33 +38,29 @@ use std::{
 use control::status::SamplingStatus;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use prefetch::Prefetch;
-
 use wire::{Gfn, PAGE_BYTES, PageBytes};
 
+use wait_clock::WaitClock;
+use waiting::{WAITING_MAX, Waiting};
+use wanted::Wanted;
+
 use crate::{
-    burst::Burst,
-    credit::Credits,
-    frames::References,
-    image::{Image, ImageFile},
-    notice::Notice,
-    pool::{Pool, SLAB_BYTES},
-    reach::Reach,
-    reads::Reads,
-    stats::Counters,
-    swap::{SlotFile, Swap},
+    accounts::{counters::Counters, credit::Credits, references::References},
+    memory::{burst::Burst, reads::Reads},
+    rules::{notice::Notice, reach::Reach},
     sync::{AtomicI64, AtomicU64, Ordering, lock},
-    sys::{FaultEvent, MmapArena, Ram, StoreView, ThreadClock},
+    sys::{MmapArena, Ram, SlotFile, StoreView, ThreadClock},
     table::PageTable,
+    tiers::{
+        image::{Image, ImageFile},
+        pool::{Pool, SLAB_BYTES},
+        swap::Swap,
+    },
     transition::{Error, Pages},
-    wait_clock::WaitClock,
 };
 
 /// Shared pages are open while the credits to spare are at least one in so many of the guest's pages; see [`crate::open`].
 const OPEN_CREDITS_ONE_IN: i64 = 8;
-/// Faults that can wait for credits, one a thread: more threads than a VMM has, so that the room never grows.
-pub(crate) const WAITING_MAX: usize = 128;
-
 /// Threads that read pages back from the disk: an SSD serves as many requests at once without taking longer for each.
 const READERS: usize = 4;
 /// A fault that has waited this long for a credit ends the guest: nothing can be evicted, and nobody else gave way.
@@ -118,18 +121,6 @@ pub enum Failure {
     },
 }
 
-/// A fault that is not served yet.
-#[derive(Clone, Copy)]
-pub(crate) struct Waiting {
-    pub event: FaultEvent,
-    pub gfn: Gfn,
-    pub since: Instant,
-    /// What [`WaitClock`] showed then.
-    pub clock_ms: u64,
-    /// There was no credit for it when it came.
-    pub starved: bool,
-}
-
 /// A guest's memory.
 pub struct GuestMemory {
     pages: Pages<Ram>,
@@ -144,7 +135,7 @@ pub struct GuestMemory {
     fault_threads: usize,
     burst: Burst,
     reads: Reads,
-    prefetch: Prefetch,
+    wanted: Wanted,
     vcpu_tids: Mutex<Vec<i32>>,
     fault_clocks: Mutex<Vec<ThreadClock>>,
     evict_clock: OnceLock<ThreadClock>,
@@ -209,7 +200,7 @@ impl GuestMemory {
             fault_threads: config.fault_threads,
             burst: Burst::default(),
             reads: Reads::default(),
-            prefetch: Prefetch::new(config.prefetch),
+            wanted: Wanted::new(config.prefetch),
             vcpu_tids: Mutex::new(Vec::new()),
             fault_clocks: Mutex::default(),
             evict_clock: OnceLock::new(),
@@ -275,7 +266,7 @@ impl GuestMemory {
         }
     }
 
-    /// Whether pages are to be evicted before memory is short; see [`crate::proactive`].
+    /// Whether pages are to be evicted before memory is short; see [`crate::rules::proactive`].
     pub fn set_proactive(&self, proactive: bool) {
         // Relaxed: nothing else goes by it.
         if self.proactive.swap(proactive, Ordering::Relaxed) != proactive {
@@ -327,7 +318,7 @@ impl Drop for Threads {
         self.memory.evictor.notify_all();
         self.memory.burst.wake_all();
         self.memory.reads.wake_all();
-        self.memory.prefetch.wake();
+        self.memory.wanted.wake();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }

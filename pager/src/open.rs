@@ -17,9 +17,9 @@ use wire::{Gfn, Run, runs};
 
 use crate::{
     entry::{Entry, State},
-    mapping::Mapping,
+    mapping::{Mapping, pieces},
     sync::Ordering,
-    transition::{Error, Pages, pieces},
+    transition::{Error, Pages},
 };
 
 impl<M: Mapping> Pages<M> {

@@ -17,22 +17,14 @@ use wire::{Frame, Gfn, Run, Sharing, runs};
 
 use crate::{
     entry::Entry,
-    mapping::Mapping,
-    transition::{Error, PREFETCH, Pages, RUN_MAX},
-    victims::LIVES_WRITTEN,
+    mapping::Alias,
+    mapping::{Mapping, RUN_MAX},
+    rules::victims::LIVES_WRITTEN,
+    transition::{Error, PREFETCH, Pages},
 };
 
 /// Pages whose aliases are made together: they stay locked for it, some ten microseconds a run.
 const AWAY_MAX: usize = 64;
-
-/// Pages next to each other whose frames are so too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Alias {
-    /// The pages.
-    pub run: Run,
-    /// The first one's frame.
-    pub frame: Frame,
-}
 
 impl<M: Mapping> Pages<M> {
     /// Shares private pages with equal frames, and pages of the pool with those at home; reports what became of each, in any order. The pages ascend.

@@ -41,7 +41,6 @@ mod patch;
 mod prefetch;
 mod promote;
 mod rejoin;
-mod squeeze;
 mod tidy;
 
 use std::io;
@@ -50,18 +49,21 @@ use control::status::PageCounts;
 use wire::{Frame, Gfn, PAGE_BYTES, PageBytes, Run, runs};
 
 use crate::{
-    credit::Credits,
+    accounts::{counters::Counters, credit::Credits, references::References},
     entry::{Entry, State, Taker},
-    frames::References,
-    image::{Image, ImageError},
-    mapping::{Mapped, Mapping, Woken},
-    pool::Pool,
-    reach::{REACH_MIN, Reach},
-    stats::Counters,
-    swap::{PageBuffer, ReadError, Swap},
+    mapping::{Mapped, Mapping, Woken, pieces},
+    rules::{
+        reach::{REACH_MIN, Reach},
+        victims::LIVES_WRITTEN,
+    },
     sync::{Mutex, Ordering},
+    sys::PageBuffer,
     table::PageTable,
-    victims::LIVES_WRITTEN,
+    tiers::{
+        image::{Image, ImageError},
+        pool::Pool,
+        swap::{ReadError, Swap},
+    },
 };
 
 pub use ahead::AHEAD_MAX;
@@ -69,10 +71,7 @@ pub(crate) use ahead::reach as ahead;
 pub(crate) use demote::in_pool;
 pub use demote::{Evicted, Noise, Staging};
 pub use promote::SwapIn;
-pub use squeeze::{QUICK_BYTES, Squeeze, is_noise, quickly};
 
-/// Pages that one protect, discard or map call covers at most: 2 MiB, a page table's worth.
-pub const RUN_MAX: u32 = 512;
 /// How many pages ahead samples are fetched: memory answers in some 100 ns, a page is done in 20.
 pub(crate) const PREFETCH: usize = 6;
 /// Refaults: a page promoted within this many eras of its eviction.
@@ -567,12 +566,4 @@ impl<M: Mapping> Pages<M> {
             self.mapping.wake(gfn.run());
         }
     }
-}
-
-/// The run in pieces of at most [`RUN_MAX`].
-pub(crate) fn pieces(run: Run) -> impl Iterator<Item = Run> {
-    (0..run.count).step_by(RUN_MAX as usize).map(move |skip| {
-        let rest = run.skip(skip);
-        Run { count: rest.count.min(RUN_MAX), ..rest }
-    })
 }

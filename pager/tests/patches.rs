@@ -10,9 +10,8 @@ use std::{
 };
 
 use pager::{
-    Frame, Gfn, GuestMemory, PAGE_BYTES, PageBytes, Run, Sharing, SwapFile,
-    library::{Library, Turn},
-    transition::{Noise, Staging},
+    Frame, Gfn, GuestMemory, Noise, PAGE_BYTES, PageBytes, Run, Sharing, Staging, SwapFile,
+    tiers::library::{Library, Turn},
 };
 use support::{AMPLE, PAGES, Store, content, fail, guest, guest_with, read, wait_for, write};
 

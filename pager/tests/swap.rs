@@ -21,8 +21,8 @@ use std::{
 
 use faulty::{Faults, FaultyFile};
 use pager::{
-    Failure, Gfn, GuestMemory, PAGE_BYTES, PageBytes, Run, SlotFile, State, SwapFile, SwapFileError, Threads,
-    transition::{Evicted, Noise, Staging},
+    Evicted, Failure, Gfn, GuestMemory, Noise, PAGE_BYTES, PageBytes, Run, SlotFile, Staging, State, SwapFile,
+    SwapFileError, Threads,
 };
 use support::{AMPLE, PAGES, Store, content, fail, guest_with, noise, read, wait_for, wait_until, write};
 

@@ -7,12 +7,12 @@ use std::{
 
 use super::{Failure, GuestMemory, STARVATION_LIMIT};
 use crate::{
-    evict::{BATCH, Evictor, Need, Unseen},
-    proactive::Proactive,
-    sample::Sampler,
-    swap::{PageBuffer, Swap},
+    memory::hands::{BATCH, Evictor, Need, Unseen},
+    memory::sampler::Sampler,
+    rules::proactive::Proactive,
     sync::{Ordering, lock},
-    sys::{RunQueue, RunTimes, ThreadClock},
+    sys::{PageBuffer, RunQueue, RunTimes, ThreadClock},
+    tiers::swap::Swap,
     transition::AHEAD_MAX,
 };
 
@@ -178,7 +178,7 @@ impl GuestMemory {
     fn sample(&self, sampler: &mut Sampler) -> Result<Duration, Failure> {
         let period_ms = self.sample_period_ms.load(Ordering::Relaxed);
         // A guest that is paused would be found to use nothing.
-        let due = self.evict && period_ms > 0 && !self.prefetch.is_paused();
+        let due = self.evict && period_ms > 0 && !self.wanted.is_paused();
         let period = due.then(|| Duration::from_millis(period_ms));
         let next = sampler.turn(&self.pages, period)?;
         *self.sampling.lock().unwrap_or_else(PoisonError::into_inner) = sampler.status();

@@ -12,9 +12,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Failure, GuestMemory, WAITING_MAX, Waiting, evictor::LOW_PAGES};
 use crate::{
-    stall::Cause,
-    swap::PageBuffer,
-    sys::{FaultEvent, FaultKind, ThreadClock, Uffd},
+    accounts::stall::Cause,
+    sys::{FaultEvent, FaultKind, PageBuffer, ThreadClock, Uffd},
     transition::{AHEAD_MAX, Served},
 };
 

@@ -12,8 +12,8 @@ use super::{Failure, GuestMemory, Waiting};
 use wire::PAGE_BYTES;
 
 use crate::{
+    accounts::stall::Cause,
     entry::Taker,
-    stall::Cause,
     sync::{Ordering, lock},
     sys::ThreadClock,
 };

@@ -127,7 +127,7 @@ pub(super) fn share(world: &World, run: Run, frame: Frame) {
     world.pages.share(&pairs, &mut |_, _| {}).expect("sharing");
 }
 
-/// The host's half of the handshake drawn in [`crate::frames`]; a frame it got back it may fill again.
+/// The host's half of the handshake drawn in [`crate::accounts::references`]; a frame it got back it may fill again.
 pub(super) fn release(world: &World, frame: Frame) {
     let kernel = &world.pages.mapping;
     if kernel.stored(frame).is_none() {

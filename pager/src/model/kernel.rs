@@ -24,8 +24,7 @@ use wire::{Frame, Gfn, PAGE_BYTES, PageBytes, Run};
 
 use crate::{
     digest::digest,
-    mapping::{Mapped, Mapping, Woken},
-    share::Alias,
+    mapping::{Alias, Mapped, Mapping, Woken},
     sync::lock,
 };
 

@@ -19,23 +19,27 @@ use super::{
 use wire::{Frame, Gfn, PAGE_BYTES, Run};
 
 use crate::{
-    credit::{Credits, EVICTOR_RESERVE},
-    entry::State,
-    frames::References,
-    image::{Image, ImageFile},
-    library::Library,
-    mapping::{Mapped, Mapping},
-    pool::{Pool, SLAB_PAGES, tests::HeapArena},
-    reach::Reach,
-    stats::Counters,
-    swap::{
-        PageBuffer, Swap,
-        fake::{Faults, FaultyFile},
+    accounts::{
+        counters::Counters,
+        credit::{Credits, EVICTOR_RESERVE},
+        references::References,
     },
+    entry::State,
+    mapping::{Mapped, Mapping},
+    rules::{reach::Reach, working_set::WorkingSet},
     sync::{lock, pause},
+    sys::PageBuffer,
     table::PageTable,
+    tiers::{
+        image::{Image, ImageFile},
+        library::Library,
+        pool::{Pool, SLAB_PAGES, tests::HeapArena},
+        swap::{
+            Swap,
+            fake::{Faults, FaultyFile},
+        },
+    },
     transition::{AHEAD_MAX, Noise, Pages, Served, Staging, SwapIn, in_pool},
-    working_set::WorkingSet,
 };
 
 /// All of RAM.

@@ -4,7 +4,20 @@ use std::{ffi::c_void, io, num::NonZeroUsize, ptr::NonNull, slice};
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 
-use crate::pool::Arena;
+/// Memory to spread over. What was released reads as anything and cost nothing.
+pub trait Arena: Send {
+    /// Bytes, a multiple of what is released at a time.
+    fn bytes(&self) -> usize;
+    /// The `length` bytes from `start` on.
+    fn slice(&self, start: usize, length: usize) -> &[u8];
+    /// The same, to write to.
+    fn slice_mut(&mut self, start: usize, length: usize) -> &mut [u8];
+    /// Has the kernel back these bytes with memory, or say that there is none: memory that is promised but not there would be
+    /// found out by a signal.
+    fn commit(&mut self, start: usize, length: usize) -> io::Result<()>;
+    /// Gives memory back to the kernel.
+    fn release(&mut self, start: usize, length: usize);
+}
 
 /// An anonymous mapping.
 pub struct MmapArena {

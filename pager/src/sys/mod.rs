@@ -3,17 +3,21 @@
 //! To port Ballast to another kernel interface, change what is in here. Everything above works on page numbers.
 
 mod arena;
+mod buffer;
 mod many;
 mod pagemap;
 mod ram;
 mod run_queue;
+mod slot_file;
 mod store;
 mod swap_file;
 mod uffd;
 
-pub use arena::MmapArena;
+pub use arena::{Arena, MmapArena};
+pub use buffer::PageBuffer;
 pub use ram::Ram;
 pub use run_queue::{RunQueue, RunTimes};
+pub use slot_file::SlotFile;
 pub use store::StoreView;
 pub use swap_file::{SwapFile, SwapFileError};
 pub use uffd::{FaultEvent, FaultKind, ProbeError, Uffd, probe};

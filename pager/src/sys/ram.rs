@@ -28,10 +28,8 @@ use wire::{Frame, Gfn, PAGE_BYTES, PageBytes, Run};
 
 use crate::{
     digest::{DIGEST_AT, digest},
-    mapping::{Mapped, Mapping, Woken},
-    pool::Arena,
-    share::Alias,
-    transition::RUN_MAX,
+    mapping::{Alias, Mapped, Mapping, RUN_MAX, Woken},
+    sys::Arena,
 };
 
 /// What one call clears at most.

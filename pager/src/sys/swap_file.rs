@@ -25,7 +25,7 @@ use nix::{
 };
 use wire::PAGE_BYTES;
 
-use crate::swap::{PageBuffer, SlotFile};
+use crate::sys::{PageBuffer, SlotFile};
 
 /// Why there is no swap file; the message says what to do about it.
 #[derive(Debug, thiserror::Error)]

@@ -16,7 +16,7 @@
 use super::{Error, Pages, bring::is_away};
 use wire::{Gfn, Run};
 
-use crate::{entry::Entry, mapping::Mapping, reach::Reach, swap::PageBuffer, sync::Ordering};
+use crate::{entry::Entry, mapping::Mapping, rules::reach::Reach, sync::Ordering, sys::PageBuffer};
 
 /// Most pages that come back together, 64 KiB: some 40 µs of decompression after the page that was asked for is there, and one request to
 /// the disk.

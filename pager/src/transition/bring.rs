@@ -15,7 +15,7 @@ use wire::{Gfn, Run};
 use crate::{
     entry::{Entry, State},
     mapping::{Mapping, Woken},
-    swap::PageBuffer,
+    sys::PageBuffer,
 };
 
 /// The page is in a tier.

@@ -17,19 +17,20 @@
 
 use std::io;
 
-use super::{
-    Error, FILLED, Pages,
-    squeeze::{QUICK_BYTES, Squeeze, is_noise, quickly},
-};
+use super::{Error, FILLED, Pages};
+use crate::tiers::squeeze::{QUICK_BYTES, Squeeze, is_noise, quickly};
 use wire::{Gfn, PageBytes, Run, runs};
 
 use crate::{
     entry::{Entry, State},
     mapping::Mapping,
-    pool::{Codec, SLAB_PAGES},
-    swap::{PageBuffer, Swap},
+    rules::victims::{LIVES_NOISE, LIVES_WRITTEN},
     sync::lock,
-    victims::{LIVES_NOISE, LIVES_WRITTEN},
+    sys::PageBuffer,
+    tiers::{
+        pool::{Codec, SLAB_PAGES},
+        swap::Swap,
+    },
 };
 
 /// Pages between two that go, at most, over which protection is stretched: a block of the hand's.

@@ -15,16 +15,19 @@
 //!
 //! **Invariant:** a patch in the pool has a reference to its frame, from before its frame is read until after it was freed.
 
-use super::{Error, Pages, Squeeze, Staging, in_pool};
+use super::{Error, Pages, Staging, in_pool};
+use crate::tiers::squeeze::Squeeze;
 use wire::{Frame, Gfn, PAGE_BYTES, PageBytes};
 
 use crate::{
+    accounts::references::References,
     entry::Entry,
-    frames::References,
-    library::Library,
     mapping::Mapping,
-    pool::{Codec, SLAB_PAGES, is_smaller, room_bytes},
     sync::{Ordering, lock},
+    tiers::{
+        library::Library,
+        pool::{Codec, SLAB_PAGES, is_smaller, room_bytes},
+    },
 };
 
 /// Frames read at a time: some 0.5 ms, as long as a batch of pages takes to pack.

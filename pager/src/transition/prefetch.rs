@@ -10,9 +10,9 @@ use wire::{Gfn, Run};
 use crate::{
     entry::{Entry, State},
     mapping::Mapping,
-    swap::PageBuffer,
+    rules::working_set::WorkingSet,
     sync::Ordering,
-    working_set::WorkingSet,
+    sys::PageBuffer,
 };
 
 /// Lives of a page that was prefetched: it was in use once, but whether it is again nobody sees.

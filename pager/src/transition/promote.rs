@@ -13,10 +13,10 @@ use wire::{Gfn, PageBytes, Run};
 use crate::{
     entry::{Entry, Left, State},
     mapping::{Mapping, Woken},
-    pool::SLAB_PAGES,
-    swap::PageBuffer,
+    rules::victims::lives,
     sync::{Ordering, lock},
-    victims::lives,
+    sys::PageBuffer,
+    tiers::pool::SLAB_PAGES,
 };
 
 /// A swapped page that is to come back, and those that come along: pages and slots side by side, locked and paid for. Hand it to

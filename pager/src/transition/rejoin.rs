@@ -12,7 +12,7 @@
 use super::{Error, Pages, in_pool};
 use wire::{Frame, Gfn, PAGE_BYTES, PageBytes, runs};
 
-use crate::{entry::Entry, frames::References, mapping::Mapping, sync::Ordering};
+use crate::{accounts::references::References, entry::Entry, mapping::Mapping, sync::Ordering};
 
 impl<M: Mapping> Pages<M> {
     /// Whether it pays to look if the page equals the frame at its address: one that was sampled is to be left alone, or it would look touched.

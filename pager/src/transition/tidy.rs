@@ -7,15 +7,18 @@
 //!
 //! The page itself is absent all the time: what is locked out is only the fault that would bring it back.
 
-use super::{Error, Pages, Squeeze, Staging, demote::in_pool};
+use super::{Error, Pages, Staging, demote::in_pool};
+use crate::tiers::squeeze::Squeeze;
 use wire::{Gfn, PageBytes};
 
 use crate::{
     entry::Entry,
-    library::Library,
     mapping::Mapping,
-    pool::{Codec, SLAB_PAGES, is_smaller},
     sync::lock,
+    tiers::{
+        library::Library,
+        pool::{Codec, SLAB_PAGES, is_smaller},
+    },
 };
 
 impl<M: Mapping> Pages<M> {

@@ -23,10 +23,11 @@ use std::{
 
 use clap::Args;
 use pager::{
-    Gfn, PAGE_BYTES, PageBytes,
-    pool::{Codec, Pool, is_smaller},
-    sys::MmapArena,
-    transition::{QUICK_BYTES, Squeeze, is_noise, quickly},
+    Gfn, MmapArena, PAGE_BYTES, PageBytes,
+    tiers::{
+        pool::{Codec, Pool, is_smaller},
+        squeeze::{QUICK_BYTES, Squeeze, is_noise, quickly},
+    },
 };
 use serde::Serialize;
 

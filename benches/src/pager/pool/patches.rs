@@ -2,15 +2,17 @@
 //! published.
 //!
 //! The domain's frames are one copy of each content that some image has twice, or several have. Each guest
-//! reads all of them into a library of its own, then packs its unique pages, as `pager::transition` does.
+//! reads all of them into a library of its own, then packs its unique pages, as the pager does.
 
 use std::{ops::Range, time::Duration};
 
 use pager::{
     Frame, Gfn, PAGE_BYTES, PageBytes,
-    library::Library,
-    pool::{Codec, Pool, is_smaller},
-    transition::Squeeze,
+    tiers::{
+        library::Library,
+        pool::{Codec, Pool, is_smaller},
+        squeeze::Squeeze,
+    },
 };
 
 use crate::kit::{clocks, error::Error};

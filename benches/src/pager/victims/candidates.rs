@@ -32,7 +32,7 @@ pub const ALL: [Candidate; 11] = [
     Candidate {
         name: PAGER,
         sees: Sees::Faults,
-        build: |trace, _| Box::new(Hand::new(pages(trace), Order::Blocks, pager::victims::lives)),
+        build: |trace, _| Box::new(Hand::new(pages(trace), Order::Blocks, pager::rules::victims::lives)),
     },
     Candidate {
         name: CLOCK,
@@ -42,7 +42,7 @@ pub const ALL: [Candidate; 11] = [
     Candidate {
         name: "pager-in-order",
         sees: Sees::Faults,
-        build: |trace, _| Box::new(Hand::new(pages(trace), Order::Addresses, pager::victims::lives)),
+        build: |trace, _| Box::new(Hand::new(pages(trace), Order::Addresses, pager::rules::victims::lives)),
     },
     Candidate {
         name: "pager-no-lives",

@@ -13,7 +13,7 @@ pub enum Order {
 
 /// The hand, and what the page-state table would remember.
 pub struct Hand {
-    hand: pager::victims::Hand,
+    hand: pager::rules::victims::Hand,
     order: Order,
     at: u32,
     /// By page: its lives, if it is resident.
@@ -30,7 +30,7 @@ impl Hand {
     /// For pages below `pages`.
     pub fn new(pages: usize, order: Order, earns: fn(u64, u64) -> u8) -> Hand {
         Hand {
-            hand: pager::victims::Hand::new(pages as u32, 7),
+            hand: pager::rules::victims::Hand::new(pages as u32, 7),
             order,
             at: 0,
             lives: vec![None; pages],

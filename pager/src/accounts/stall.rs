@@ -5,8 +5,8 @@ use std::time::Duration;
 use control::status::{LatencyStatus, StallStatus};
 
 use crate::{
+    accounts::latency::Latency,
     entry::{Entry, State},
-    stats::Latency,
     sync::{AtomicU64, Ordering},
 };
 

@@ -14,7 +14,7 @@ use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{memory::WAITING_MAX, sys::FaultEvent};
+use crate::{memory::waiting::WAITING_MAX, sys::FaultEvent};
 
 /// Faults that nobody serves yet.
 pub struct Burst {

@@ -13,7 +13,7 @@ use wire::PAGE_BYTES;
 use crate::sync::{AtomicI64, Ordering};
 
 /// Credits only the evictor may take: the pool grows before the pages that fill it are gone. A batch of
-/// [`crate::evict::BATCH`] pages, at worst five a slab of four pages, fills seven slabs, and may begin one more.
+/// [`crate::memory::hands::BATCH`] pages, at worst five a slab of four pages, fills seven slabs, and may begin one more.
 pub const EVICTOR_RESERVE: i64 = 32;
 
 /// The count. All orderings are relaxed: a credit guards an amount, not data; what it pays for is ordered by the page's lock.

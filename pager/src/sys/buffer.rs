@@ -4,7 +4,7 @@ use std::io;
 
 use wire::{PAGE_BYTES, PageBytes};
 
-use crate::{pool::Arena, sys::MmapArena};
+use crate::sys::{Arena, MmapArena};
 
 /// A buffer for some pages.
 pub struct PageBuffer(MmapArena);

@@ -1,6 +1,6 @@
 //! Who makes pages go: the hand that goes round RAM, for the evictor thread.
 //!
-//! A private page with lives left ([`crate::victims`]) loses one as the hand passes, one without goes. Whatever the guest needs soon it faults
+//! A private page with lives left ([`crate::rules::victims`]) loses one as the hand passes, one without goes. Whatever the guest needs soon it faults
 //! back in, with lives: reclaim is the probe. A second hand goes round the pages in the pool, those that left longest ago first: they go on
 //! to the swap file when the pool has grown too large.
 
@@ -13,15 +13,15 @@ use wire::Gfn;
 
 use crate::{
     entry::{Entry, State},
-    library::{Library, Turn},
     mapping::Mapping,
+    rules::victims::Hand,
     sync::Ordering,
+    tiers::library::{Library, Turn},
     transition::{Error, Evicted, Noise, Pages, Staging, in_pool},
-    victims::Hand,
 };
 
 /// Pages evicted between two looks at whether that was enough; bounds what the pool may overdraw, see
-/// [`crate::credit::EVICTOR_RESERVE`].
+/// [`crate::accounts::credit::EVICTOR_RESERVE`].
 pub const BATCH: usize = 32;
 /// Pages the hand passes in one step: a quarter of a small guest, so that a fault waits for no long search.
 const STRIDE: u32 = 16_384;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    memory::{WAITING_MAX, Waiting},
+    memory::waiting::{WAITING_MAX, Waiting},
     transition::SwapIn,
 };
 

@@ -15,15 +15,10 @@
 //! **Invariant:** no lock is held over I/O. A slot belongs to whoever allocated it, a cluster under discard to nobody.
 //! **Invariant:** an error while writing loses nothing: the pages stay where they are, and the file is left alone for a while.
 
-mod buffer;
 #[cfg(test)]
-#[path = "../tests/faulty/mod.rs"]
+#[path = "../../tests/faulty/mod.rs"]
 pub(crate) mod fake;
-mod file;
 mod slots;
-
-pub use buffer::PageBuffer;
-pub use file::SlotFile;
 
 use std::{
     io,
@@ -35,8 +30,9 @@ use wire::{Gfn, PAGE_BYTES, PageBytes};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
-    stats::Latency,
+    accounts::latency::Latency,
     sync::{AtomicU64, Mutex, Ordering, lock},
+    sys::{PageBuffer, SlotFile},
 };
 use slots::Slots;
 

@@ -19,8 +19,8 @@ use wire::{Gfn, PAGE_BYTES, PageBytes};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
-    swap::PageBuffer,
     sync::{AtomicU64, Ordering, zeroed_u64s},
+    sys::PageBuffer,
 };
 
 /// Times a page is read before its guest is given up, as for slots of the swap file.

@@ -5,7 +5,7 @@ use std::io;
 use wire::{PAGE_BYTES, PageBytes};
 use zstd::zstd_safe::{CCtx, CParameter};
 
-use crate::pool::{COMPRESSED_BYTES_MAX, FRAME_BYTES};
+use crate::tiers::pool::{COMPRESSED_BYTES_MAX, FRAME_BYTES};
 
 /// Zstandard's level: 3 wins another 2 % on real memory, for a tenth more time; beyond that it is time for nothing.
 const LEVEL: i32 = 1;

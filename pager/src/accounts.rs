@@ -1,0 +1,7 @@
+//! What is counted: credits, references to frames, and what happened.
+
+pub mod counters;
+pub mod credit;
+pub mod latency;
+pub mod references;
+pub mod stall;

@@ -1,0 +1,7 @@
+//! What to do when: small rules, most of them pure. They are told figures and the time, and touch no page.
+
+pub mod notice;
+pub mod proactive;
+pub mod reach;
+pub mod victims;
+pub mod working_set;
