@@ -6,9 +6,10 @@
 //!                    tick                               settling
 //! ```
 //!
-//! A host that was stopped (a signal, a debugger, a suspended machine, swap) finds VMMs that were silent for as long: it was not there to hear
-//! them. So a tick that comes late adds nothing, and nor do the few after it, in which the readers of all sockets get to run. On a machine
-//! so busy that every tick is late, one of five counts, and patience is longer.
+//! A host that was stopped (a signal, a debugger, a suspended machine, swap) finds VMMs that were silent for
+//! as long: it was not there to hear them. So a tick that comes late adds nothing, and nor do the few after
+//! it, in which the readers of all sockets get to run. On a machine so busy that every tick is late, one of
+//! five counts, and patience is longer.
 
 use std::future::Future;
 use std::pin::pin;
@@ -19,7 +20,8 @@ use control::STATUS_INTERVAL;
 
 /// A tick that comes later than this after the last, five intervals, tells of a stop.
 const STEP_MAX: Duration = Duration::from_millis(500);
-/// Ticks after a stop that do not count: readers wake within one; a VMM whose messages are held back gets at them within a second.
+/// Ticks after a stop that do not count: readers wake within one; a VMM whose messages are held back gets at
+/// them within a second.
 const SETTLING_TICKS: u32 = 4;
 
 /// See the module's description.

@@ -1,7 +1,8 @@
 //! What a VMM that says nothing is to be told when it speaks again: what is bounded, and no word twice.
 //!
-//! Orders that come again by themselves (hurry, hold, sample, ask the guest) are not kept at all. Of allocations the last one counts. Answers of the
-//! frame store are put together, so that they are no more than the pages that the VMM asked about.
+//! Orders that come again by themselves (hurry, hold, sample, ask the guest) are not kept at all. Of
+//! allocations the last one counts. Answers of the frame store are put together, so that they are no more
+//! than the pages that the VMM asked about.
 
 use control::merge::BATCH_MAX;
 use control::{MergeAnswer, ToVmm};

@@ -7,11 +7,13 @@
 //!    └─ run-4242-18e0....json        not locked: that run was killed. Whoever promises next removes it
 //! ```
 //!
-//! A run promises first and looks at the others then, so that of two that start at once at most one goes on. A file gets its name when
-//! it is written and locked: nobody sees half of one. Locks are those of an open file description, for writing: the kernel drops
-//! them however a process ends, and only who may write to a file can take one. Whoever looks takes none.
+//! A run promises first and looks at the others then, so that of two that start at once at most one goes on.
+//! A file gets its name when it is written and locked: nobody sees half of one. Locks are those of an open
+//! file description, for writing: the kernel drops them however a process ends, and only who may write to a
+//! file can take one. Whoever looks takes none.
 //!
-//! Believed are root's runs and one's own. What other users say could keep everybody else from starting anything.
+//! Believed are root's runs and one's own. What other users say could keep everybody else from starting
+//! anything.
 
 mod file;
 
@@ -62,7 +64,8 @@ struct State {
 }
 
 impl Promise {
-    /// Promises so much to guests of so much RAM; refused where runs of this machine have promised too much already.
+    /// Promises so much to guests of so much RAM; refused where runs of this machine have promised too much
+    /// already.
     pub fn make(budget_bytes: u64, promised_bytes: u64, over_promise: bool) -> Result<Promise, Error> {
         let directory = places().iter().find_map(|place| match Directory::ensure(place) {
             Ok(directory) => Some(directory),
@@ -88,7 +91,8 @@ impl Promise {
         Ok(promise)
     }
 
-    /// Another budget, unless that is more than before and more than others have left. What is refused changes nothing.
+    /// Another budget, unless that is more than before and more than others have left. What is refused
+    /// changes nothing.
     pub fn change(&self, budget_bytes: u64) -> Result<(), String> {
         let mut state = self.state();
         let before = state.locked.is_some().then_some(state.mine.budget_bytes);

@@ -1,7 +1,7 @@
 //! A digest of a few words of a page: tells cheaply that a page changed, though not that it did not.
 
-/// Where a page is looked at, in bytes: its first words, where data structures and file formats keep what distinguishes them, its
-/// last, and one in each quarter; six cache lines' worth of looking instead of 64.
+/// Where a page is looked at, in bytes: its first words, where data structures and file formats keep what
+/// distinguishes them, its last, and one in each quarter; six cache lines' worth of looking instead of 64.
 pub(crate) const DIGEST_AT: [usize; 8] = [0, 8, 968, 1544, 2248, 2960, 3528, 4088];
 
 /// A digest of a few words of a page, 0 if and only if all are zero. `word` reads the one at a byte offset.

@@ -1,10 +1,12 @@
 //! What the transitions need of the address space that guest RAM is mapped in.
 //!
-//! One implementation talks to the kernel ([`crate::sys::Ram`]); another, in the tests, is a model of one that the
-//! model checker can interleave. The kernel's rules that both keep:
+//! One implementation talks to the kernel ([`crate::sys::Ram`]); another, in the tests, is a model of one
+//! that the model checker can interleave. The kernel's rules that both keep:
 //!
-//! * A page is *absent*, or mapped to an anonymous page of its own, the zero page, or the frame its placement names.
-//! * Touching an absent page, or writing to a protected one, blocks the thread until it is woken; then it tries again.
+//! * A page is *absent*, or mapped to an anonymous page of its own, the zero page, or the frame its placement
+//!   names.
+//! * Touching an absent page, or writing to a protected one, blocks the thread until it is woken; then it
+//!   tries again.
 //! * Mapping a page that is mapped already changes nothing (EEXIST): somebody was faster.
 
 use std::io;
@@ -46,8 +48,8 @@ pub enum Woken {
     Nobody,
 }
 
-/// The address space of one guest's RAM. All of it works on pages whose lock the caller holds, except [`Mapping::wake`],
-/// [`Mapping::published`] and [`Mapping::anonymous`].
+/// The address space of one guest's RAM. All of it works on pages whose lock the caller holds, except
+/// [`Mapping::wake`], [`Mapping::published`] and [`Mapping::anonymous`].
 pub trait Mapping: Send + Sync {
     /// Gives absent pages anonymous pages with this content, and wakes who waits for them.
     fn copy(&self, run: Run, bytes: &[u8]) -> io::Result<Woken>;
@@ -55,12 +57,13 @@ pub trait Mapping: Send + Sync {
     fn copy_frame(&self, gfn: Gfn, frame: Frame) -> io::Result<Woken>;
     /// Maps absent pages to the zero page, to be copied by the kernel on write, and wakes who waits for them.
     fn zero(&self, run: Run) -> io::Result<Woken>;
-    /// Maps absent pages to the frames their placement names: write-protected, or open to the kernel's copy on write.
+    /// Maps absent pages to the frames their placement names: write-protected, or open to the kernel's copy
+    /// on write.
     fn map_placed(&self, run: Run, open: bool) -> io::Result<()>;
     /// Gives absent pages anonymous pages of zeros, and wakes who waits for them. At most [`RUN_MAX`] pages.
     fn clear(&self, run: Run) -> io::Result<Woken>;
-    /// Changes the placement of pages to these frames. They become absent, or what an access in between made of them: their
-    /// frame, or an anonymous copy of it. The aliases ascend.
+    /// Changes the placement of pages to these frames. They become absent, or what an access in between made
+    /// of them: their frame, or an anonymous copy of it. The aliases ascend.
     fn place(&self, aliases: &[Alias]) -> io::Result<()>;
     /// Gives pages their home placement, in one step: they become absent, and what they held is gone.
     fn rehome(&self, run: Run) -> io::Result<()>;
@@ -84,12 +87,14 @@ pub trait Mapping: Send + Sync {
     fn mapped(&self, gfn: Gfn) -> io::Result<Mapped>;
     /// Calls `found` with each run of pages of `run` that are mapped to anonymous pages.
     fn anonymous(&self, run: Run, found: &mut dyn FnMut(Run)) -> io::Result<()>;
-    /// A digest of a few words spread over a mapped page: a page whose digest changed has changed. 0 if, and only if, all of these
-    /// words are zero.
+    /// A digest of a few words spread over a mapped page: a page whose digest changed has changed. 0 if, and
+    /// only if, all of these words are zero.
     fn sample(&self, gfn: Gfn) -> u64;
-    /// [`Mapping::sample`] of this page comes soon: begin to fetch it. A hint; the page may be mapped to anything, or nothing.
+    /// [`Mapping::sample`] of this page comes soon: begin to fetch it. A hint; the page may be mapped to
+    /// anything, or nothing.
     fn prefetch(&self, _gfn: Gfn) {}
-    /// Whether a mapped page's sample is a frame's, which is published and counted: false means that they are not equal.
+    /// Whether a mapped page's sample is a frame's, which is published and counted: false means that they are
+    /// not equal.
     fn alike(&self, gfn: Gfn, frame: Frame) -> bool;
     /// Whether every byte of a mapped page is zero.
     fn is_zero(&self, gfn: Gfn) -> bool;

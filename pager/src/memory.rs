@@ -6,13 +6,14 @@
 //!        v
 //!   userfaultfd --> fault thread --(no credit)--> waiting room --> evictor thread --> the hands
 //!                       |                                              |
-//!                       +-- Pages::fault (never waits)                 +-- Pages::fault again, once there are credits
+//!                       +-- Pages::fault (never waits)                 +-- the same, once there are credits
 //!                       |                                              |
 //!                       +--(on disk)--> reads -------------------------+--> swap threads --> Pages::swap_in
 //! ```
 //!
-//! The fault thread never dereferences guest memory, never allocates, and never waits for memory: a fault that finds no credit goes to
-//! the waiting room. The evictor keeps some credits in hand, so that this is rare.
+//! The fault thread never dereferences guest memory, never allocates, and never waits for memory: a fault
+//! that finds no credit goes to the waiting room. The evictor keeps some credits in hand, so that this is
+//! rare.
 
 mod burst;
 mod evictor;
@@ -47,23 +48,25 @@ use wanted::Wanted;
 use crate::{
     accounts::{counters::Counters, credit::Credits, references::References},
     memory::{burst::Burst, reads::Reads},
+    pages::{Error, Pages, table::PageTable},
     rules::{notice::Notice, reach::Reach},
     sync::{AtomicI64, AtomicU64, Ordering, lock},
     sys::{MmapArena, Ram, SlotFile, StoreView, ThreadClock},
-    table::PageTable,
     tiers::{
         image::{Image, ImageFile},
         pool::{Pool, SLAB_BYTES},
         swap::Swap,
     },
-    transition::{Error, Pages},
 };
 
-/// Shared pages are open while the credits to spare are at least one in so many of the guest's pages; see [`crate::open`].
+/// Shared pages are open while the credits to spare are at least one in so many of the guest's pages; see
+/// `pages::open`.
 const OPEN_CREDITS_ONE_IN: i64 = 8;
-/// Threads that read pages back from the disk: an SSD serves as many requests at once without taking longer for each.
+/// Threads that read pages back from the disk: an SSD serves as many requests at once without taking longer
+/// for each.
 const READERS: usize = 4;
-/// A fault that has waited this long for a credit ends the guest: nothing can be evicted, and nobody else gave way.
+/// A fault that has waited this long for a credit ends the guest: nothing can be evicted, and nobody else
+/// gave way.
 const STARVATION_LIMIT: Duration = Duration::from_secs(15);
 
 /// What guest memory is made of.
@@ -76,7 +79,8 @@ pub struct Config {
     pub overhead_bytes: u64,
     /// Whether pages may be evicted.
     pub evict: bool,
-    /// Threads that serve faults, at least one: as many as there are vCPUs to fault at once, and CPUs to serve them.
+    /// Threads that serve faults, at least one: as many as there are vCPUs to fault at once, and CPUs to
+    /// serve them.
     pub fault_threads: usize,
     /// Address-space areas that aliases may cost.
     pub vma_budget: u32,
@@ -161,7 +165,8 @@ pub struct Threads {
 }
 
 impl GuestMemory {
-    /// Maps a guest's RAM over `store` and serves its faults. `on_failure` is called, once or more, from one of the threads.
+    /// Maps a guest's RAM over `store` and serves its faults. `on_failure` is called, once or more, from one
+    /// of the threads.
     pub fn new(
         config: Config,
         store: StoreView,
@@ -183,7 +188,7 @@ impl GuestMemory {
                 // Without eviction nobody would ask it.
                 image: config.image.filter(|_| config.evict).map(|file| Image::new(file, config.pages, secret())),
                 reach: Reach::of_fresh_memory(),
-                ahead: crate::transition::ahead(),
+                ahead: Reach::of_returns(),
                 mapping: Ram::new(config.pages, store)?,
                 counters: Counters::default(),
                 vma_budget: config.vma_budget,
@@ -244,8 +249,8 @@ impl GuestMemory {
         *self.vcpu_tids.lock().unwrap_or_else(PoisonError::into_inner) = tids;
     }
 
-    /// From now on there is a scanner, which `hurry` has go on at once: fresh pages are not evicted before it has dealt with them, unless it takes
-    /// too long. To be called once.
+    /// From now on there is a scanner, which `hurry` has go on at once: fresh pages are not evicted before it
+    /// has dealt with them, unless it takes too long. To be called once.
     pub fn set_scanner(&self, hurry: Box<dyn Fn() + Send + Sync>) {
         let is_first = self.hurry.set(hurry).is_ok();
         debug_assert!(is_first);
@@ -259,7 +264,8 @@ impl GuestMemory {
         self.evictor.notify_one();
     }
 
-    /// Has the guest's active memory sampled with this period from now on, ms; 0 for never. Without eviction nothing can be sampled.
+    /// Has the guest's active memory sampled with this period from now on, ms; 0 for never. Without eviction
+    /// nothing can be sampled.
     pub fn set_sample_period_ms(&self, period_ms: u64) {
         if self.sample_period_ms.swap(period_ms, Ordering::Relaxed) != period_ms {
             self.evictor.notify_one();
@@ -274,12 +280,14 @@ impl GuestMemory {
         }
     }
 
-    /// The host is there: who waits for memory may hope for some. Once heard, it has to be heard again every few seconds for waiting to count.
+    /// The host is there: who waits for memory may hope for some. Once heard, it has to be heard again every
+    /// few seconds for waiting to count.
     pub fn attended(&self) {
         self.wait_clock.attended(Instant::now());
     }
 
-    /// Boot loading: first content of an untouched page; waits for memory as long as it takes, but not for ever.
+    /// Boot loading: first content of an untouched page; waits for memory as long as it takes, but not for
+    /// ever.
     pub fn populate(&self, gfn: Gfn, bytes: &PageBytes) -> Result<(), Failure> {
         let (since, clock_ms) = (Instant::now(), self.wait_clock.shown());
         while !self.pages.populate(gfn, bytes)? {

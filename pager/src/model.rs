@@ -1,66 +1,69 @@
-//! The page-state transitions, model-checked: the real [`crate::transition`], table, credits, references and pool, over a kernel in small.
+//! The page-state transitions, model-checked: the real [`crate::pages`], table, credits, references and pool,
+//! over a kernel in small.
 //!
 //! ```text
 //!   guest thread --access--> kernel --next_fault--> fault thread --no credit--> waiting room --> evictor
-//!   two actors   --Pages::share, evict, inflate, ...--> Pages<Kernel> --Mapping--> kernel     (host: publish, punch)
+//!   two actors   --Pages::share, evict, ...--> Pages<Kernel> --Mapping--> kernel  (host: publish, punch)
 //! ```
 //!
-//! A race is a guest of two pages over three frames, brought into a state at random, then a guest thread that reads and writes, the
-//! threads that serve faults, and two of the actors ([`actors::Actor`]), interleaved by shuttle at every atomic, lock and system
-//! call. One test a pair, and a few of more. Each access is checked at its instant against what the guest last wrote ([`truth`]);
-//! the kernel fails on a hole that is read, a mapped frame that is punched, and more anonymous pages than were paid for; a
-//! thread that nobody wakes is a deadlock; and at rest every lock, mapping, credit and reference is where it should be ([`world`]).
+//! A race is a guest of two pages over three frames, brought into a state at random, then a guest thread that
+//! reads and writes, the threads that serve faults, and two of the actors ([`actors::Actor`]), interleaved by
+//! shuttle at every atomic, lock and system call. One test a pair, and a few of more. Each access is checked
+//! at its instant against what the guest last wrote ([`truth`]); the kernel fails on a hole that is read, a
+//! mapped frame that is punched, and more anonymous pages than were paid for; a thread that nobody wakes is a
+//! deadlock; and at rest every lock, mapping, credit and reference is where it should be ([`world`]).
 //!
-//! Races are sampled, not exhausted, and every atomic is sequentially consistent here: weaker orderings rest on the comments
-//! beside them.
+//! Races are sampled, not exhausted, and every atomic is sequentially consistent here: weaker orderings rest
+//! on the comments beside them.
 //!
-//! Mutations of `transition.rs` this model was seen to catch:
+//! Mutations of `pages` this model was seen to catch:
 //!
-//! | mutation                                                              | caught as                                     |
-//! |-----------------------------------------------------------------------|-----------------------------------------------|
-//! | `evict` unlocks before it discards                                    | pages lost, more pages than were paid for     |
-//! | `evict` does not protect                                              | the guest sees what it overwrote              |
-//! | `share` does not protect                                              | the guest sees what it overwrote              |
-//! | `unlock` wakes nobody                                                 | deadlock                                      |
-//! | `share` looks at the published bit before it counts the reference     | a hole of the store is read                   |
-//! | `adopt` neither protects nor looks after placing                      | a page is `Shared` but anonymous              |
-//! | `fault` leaves a page that it makes writable watched                   | the guest sees zero where it wrote            |
-//! | `watch` does not protect                                              | the guest sees zero where it wrote            |
-//! | `drop_hinted` drops pages that are not watched                        | the same, and drops after `unwatch`           |
-//! | `rehome` does not protect                                             | the guest sees what it overwrote              |
-//! | `break_share` uncounts the reference before it discards and copies    | a mapped frame is punched, a hole is read     |
-//! | `evict` unlocks before it discards a page that was written to disk    | pages lost, more pages than were paid for     |
-//! | `swap_in` frees its slot before it reads it                           | a checksum that does not match                |
-//! | `swap_in` takes no credit                                             | credits were lost or made                     |
-//! | `swap_in` does not wake who came while the page was locked            | deadlock                                      |
-//! | `give_up` keeps the slot of a swapped page                            | slots of the swap file are lost               |
-//! | `write_back` frees the pool's slot of a page that was not written     | a damaged page                                |
-//! | `write_back` keeps the pool's slot of a page that was written         | the pool keeps pages for nobody               |
-//! | `map` does not wake who came while the page was locked               | deadlock                                      |
-//! | `map` keeps slots                                                     | slots of the swap file, or the pool, are lost |
-//! | `prefetch` takes no credits                                           | credits were lost or made                     |
-//! | `evict` drops a page without asking whether it is the image's         | the guest sees what it overwrote              |
-//! | a clean page comes back without a credit                              | credits were lost or made                     |
-//! | `put_back` keeps the credit                                           | credits were lost or made                     |
-//! | `fault` leaves an open page protected that the guest writes to         | faults without end                            |
-//! | `recompress` keeps the old slot                                       | the pool keeps pages for nobody               |
-//! | `recompress` leaves the old slot in the entry                         | a damaged page                                |
-//! | `adopt` does not count the reference                                  | a hole of the store is read, frames not held  |
-//! | `adopt` looks at the published bit and counts without a silence       | a hole of the store is read                   |
-//! | `answer` breaks the silence                                           | the same                                      |
-//! | `read_published` reads without a silence                              | the same                                      |
-//! | `free_slot` keeps the reference of a patch                            | a frame is held for nobody                    |
-//! | `answer` looks at sharers only                                        | a hole of the store is read                   |
-//! | `undo_lonely` leaves the old slot in the entry                        | a damaged page                                |
-//! | `rejoin` does not compare                                              | the guest sees what it never wrote            |
-//! | `rejoin` looks at the published bit and counts without a silence      | a hole of the store is read                   |
-//! | `rejoin` keeps the slot                                                | the pool keeps pages for nobody               |
-//! | `rejoin` keeps the reference of a frame that is different             | a frame is held for nobody                    |
-//! | `promote` frees the slot before it reads its content                  | a hole of the store is read, a damaged page   |
+//! | mutation | caught as |
+//! |---|---|
+//! | `evict` unlocks before it discards | pages lost, more pages than were paid for |
+//! | `evict` does not protect | the guest sees what it overwrote |
+//! | `share` does not protect | the guest sees what it overwrote |
+//! | `Locked` wakes nobody | deadlock |
+//! | `share` looks at the published bit before it counts the reference | a hole of the store is read |
+//! | `adopt` neither protects nor looks after placing | a page is `Shared` but anonymous |
+//! | `fault` leaves a page that it makes writable watched | the guest sees zero where it wrote |
+//! | `watch` does not protect | the guest sees zero where it wrote |
+//! | `drop_hinted` drops pages that are not watched | the same, and drops after `unwatch` |
+//! | `rehome` does not protect | the guest sees what it overwrote |
+//! | `break_share` uncounts the frame before it copies it | a mapped frame is punched, a hole is read |
+//! | `evict` unlocks before it discards a written page | pages lost, more pages than were paid for |
+//! | `swap_in` frees its slot before it reads it | a checksum that does not match |
+//! | `swap_in` takes no credit | credits were lost or made |
+//! | `swap_in` does not wake who came while the page was locked | deadlock |
+//! | `give_up` keeps the slot of a swapped page | slots of the swap file are lost |
+//! | `write_back` frees the pool's slot of a page that was not written | a damaged page |
+//! | `write_back` keeps the pool's slot of a page that was written | the pool keeps pages for nobody |
+//! | `map` does not wake who came while the page was locked | deadlock |
+//! | `map` keeps slots | slots of the swap file, or the pool, are lost |
+//! | `prefetch` takes no credits | credits were lost or made |
+//! | `evict` drops a page without asking whether it is the image's | the guest sees what it overwrote |
+//! | a clean page comes back without a credit | credits were lost or made |
+//! | `put_back` keeps the credit | credits were lost or made |
+//! | `fault` leaves an open page protected that the guest writes to | faults without end |
+//! | `recompress` keeps the old slot | the pool keeps pages for nobody |
+//! | `recompress` leaves the old slot in the entry | a damaged page |
+//! | `adopt` does not count the reference | a hole of the store is read, frames not held |
+//! | `adopt` looks at the published bit and counts without a silence | a hole of the store is read |
+//! | `answer` breaks the silence | the same |
+//! | `read_published` reads without a silence | the same |
+//! | `free_slot` keeps the reference of a patch | a frame is held for nobody |
+//! | `answer` looks at sharers only | a hole of the store is read |
+//! | `undo_lonely` leaves the old slot in the entry | a damaged page |
+//! | `rejoin` does not compare | the guest sees what it never wrote |
+//! | `rejoin` looks at the published bit and counts without a silence | a hole of the store is read |
+//! | `rejoin` keeps the slot | the pool keeps pages for nobody |
+//! | `rejoin` keeps the reference of a frame that is different | a frame is held for nobody |
+//! | `promote` frees the slot before it reads its content | a hole of the store is read, a damaged page |
 
 mod actors;
 mod content;
 mod kernel;
+mod rest;
 mod truth;
 mod world;
 
@@ -77,7 +80,8 @@ const PAGES: u32 = 2;
 /// Frames of the store: the pages' homes, and one to which both pages can move together.
 const FRAMES: u32 = 3;
 
-/// Executions of one race with threads chosen at random, and again with random priorities that change twice (PCT).
+/// Executions of one race with threads chosen at random, and again with random priorities that change twice
+/// (PCT).
 const RANDOM: usize = 1000;
 const BY_PRIORITY: usize = 500;
 const PRIORITY_DEPTH: usize = 3;
@@ -87,7 +91,8 @@ fn race(actors: &'static [Actor]) {
     explore(move || World::race(actors));
 }
 
-/// Runs `execution` over and over, differently interleaved; a failure prints the seed or schedule that shows it again.
+/// Runs `execution` over and over, differently interleaved; a failure prints the seed or schedule that shows
+/// it again.
 fn explore(execution: impl Fn() + Clone + Send + Sync + 'static) {
     let mut config = Config::new();
     // Compression works on its stack.

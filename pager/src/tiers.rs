@@ -1,4 +1,5 @@
-//! Where content is kept that is not in a guest page: below memory, tier by tier. None of it knows a page's state.
+//! Where content is kept that is not in a guest page: below memory, tier by tier. None of it knows a page's
+//! state.
 //!
 //! ```text
 //!   image      the file that the guest started from: a page that equals it need not be kept

@@ -1,5 +1,6 @@
-//! Whatever a guest does with its pages and its balloon, in whatever order: it sees what it wrote, or what it gave the page up for, and the
-//! page-state table's sums are the pages there are. On the real kernel; needs the right to serve faults (root).
+//! Whatever a guest does with its pages and its balloon, in whatever order: it sees what it wrote, or what it
+//! gave the page up for, and the page-state table's sums are the pages there are. On the real kernel; needs
+//! the right to serve faults (root).
 
 #![allow(clippy::unwrap_used, reason = "a helper that cannot do its part fails the test, as it should")]
 

@@ -1,5 +1,6 @@
-//! Guests that started from an image, on the real kernel: pages as they were loaded are dropped, and read from there again. The image belongs to
-//! somebody else, and nothing wrong in it may reach the guest. Needs the right to serve faults (root).
+//! Guests that started from an image, on the real kernel: pages as they were loaded are dropped, and read
+//! from there again. The image belongs to somebody else, and nothing wrong in it may reach the guest. Needs
+//! the right to serve faults (root).
 
 #![allow(clippy::unwrap_used, reason = "a helper that cannot do its part fails the test, as it should")]
 

@@ -1,5 +1,6 @@
-//! The transitions on the real kernel: threads that check every byte they read use guest memory, while others share,
-//! evict, inflate and drop it under them. Needs the right to serve faults (root); says so where there is none.
+//! The transitions on the real kernel: threads that check every byte they read use guest memory, while others
+//! share, evict, inflate and drop it under them. Needs the right to serve faults (root); says so where there
+//! is none.
 
 #![allow(clippy::unwrap_used, reason = "a helper that cannot do its part fails the test, as it should")]
 
@@ -206,8 +207,8 @@ fn reported_pages_come_back_with_the_pattern_the_guest_fills_them_with() {
     (16..32).for_each(|page| assert_eq!(read(&memory, page), content(page, 2)));
 }
 
-/// Guest threads write and check versions; meanwhile frames are published from what they write, merged at home and as
-/// aliases, evicted for a short allocation, dropped, closed. No byte may be wrong.
+/// Guest threads write and check versions; meanwhile frames are published from what they write, merged at
+/// home and as aliases, evicted for a short allocation, dropped, closed. No byte may be wrong.
 #[test]
 fn a_sample_shows_what_is_used_and_costs_no_byte() {
     let Some((store, memory, _threads)) = guest(AMPLE) else { return };

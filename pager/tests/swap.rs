@@ -1,5 +1,6 @@
-//! The swap tier on the real kernel: guests that hold more than memory and pool can take, and disks that fail in every way.
-//! No byte may be wrong, and none lost that is not announced. Needs the right to serve faults (root).
+//! The swap tier on the real kernel: guests that hold more than memory and pool can take, and disks that fail
+//! in every way. No byte may be wrong, and none lost that is not announced. Needs the right to serve faults
+//! (root).
 
 #![allow(clippy::unwrap_used, reason = "a helper that cannot do its part fails the test, as it should")]
 
@@ -41,7 +42,8 @@ fn real_file(directory: &Path) -> SwapFile {
     SwapFile::create(directory, u64::from(PAGES) * PAGE_BYTES as u64).unwrap()
 }
 
-/// Has the guest write all of its pages, then read all of them; three rounds. Resident memory never exceeds the allocation.
+/// Has the guest write all of its pages, then read all of them; three rounds. Resident memory never exceeds
+/// the allocation.
 fn use_all_memory(memory: &GuestMemory, content: impl Fn(u32, u64) -> PageBytes) {
     for round in 1..4 {
         for page in 0..PAGES {
@@ -169,8 +171,8 @@ fn wait_for_some<T>(mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Swaps pages out, breaks the disk, and has a thread of the guest read what is on it: the error names address and slot, and
-/// that thread never gets a byte.
+/// Swaps pages out, breaks the disk, and has a thread of the guest read what is on it: the error names
+/// address and slot, and that thread never gets a byte.
 fn a_disk_that_cannot_be_read_back_stops_the_guest(break_it: impl FnOnce(&FaultyFile), words: &[&str]) {
     let file = FaultyFile::new(PAGES as usize);
     let (failed, failures) = mpsc::channel::<String>();
@@ -248,7 +250,8 @@ fn what_the_guest_gives_up_leaves_the_disk() {
     assert!((0..PAGES).all(|page| read(&memory, page) == [0; PAGE_BYTES]));
 }
 
-/// Guest threads write and check pages of every kind, with an allocation for a third of them, on a file too small for the rest at times.
+/// Guest threads write and check pages of every kind, with an allocation for a third of them, on a file too
+/// small for the rest at times.
 #[test]
 fn no_byte_is_lost_while_pages_move_through_all_tiers() {
     let directory = tempfile::tempdir().unwrap();

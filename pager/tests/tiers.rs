@@ -1,4 +1,5 @@
-//! What goes to a tier, what comes back, and what comes along, on the real kernel. Needs the right to serve faults (root).
+//! What goes to a tier, what comes back, and what comes along, on the real kernel. Needs the right to serve
+//! faults (root).
 
 #![allow(clippy::unwrap_used, reason = "a helper that cannot do its part fails the test, as it should")]
 

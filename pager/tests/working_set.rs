@@ -1,4 +1,5 @@
-//! Guests that are squeezed while they are paused, and find their working set when they go on. Needs the right to serve faults (root).
+//! Guests that are squeezed while they are paused, and find their working set when they go on. Needs the
+//! right to serve faults (root).
 
 #![allow(clippy::unwrap_used, reason = "a helper that cannot do its part fails the test, as it should")]
 

@@ -13,9 +13,10 @@
 //!                            +0x10000    the guest image; behind it stacks and page tables
 //! ```
 //!
-//! The guest runs in ring 3 with identity page tables of the VMM's making, and has no interrupts: the "interrupt line"
-//! of its devices is [`Control::interrupt`], a word it can poll without an exit. Nothing of the guest image lies in
-//! RAM, so that a RAM image loaded from a file can be compared with that file at the end.
+//! The guest runs in ring 3 with identity page tables of the VMM's making, and has no interrupts: the
+//! "interrupt line" of its devices is [`Control::interrupt`], a word it can poll without an exit. Nothing of
+//! the guest image lies in RAM, so that a RAM image loaded from a file can be compared with that file at the
+//! end.
 
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -57,11 +58,12 @@ pub const STACK_BYTES: u64 = 0x1_0000;
 pub const PAGE_TABLE_BASE: u64 = STACK_BASE + VCPUS_MAX as u64 * STACK_BYTES;
 /// Most vCPUs of a bare guest; limited by the report pages.
 pub const VCPUS_MAX: usize = 16;
-/// Guest-physical address of the firmware's memory on machines that start the image by its PVH entry: they have nothing at
-/// [`FIRMWARE_BASE`], so the image puts that much RAM there by its own page tables.
+/// Guest-physical address of the firmware's memory on machines that start the image by its PVH entry: they
+/// have nothing at [`FIRMWARE_BASE`], so the image puts that much RAM there by its own page tables.
 pub const PVH_FIRMWARE_BASE: u64 = 0x20_0000;
 
-/// Doorbell, W 32 bits: wait until an interrupt is pending, a stop is asked for, or this many milliseconds have passed.
+/// Doorbell, W 32 bits: wait until an interrupt is pending, a stop is asked for, or this many milliseconds
+/// have passed.
 pub const DOORBELL_PARK: u64 = 0;
 /// Doorbell, W 32 bits: this vCPU is done; the value is its exit code, 0 for success.
 pub const DOORBELL_EXIT: u64 = 4;
@@ -155,7 +157,8 @@ pub struct BootInfo {
     pub contents: u64,
     /// How much of RAM `tide` and `zipf` use: [`ACTIVE_OWN`], or what [`active`] makes.
     pub active: u64,
-    /// Bytes at the bottom of RAM that are not the guest's to use: 0 on this machine, whose firmware lies elsewhere.
+    /// Bytes at the bottom of RAM that are not the guest's to use: 0 on this machine, whose firmware lies
+    /// elsewhere.
     pub reserved_bytes: u64,
 }
 
@@ -169,7 +172,8 @@ pub const fn active([before, after]: [u16; 2]) -> u64 {
 }
 
 impl BootInfo {
-    /// Of a machine with `ram_bytes` of RAM, one vCPU and no balloon, the first of its run, with seed 1 and a [`Workload`]'s own ways.
+    /// Of a machine with `ram_bytes` of RAM, one vCPU and no balloon, the first of its run, with seed 1 and a
+    /// [`Workload`]'s own ways.
     pub const fn new(ram_bytes: u64, workload: u32) -> BootInfo {
         BootInfo {
             magic: BOOT_MAGIC,
@@ -186,7 +190,8 @@ impl BootInfo {
         }
     }
 
-    /// Thousandths of RAM that the workload is to use before and after it changes; none where it is to know by itself.
+    /// Thousandths of RAM that the workload is to use before and after it changes; none where it is to know
+    /// by itself.
     pub fn active_permille(&self) -> Option<[u32; 2]> {
         let [before, after] = [self.active & 0xffff, self.active >> 16 & 0xffff].map(|permille| permille as u32);
         (self.active & ACTIVE_SET != 0).then_some([before, after])

@@ -1,4 +1,5 @@
-//! Numbers with types: a guest page, a frame, a run of pages; and what became of a page that was to share a frame.
+//! Numbers with types: a guest page, a frame, a run of pages; and what became of a page that was to share a
+//! frame.
 //!
 //! In the memory of a program, and in a message, a number is as large as without its type.
 

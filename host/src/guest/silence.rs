@@ -17,10 +17,11 @@ use nix::unistd::Pid;
 use super::{Guest, State};
 use crate::phase::Phase;
 
-/// Without a status for so long, 50 intervals, a VMM is named unresponsive, and told nothing that can wait until it speaks again.
+/// Without a status for so long, 50 intervals, a VMM is named unresponsive, and told nothing that can wait
+/// until it speaks again.
 const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(5);
-/// Longest time without a status, or at the end without a page verified, for a VMM of which others need something: 300 status
-/// intervals, for machines with many guests a CPU.
+/// Longest time without a status, or at the end without a page verified, for a VMM of which others need
+/// something: 300 status intervals, for machines with many guests a CPU.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// Whether guests need memory that others have.
@@ -54,8 +55,9 @@ impl Guest {
         !state.kept.is_empty() || self.is_silent(state)
     }
 
-    /// Kills the VMM of a guest that has said nothing for too long while others need what it has, or that was to verify its memory
-    /// and has made no progress. One that others need nothing of is left alone: whoever stopped it may let it go on.
+    /// Kills the VMM of a guest that has said nothing for too long while others need what it has, or that was
+    /// to verify its memory and has made no progress. One that others need nothing of is left alone: whoever
+    /// stopped it may let it go on.
     pub fn kill_if_stuck(&self, need: Need) {
         let state = self.state();
         let now = self.clock.now();

@@ -80,7 +80,8 @@ impl Directory {
         }
     }
 
-    /// Removes what runs left that were killed. Only while it is one's turn: a file that is being written is not locked yet.
+    /// Removes what runs left that were killed. Only while it is one's turn: a file that is being written is
+    /// not locked yet.
     pub(super) fn remove_stale(&self) {
         for path in files(&self.0, &["run-", ".run-"]) {
             if open(&path).and_then(|file| is_locked(&file)).is_ok_and(|locked| !locked) {
@@ -90,7 +91,8 @@ impl Directory {
         }
     }
 
-    /// What is promised in the directory at `path` by runs that live; but for the file of one name. What cannot be believed is named.
+    /// What is promised in the directory at `path` by runs that live; but for the file of one name. What
+    /// cannot be believed is named.
     pub(super) fn living(path: &Path, but_for: &str) -> Vec<Promised> {
         let Ok(found) = fs::symlink_metadata(path) else { return Vec::new() };
         let believed = if found.uid() == 0 { 0 } else { getuid().as_raw() };
@@ -164,7 +166,8 @@ fn lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Whether somebody holds it so. Asked as a reader: other readers' locks, which anybody could take, do not count.
+/// Whether somebody holds it so. Asked as a reader: other readers' locks, which anybody could take, do not
+/// count.
 fn is_locked(file: &File) -> io::Result<bool> {
     let mut found = whole_file(libc::F_RDLCK);
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut found))?;

@@ -7,7 +7,7 @@ use crate::{
         latency::Latency,
         stall::{Cause, Stall},
     },
-    entry::Taker,
+    pages::table::Taker,
     sync::{AtomicU64, Ordering},
 };
 

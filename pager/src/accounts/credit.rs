@@ -4,19 +4,21 @@
 //!   allocation = overhead + pool + private pages + open pages + available credits
 //! ```
 //!
-//! A credit is taken before a page becomes private and given back after it stopped being so; therefore resident bytes never
-//! exceed the allocation. A shrinking allocation may drive the count below zero: then nothing is handed out and the evictor
-//! works until it is positive again.
+//! A credit is taken before a page becomes private and given back after it stopped being so; therefore
+//! resident bytes never exceed the allocation. A shrinking allocation may drive the count below zero: then
+//! nothing is handed out and the evictor works until it is positive again.
 
 use wire::PAGE_BYTES;
 
 use crate::sync::{AtomicI64, Ordering};
 
 /// Credits only the evictor may take: the pool grows before the pages that fill it are gone. A batch of
-/// [`crate::memory::hands::BATCH`] pages, at worst five a slab of four pages, fills seven slabs, and may begin one more.
+/// `memory::hands::BATCH` pages, at worst five a slab of four pages, fills seven slabs, and may
+/// begin one more.
 pub const EVICTOR_RESERVE: i64 = 32;
 
-/// The count. All orderings are relaxed: a credit guards an amount, not data; what it pays for is ordered by the page's lock.
+/// The count. All orderings are relaxed: a credit guards an amount, not data; what it pays for is ordered by
+/// the page's lock.
 #[derive(Debug)]
 pub struct Credits {
     available: AtomicI64,
@@ -67,12 +69,14 @@ impl Credits {
         taken
     }
 
-    /// Takes `count` credits whether they are there or not: for the pool's slabs, which save more than they cost.
+    /// Takes `count` credits whether they are there or not: for the pool's slabs, which save more than they
+    /// cost.
     pub fn force(&self, count: i64) {
         self.available.fetch_sub(count, Ordering::Relaxed);
     }
 
-    /// Whether the pool could take `count` credits, the evictor's reserve included, and the guest stay within its allocation.
+    /// Whether the pool could take `count` credits, the evictor's reserve included, and the guest stay within
+    /// its allocation.
     pub fn covers(&self, count: i64) -> bool {
         self.available.load(Ordering::Relaxed) >= count
     }

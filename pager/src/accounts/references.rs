@@ -1,7 +1,7 @@
 //! Which frames of the store this guest holds.
 //!
-//! A count a frame, of the guest's pages that share it or are patches of it. Adopting a frame is a handshake with whoever may be retiring
-//! it (the host clears the published bit, then asks; see `control::merge`):
+//! A count a frame, of the guest's pages that share it or are patches of it. Adopting a frame is a handshake
+//! with whoever may be retiring it (the host clears the published bit, then asks; see `control::merge`):
 //!
 //! ```text
 //!   adopter here                     host, and our answer to it
@@ -12,19 +12,22 @@
 //!
 //! In every interleaving either the adopter sees the cleared bit or the answer sees the count.
 //!
-//! That is the scanner's way, which also gives the answers, so that a reference it takes back was never spoken of. Others adopt, or read a frame
-//! for a moment, in a *silence*, in which no question is answered:
+//! That is the scanner's way, which also gives the answers, so that a reference it takes back was never
+//! spoken of. Others adopt, or read a frame for a moment, in a *silence*, in which no question is answered:
 //!
 //! ```text
 //!   silence { published? count += 1 }          silence { published? read the frame }
 //! ```
 //!
-//! A frame that is published in a silence stays what it is to its end: the host cannot have our answer to a question it asked before.
+//! A frame that is published in a silence stays what it is to its end: the host cannot have our answer to a
+//! question it asked before.
 //!
-//! The host is told of pages that share a frame only. So it asks about a frame that nobody shares any more, although patches need it, and learns that it is
-//! held. One that a single patch needs is *lonely* then: it costs a page for less than one, and the patch is to be undone.
+//! The host is told of pages that share a frame only. So it asks about a frame that nobody shares any more,
+//! although patches need it, and learns that it is held. One that a single patch needs is *lonely* then: it
+//! costs a page for less than one, and the patch is to be undone.
 //!
-//! **Invariant:** whatever the host was answered or told is taken back by a later report when it is so no more.
+//! **Invariant:** whatever the host was answered or told is taken back by a later report when it is so no
+//! more.
 
 use wire::Frame;
 
@@ -68,17 +71,20 @@ impl References {
         self.counts.len() as u32
     }
 
-    /// No question of the host is answered while this is kept. Not for long, and not while touching guest memory.
+    /// No question of the host is answered while this is kept. Not for long, and not while touching guest
+    /// memory.
     pub(crate) fn silence(&self) -> MutexGuard<'_, ()> {
         lock(&self.silence)
     }
 
-    /// Answers the host's question whether any page needs `frame`. For the thread that tells the host of changes.
+    /// Answers the host's question whether any page needs `frame`. For the thread that tells the host of
+    /// changes.
     pub fn answer(&self, frame: Frame) -> bool {
         let _silence = self.silence();
         let held = self.holds(frame);
         if held {
-            // The host knows from now on, perhaps before it was told; if it is over before it would have been told, it still has to hear of that.
+            // The host knows from now on, perhaps before it was told; if it is over before it would have been
+            // told, it still has to hear of that.
             let (word, bit) = bit(frame);
             self.told[word].fetch_or(bit, Ordering::Relaxed);
             if !self.is_shared(frame) && self.patches[frame.index()].load(Ordering::Relaxed) == 1 {
@@ -90,7 +96,8 @@ impl References {
         held
     }
 
-    /// Up to 64 frames, in one place, that were lonely when the host asked about them last; none twice. For one thread at a time.
+    /// Up to 64 frames, in one place, that were lonely when the host asked about them last; none twice. For
+    /// one thread at a time.
     pub(crate) fn take_lonely(&self) -> Vec<Frame> {
         // Acquire: pairs with `answer`. What is marked from here on sets it again.
         if !self.any_lonely.swap(false, Ordering::Acquire) {
@@ -114,7 +121,8 @@ impl References {
     pub(crate) fn remove_patch(&self, frame: Frame) {
         // SeqCst: as for pages.
         if self.patches[frame.index()].fetch_sub(1, Ordering::SeqCst) <= 2 {
-            // With the last one the host may have the frame back; with the last but one it is to ask again whether it is lonely.
+            // With the last one the host may have the frame back; with the last but one it is to ask again
+            // whether it is lonely.
             self.mark(frame);
         }
     }

@@ -1,4 +1,5 @@
-//! What overcommit costs a guest: time its vCPUs spent blocked in faults, by what they waited for, and by how long each wait was.
+//! What overcommit costs a guest: time its vCPUs spent blocked in faults, by what they waited for, and by how
+//! long each wait was.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use control::status::{LatencyStatus, StallStatus};
 
 use crate::{
     accounts::latency::Latency,
-    entry::{Entry, State},
+    pages::table::{Entry, State},
     sync::{AtomicU64, Ordering},
 };
 
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
     use wire::Frame;
 
-    use crate::entry::Left;
+    use crate::pages::table::Left;
 
     #[test]
     fn a_fault_waits_for_what_its_page_is() {
@@ -87,7 +88,7 @@ mod tests {
             (Entry::private().into_ballooned(), false, Cause::Fresh),
             (Entry::shared(Frame(1)), false, Cause::Shared),
             (Entry::shared(Frame(1)), true, Cause::Broken),
-            (Entry::compressed(1, Left::default()), true, Cause::Compressed),
+            (Entry::pooled(1, Left::default()), true, Cause::Compressed),
             (Entry::swapped(1, Left::default()), false, Cause::Swapped),
             (Entry::swapped(1, Left::default()).with_lock(), false, Cause::Moving),
             (Entry::private(), true, Cause::Moving),

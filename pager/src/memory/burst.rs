@@ -3,11 +3,11 @@
 //! ```text
 //!   userfaultfd --> the fault thread that reads --keeps the first--> serves it
 //!                            |                                         ^
-//!                            +--the others--> Burst --> idle ones      | takes what is left, then reads again
+//!                            +--the others--> Burst --> idle ones      | takes what is left, reads again
 //! ```
 //!
-//! One thread reads: were all to wait for events, each fault would wake all of them. The others sleep until two faults come within the time that
-//! one takes, so that a guest with one busy vCPU never wakes them.
+//! One thread reads: were all to wait for events, each fault would wake all of them. The others sleep until
+//! two faults come within the time that one takes, so that a guest with one busy vCPU never wakes them.
 
 use std::{
     collections::VecDeque,

@@ -7,13 +7,14 @@ use std::{
 
 use super::{Failure, GuestMemory, STARVATION_LIMIT};
 use crate::{
-    memory::hands::{BATCH, Evictor, Need, Unseen},
-    memory::sampler::Sampler,
-    rules::proactive::Proactive,
+    memory::{
+        hands::{BATCH, Evictor, Need, Unseen},
+        sampler::Sampler,
+    },
+    rules::{proactive::Proactive, reach::AHEAD_MAX},
     sync::{Ordering, lock},
     sys::{PageBuffer, RunQueue, RunTimes, ThreadClock},
     tiers::swap::Swap,
-    transition::AHEAD_MAX,
 };
 
 /// Credits the evictor keeps in hand: what a burst of faults takes while one batch is evicted.
@@ -31,20 +32,23 @@ const AMPLE_PAGES: i64 = 4096;
 const PROACTIVE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it looks while faults wait for credits that eviction does not yield.
 const STARVING_INTERVAL: Duration = Duration::from_millis(2);
-/// How long the evictor waits for the scanner to win it a page, before fresh ones are compressed unseen; and for how long they then are.
+/// How long the evictor waits for the scanner to win it a page, before fresh ones are compressed unseen; and
+/// for how long they then are.
 const SCANNER_PATIENCE: Duration = Duration::from_millis(250);
 const SCANNER_WORN: Duration = Duration::from_secs(2);
 /// How often freed room is given back to the disk: what is freed meanwhile goes in one batch.
 const DISCARD_INTERVAL: Duration = Duration::from_secs(1);
-/// How often a batch of the pool's pages is packed denser: some 0.5 ms, 1 % of a CPU; and while the last batch was worth it.
+/// How often a batch of the pool's pages is packed denser: some 0.5 ms, 1 % of a CPU; and while the last
+/// batch was worth it.
 const TIDY_INTERVAL: Duration = Duration::from_millis(50);
 const TIDY_INTERVAL_GAINFUL: Duration = Duration::from_millis(10);
-/// Where the thread has waited for a CPU for more than so many times as long as it ran, others need it more. It is twice as long until the next batch then, up to the longest:
-/// a page that is packed wins some 300 bytes for 65 µs, and must lie in the pool for minutes to be worth that.
+/// Where the thread has waited for a CPU for more than so many times as long as it ran, others need it more.
+/// It is twice as long until the next batch then, up to the longest: a page that is packed wins some 300
+/// bytes for 65 µs, and must lie in the pool for minutes to be worth that.
 const TIDY_CONTENDED: u32 = 4;
 const TIDY_INTERVAL_MAX: Duration = Duration::from_secs(1);
-/// Most of what is not overhead that the pool may take while there is a swap file: half. Beyond it, pages that nobody has asked for in
-/// a long time would take room from pages in use. An estimate.
+/// Most of what is not overhead that the pool may take while there is a swap file: half. Beyond it, pages
+/// that nobody has asked for in a long time would take room from pages in use. An estimate.
 const POOL_SHARE_DIVISOR: u64 = 2;
 
 /// When the pool is packed denser: by what that wins, and as long as nobody else wants the CPU.
@@ -174,7 +178,8 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// Samples what is due; returns when something is due next. On the evictor's thread, because it stores pages in the pool, too.
+    /// Samples what is due; returns when something is due next. On the evictor's thread, because it stores
+    /// pages in the pool, too.
     fn sample(&self, sampler: &mut Sampler) -> Result<Duration, Failure> {
         let period_ms = self.sample_period_ms.load(Ordering::Relaxed);
         // A guest that is paused would be found to use nothing.

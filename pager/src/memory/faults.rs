@@ -13,8 +13,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::{Failure, GuestMemory, WAITING_MAX, Waiting, evictor::LOW_PAGES};
 use crate::{
     accounts::stall::Cause,
+    pages::Served,
+    rules::reach::AHEAD_MAX,
     sys::{FaultEvent, FaultKind, PageBuffer, ThreadClock, Uffd},
-    transition::{AHEAD_MAX, Served},
 };
 
 impl GuestMemory {
@@ -24,7 +25,8 @@ impl GuestMemory {
         let has_helpers = self.fault_threads > 1;
         let mut events = Uffd::buffer();
         let mut buffer = PageBuffer::new(AHEAD_MAX)?;
-        // Read, and not served yet: events are read on while a mapping is moved, because the move waits for its own.
+        // Read, and not served yet: events are read on while a mapping is moved, because the move waits for
+        // its own.
         let mut pending = Vec::with_capacity(WAITING_MAX);
         let mut fds = [PollFd::new(uffd.as_fd(), PollFlags::POLLIN), PollFd::new(self.stop.as_fd(), PollFlags::POLLIN)];
         while !self.stopping.load(Ordering::Acquire) {
@@ -87,7 +89,8 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// One place a thread: one that was woken by a signal and faulted again (on the same page or another) waits once.
+    /// One place a thread: one that was woken by a signal and faulted again (on the same page or another)
+    /// waits once.
     fn let_wait(&self, waiting: Waiting) {
         let waiting = Waiting { starved: true, ..waiting };
         let mut room = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);

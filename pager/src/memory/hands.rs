@@ -1,8 +1,9 @@
 //! Who makes pages go: the hand that goes round RAM, for the evictor thread.
 //!
-//! A private page with lives left ([`crate::rules::victims`]) loses one as the hand passes, one without goes. Whatever the guest needs soon it faults
-//! back in, with lives: reclaim is the probe. A second hand goes round the pages in the pool, those that left longest ago first: they go on
-//! to the swap file when the pool has grown too large.
+//! A private page with lives left ([`crate::rules::victims`]) loses one as the hand passes, one without goes.
+//! Whatever the guest needs soon it faults back in, with lives: reclaim is the probe. A second hand goes
+//! round the pages in the pool, those that left longest ago first: they go on to the swap file when the pool
+//! has grown too large.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -12,12 +13,14 @@ use std::{
 use wire::Gfn;
 
 use crate::{
-    entry::{Entry, State},
     mapping::Mapping,
+    pages::{
+        Error, Evicted, Noise, Pages, Staging,
+        table::{Entry, Page},
+    },
     rules::victims::Hand,
     sync::Ordering,
     tiers::library::{Library, Turn},
-    transition::{Error, Evicted, Noise, Pages, Staging, in_pool},
 };
 
 /// Pages evicted between two looks at whether that was enough; bounds what the pool may overdraw, see
@@ -27,9 +30,11 @@ pub const BATCH: usize = 32;
 const STRIDE: u32 = 16_384;
 /// Pages a hand of the pool passes in one step, some 20 µs: nobody waits for it.
 const GATHER_STRIDE: u32 = 4096;
-/// Noise is spared until the hand has passed this part of all pages without winning one: when there is little else, it goes at once.
+/// Noise is spared until the hand has passed this part of all pages without winning one: when there is little
+/// else, it goes at once.
 const NOISE_DIVISOR: u32 = 16;
-/// Batches of pages of the pool in a row that are looked at for whether they equal the frame at their address, while half of a batch does: some 3 ms.
+/// Batches of pages of the pool in a row that are looked at for whether they equal the frame at their
+/// address, while half of a batch does: some 3 ms.
 const REJOIN_BATCHES: usize = 32;
 /// Pages younger than this many eras stay in the pool while there are older ones.
 const YOUNG_ERAS: u64 = 2;
@@ -88,7 +93,8 @@ impl Evictor {
         })
     }
 
-    /// Evicts up to `most` pages, at most [`BATCH`], the next without lives. Fewer when the hand meets few in [`STRIDE`] steps.
+    /// Evicts up to `most` pages, at most [`BATCH`], the next without lives. Fewer when the hand meets few in
+    /// [`STRIDE`] steps.
     pub fn evict<M: Mapping>(
         &mut self,
         pages: &Pages<M>,
@@ -103,18 +109,22 @@ impl Evictor {
         }
         for _ in 0..STRIDE.min(pages.table.pages()) {
             let gfn = self.hand.step();
-            let entry = pages.table.peek(gfn);
-            if unseen == Unseen::Spared && entry.unseen() {
+            let page = pages.table.peek(gfn).decode();
+            if unseen == Unseen::Spared && matches!(page, Page::Private { unseen: true, .. }) {
                 self.since_unseen = 0;
                 continue;
             }
             self.since_unseen = self.since_unseen.saturating_add(1);
             let awaits_scanner = self.awaits_scanner(pages);
             self.barren = self.barren.saturating_add(u32::from(need == Need::Short && !awaits_scanner));
-            if entry.state() != State::Private || entry.lives() > 0 && awaits_scanner {
+            let Page::Private { lives, incompressible, .. } = page else { continue };
+            if lives > 0 && awaits_scanner {
                 continue;
             }
-            if self.spares(entry, swaps, pages) || need == Need::Proactive && entry.lives() > 0 {
+            // Once round without a page, lives count no more; twice round, pages that would not compress are
+            // tried again: they may have changed since.
+            let counts = lives > 0 && self.barren <= pages.table.pages();
+            if counts || incompressible && !swaps || need == Need::Proactive && lives > 0 {
                 pages.cool(gfn, self.barren > 2 * pages.table.pages());
                 continue;
             }
@@ -138,7 +148,8 @@ impl Evictor {
         Ok(outcome)
     }
 
-    /// Whether pages are being spared because the scanner has not dealt with them yet. Meanwhile no page loses a life.
+    /// Whether pages are being spared because the scanner has not dealt with them yet. Meanwhile no page
+    /// loses a life.
     pub fn awaits_scanner<M: Mapping>(&self, pages: &Pages<M>) -> bool {
         self.since_unseen < pages.table.pages()
     }
@@ -149,7 +160,7 @@ impl Evictor {
         let victims = gather(&mut self.pool_hand, pages.table.pages(), |gfn| {
             *barren = barren.saturating_add(1);
             let entry = pages.table.peek(gfn);
-            in_pool(entry) && (!is_young(entry, era) || *barren > pages.table.pages())
+            entry.is_pooled() && (!is_young(entry, era) || *barren > pages.table.pages())
         });
         let gone = pages.write_back(&victims, &mut self.staging)?;
         if gone > 0 {
@@ -158,8 +169,9 @@ impl Evictor {
         Ok(gone)
     }
 
-    /// Has pages of the pool be shared, packs up to [`BATCH`] of them denser, of those that have been there for a while, or of all if memory is short, or reads frames that they may resemble, and empties
-    /// a slab that is nearly so. Whether there is more to gain at once.
+    /// Has pages of the pool be shared, packs up to [`BATCH`] of them denser, of those that have been there
+    /// for a while, or of all if memory is short, or reads frames that they may resemble, and empties a slab
+    /// that is nearly so. Whether there is more to gain at once.
     pub fn tidy<M: Mapping>(&mut self, pages: &Pages<M>, need: Need) -> Result<bool, Error> {
         let now_ms = pages.counters.now_ms();
         self.library.expire(now_ms);
@@ -174,7 +186,8 @@ impl Evictor {
         let (last, era) = (self.dense_hand, pages.counters.era());
         let stayed = gather(&mut self.dense_hand, pages.table.pages(), |gfn| {
             let entry = pages.table.peek(gfn);
-            in_pool(entry) && !entry.packed() && (!is_young(entry, era) || need == Need::Short)
+            let is_loose = matches!(entry.decode(), Page::Pooled { packed: false, .. });
+            is_loose && (!is_young(entry, era) || need == Need::Short)
         });
         let turn = (!stayed.is_empty()).then(|| self.library.turn(now_ms));
         let is_reading = matches!(turn, Some(Turn::Read(_)));
@@ -194,7 +207,8 @@ impl Evictor {
         Ok(is_reading || rejoined + packed >= BATCH as u32 / 2)
     }
 
-    /// Has pages of the pool share the frames at their addresses that they equal: one batch, and more while that pays.
+    /// Has pages of the pool share the frames at their addresses that they equal: one batch, and more while
+    /// that pays.
     fn rejoin<M: Mapping>(&mut self, pages: &Pages<M>) -> Result<u32, Error> {
         let mut rejoined = 0;
         for _ in 0..REJOIN_BATCHES {
@@ -214,20 +228,14 @@ impl Evictor {
         self.pool_barren > 2 * pages.table.pages()
     }
 
-    /// Whether a private page stays for now. Once round without a page, lives count no more; twice round, those that would not compress
-    /// are tried again: they may have changed since.
-    fn spares<M: Mapping>(&self, entry: Entry, swaps: bool, pages: &Pages<M>) -> bool {
-        let lives = entry.lives() > 0 && self.barren <= pages.table.pages();
-        lives || entry.incompressible() && !swaps
-    }
-
     /// Three times round without a page: there is nothing to evict.
     pub fn exhausted<M: Mapping>(&self, pages: &Pages<M>) -> bool {
         self.barren > 3 * pages.table.pages()
     }
 }
 
-/// Up to [`BATCH`] of the next pages that are wanted, of as many as a hand passes in one step; `hand` goes round all `pages`.
+/// Up to [`BATCH`] of the next pages that are wanted, of as many as a hand passes in one step; `hand` goes
+/// round all `pages`.
 fn gather(hand: &mut u32, pages: u32, mut wanted: impl FnMut(Gfn) -> bool) -> Vec<Gfn> {
     let mut found = Vec::with_capacity(BATCH);
     for _ in 0..GATHER_STRIDE.min(pages) {

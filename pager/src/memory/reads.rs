@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     memory::waiting::{WAITING_MAX, Waiting},
-    transition::SwapIn,
+    pages::SwapIn,
 };
 
 /// Pages to be read, and those being read.

@@ -1,6 +1,8 @@
-//! The sample of pages that tells how much of its memory a guest uses: which pages, for how long, and how often they are looked at.
+//! The sample of pages that tells how much of its memory a guest uses: which pages, for how long, and how
+//! often they are looked at.
 //!
-//! Pages chosen at random are probed ([`Pages::probe`]) and looked at again later; what the guest has touched by then, it uses.
+//! Pages chosen at random are probed ([`Pages::probe`]) and looked at again later; what the guest has touched
+//! by then, it uses.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -12,15 +14,17 @@ use wire::{Gfn, PAGE_BYTES, PageBytes};
 
 use crate::{
     mapping::Mapping,
-    probe::Probe,
-    transition::{Error, Pages},
+    pages::{Error, Pages, probe::Probe},
 };
 
-/// Pages a period: what sampling costs a guest is bounded by as many faults. The standard deviation of a period's figure is at most 5 points.
+/// Pages a period: what sampling costs a guest is bounded by as many faults. The standard deviation of a
+/// period's figure is at most 5 points.
 const SAMPLE_PAGES: u32 = 100;
-/// How often a period's sample is looked at: a page that was touched and evicted again between two looks is missed.
+/// How often a period's sample is looked at: a page that was touched and evicted again between two looks is
+/// missed.
 const LOOKS: u32 = 8;
-/// A period is up to this part of itself longer or shorter than asked for: were those of all guests to begin together, they would all wait at once.
+/// A period is up to this part of itself longer or shorter than asked for: were those of all guests to begin
+/// together, they would all wait at once.
 const STRETCH: f64 = 0.25;
 /// Shortest time between two looks.
 const LOOK_MIN: Duration = Duration::from_millis(100);
@@ -60,7 +64,8 @@ impl Default for Sampler {
 }
 
 impl Sampler {
-    /// Does what is due: begins and ends periods of this length, and looks in between. Returns when something is due next.
+    /// Does what is due: begins and ends periods of this length, and looks in between. Returns when something
+    /// is due next.
     pub fn turn<M: Mapping>(&mut self, pages: &Pages<M>, period: Option<Duration>) -> Result<Duration, Error> {
         let Some(period) = period else {
             (self.sample, self.begun) = (Vec::new(), None);

@@ -13,14 +13,14 @@ use wire::PAGE_BYTES;
 
 use crate::{
     accounts::stall::Cause,
-    entry::Taker,
+    pages::table::Taker,
     sync::{Ordering, lock},
     sys::ThreadClock,
 };
 
 impl GuestMemory {
-    /// Time that vCPUs have spent so far in faults that still wait: it counts as stall before it is over, or a guest that
-    /// gets no memory at all would look as if it needed none.
+    /// Time that vCPUs have spent so far in faults that still wait: it counts as stall before it is over, or
+    /// a guest that gets no memory at all would look as if it needed none.
     fn waiting_stall(&self, cause: Cause) -> Duration {
         let stalled = |waiting: &Waiting| match self.is_vcpu(waiting.event.tid) {
             true => waiting.since.elapsed(),
@@ -50,8 +50,8 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// Brings the account up to date with the kernel's, and reports. `process_anonymous_bytes` is all anonymous memory of this
-    /// process as the kernel counts it: what the table does not know of is overhead.
+    /// Brings the account up to date with the kernel's, and reports. `process_anonymous_bytes` is all
+    /// anonymous memory of this process as the kernel counts it: what the table does not know of is overhead.
     pub fn status(&self, process_anonymous_bytes: u64) -> Result<PagerStatus, Failure> {
         self.note_written(process_anonymous_bytes)?;
         let (table, counters) = (&self.pages.table, &self.pages.counters);

@@ -1,7 +1,7 @@
 //! How long faults have waited for memory, as far as anybody could have given them some.
 //!
 //! ```text
-//!   evictor ── tick, every few ms while a fault waits ──► goes on by what passed since the last one, STEP_MAX at most
+//!   evictor ── tick, every few ms while a fault waits ──► goes on by what passed, STEP_MAX at most
 //!   host    ── said lately that it is there? ──no───────► stands still
 //! ```
 //!
@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 
 use crate::sync::{AtomicU64, Ordering};
 
-/// A tick that comes later tells of a stop, or of a time in which nothing waited: twenty of the evictor's intervals while faults wait.
+/// A tick that comes later tells of a stop, or of a time in which nothing waited: twenty of the evictor's
+/// intervals while faults wait.
 const STEP_MAX_MS: u64 = 50;
-/// The host says every second that it is there: one that was not heard for so long is stopped, or far too busy to give memory.
+/// The host says every second that it is there: one that was not heard for so long is stopped, or far too
+/// busy to give memory.
 const ATTENDED_MS: u64 = 3_000;
 /// Nobody said anything yet.
 const NEVER: u64 = u64::MAX;

@@ -76,7 +76,8 @@ impl Actor {
             }
             Actor::DropZero => _ = pages.drop_zero(run).expect("dropping"),
             Actor::Evict => world.evict(&run.gfns().collect::<Vec<_>>()),
-            // Whatever the page has become since. Where a mapping is being replaced it fails, and victims are protected one by one.
+            // Whatever the page has become since. Where a mapping is being replaced it fails, and victims are
+            // protected one by one.
             Actor::Stretch => _ = kernel.protect(gfn.run()),
             Actor::Sample => {
                 let probe = pages.probe(gfn, &mut [0; PAGE_BYTES]).expect("sampling");
@@ -108,7 +109,8 @@ impl Actor {
             }
             Actor::Hint => {
                 pages.watch(run).expect("watching");
-                // The guest says that it does not need the pages; it may change its mind at any moment from here on.
+                // The guest says that it does not need the pages; it may change its mind at any moment from
+                // here on.
                 kernel.hinting(run, || _ = pages.drop_hinted(run, 0).expect("dropping what was hinted"));
                 if coin() {
                     pages.unwatch(run).expect("unwatching");
@@ -127,7 +129,8 @@ pub(super) fn share(world: &World, run: Run, frame: Frame) {
     world.pages.share(&pairs, &mut |_, _| {}).expect("sharing");
 }
 
-/// The host's half of the handshake drawn in [`crate::accounts::references`]; a frame it got back it may fill again.
+/// The host's half of the handshake drawn in [`crate::accounts::references`]; a frame it got back it may fill
+/// again.
 pub(super) fn release(world: &World, frame: Frame) {
     let kernel = &world.pages.mapping;
     if kernel.stored(frame).is_none() {

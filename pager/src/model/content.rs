@@ -15,7 +15,8 @@ impl Content {
     pub const POISON: Content = Content(1);
     /// The first few are zero, or one pattern repeated: they need no pool.
     pub const FILLED: u8 = 3;
-    /// Those before this compress; this one and the next do by zstd, and hardly by lz4, and resemble each other.
+    /// Those before this compress; this one and the next do by zstd, and hardly by lz4, and resemble each
+    /// other.
     pub const COMPRESSIBLE: u8 = 5;
     const NOISE: u8 = 7;
     /// All; the last do not compress.
@@ -40,7 +41,8 @@ fn page(number: u8) -> PageBytes {
         0..Content::FILLED => page.fill(number),
         Content::FILLED..Content::COMPRESSIBLE => page[0] = number,
         Content::COMPRESSIBLE..Content::NOISE => {
-            // Four bits of noise a byte, in half of the page: no repetitions for lz4, half of it for an entropy coder.
+            // Four bits of noise a byte, in half of the page: no repetitions for lz4, half of it for an
+            // entropy coder.
             let mut noise = 1u32;
             page[..PAGE_BYTES / 2].iter_mut().for_each(|byte| {
                 noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -1,7 +1,7 @@
 //! What the guest must see of one page: what was last written to it, or what it was given up for.
 //!
-//! While the device gives a page up, and until the guest has looked, both are right: nobody says when exactly it goes. A page that
-//! was only *hinted* at may go as well, but not once it was written to.
+//! While the device gives a page up, and until the guest has looked, both are right: nobody says when exactly
+//! it goes. A page that was only *hinted* at may go as well, but not once it was written to.
 
 use super::content::Content;
 
@@ -46,7 +46,8 @@ impl Truth {
         self.writes
     }
 
-    /// The page was given up: it is `instead` now, unless it was written to meanwhile, or given up for something else.
+    /// The page was given up: it is `instead` now, unless it was written to meanwhile, or given up for
+    /// something else.
     pub fn given(&mut self, writes: u32, instead: Content) {
         self.givings -= 1;
         if self.writes == writes {

@@ -24,12 +24,13 @@ use crate::{
         credit::{Credits, EVICTOR_RESERVE},
         references::References,
     },
-    entry::State,
-    mapping::{Mapped, Mapping},
-    rules::{reach::Reach, working_set::WorkingSet},
+    pages::{Noise, Pages, Served, Staging, SwapIn, table::PageTable},
+    rules::{
+        reach::{AHEAD_MAX, Reach},
+        working_set::WorkingSet,
+    },
     sync::{lock, pause},
     sys::PageBuffer,
-    table::PageTable,
     tiers::{
         image::{Image, ImageFile},
         library::Library,
@@ -39,11 +40,10 @@ use crate::{
             fake::{Faults, FaultyFile},
         },
     },
-    transition::{AHEAD_MAX, Noise, Pages, Served, Staging, SwapIn, in_pool},
 };
 
 /// All of RAM.
-const RAM: Run = Run { first: Gfn(0), count: PAGES };
+pub(super) const RAM: Run = Run { first: Gfn(0), count: PAGES };
 
 /// Faults that found no credit.
 #[derive(Default)]
@@ -62,7 +62,7 @@ struct Reads {
 /// A guest and its threads' common state.
 pub(super) struct World {
     pub pages: Pages<Kernel>,
-    credits: i64,
+    pub credits: i64,
     contents: u8,
     room: Mutex<WaitingRoom>,
     starving: Condvar,
@@ -89,7 +89,8 @@ impl ImageFile for Started {
 }
 
 impl World {
-    /// Runs `actors` against each other, with a guest thread that reads and writes and the threads that serve faults.
+    /// Runs `actors` against each other, with a guest thread that reads and writes and the threads that serve
+    /// faults.
     pub fn race(actors: &[Actor]) {
         let world = Arc::new(World::new());
         world.set_up();
@@ -117,7 +118,8 @@ impl World {
         assert_eq!(world.pages.table.counts().zero, u64::from(PAGES));
     }
 
-    /// A page becomes a patch of a frame that the host takes back at the same time, and comes back to the guest.
+    /// A page becomes a patch of a frame that the host takes back at the same time, and comes back to the
+    /// guest.
     pub fn patch_or_release() {
         Self::pack_or_release(Frame(2), Content(Content::COMPRESSIBLE));
     }
@@ -147,8 +149,9 @@ impl World {
         world.check();
     }
 
-    /// A guest with room for everything, for one page beside a pool, or for one page and no pool, with a swap file or without, started from an image or not;
-    /// the contents are chosen so that its evictor can always win a page.
+    /// A guest with room for everything, for one page beside a pool, or for one page and no pool, with a swap
+    /// file or without, started from an image or not; the contents are chosen so that its evictor can always
+    /// win a page.
     fn new() -> World {
         let disk = coin().then(|| FaultyFile::new(PAGES as usize));
         let (credits, contents) = match (below(3), &disk) {
@@ -172,7 +175,7 @@ impl World {
             swap: disk.clone().map(|disk| Swap::new(Box::new(disk))),
             image: from_image.then(|| Image::new(Box::new(Started(image.clone())), PAGES, 1)),
             reach: Reach::of_fresh_memory(),
-            ahead: crate::transition::ahead(),
+            ahead: crate::rules::reach::Reach::of_returns(),
             mapping: Kernel::new(credits as usize),
             counters: Counters::default(),
             // Now and then, no alias is allowed.
@@ -200,7 +203,8 @@ impl World {
             kernel.publish(frame, Content(1 + below(u32::from(self.contents) - 1) as u8));
         }
         let mut buffer = PageBuffer::new(AHEAD_MAX).expect("memory");
-        // From the last on, because a first touch opens untouched pages after it, and only untouched pages are loaded.
+        // From the last on, because a first touch opens untouched pages after it, and only untouched pages
+        // are loaded.
         for gfn in (0..PAGES).rev().map(Gfn) {
             let frame = Frame(gfn.0 + below(2));
             let content = kernel.stored(frame).filter(|_| coin()).unwrap_or_else(|| self.any_content(frame));
@@ -352,51 +356,6 @@ impl World {
             if served {
                 room.faults.remove(0);
             }
-        }
-    }
-
-    /// The frame that a page is a patch of.
-    fn patched(&self, gfn: Gfn) -> Option<Frame> {
-        let entry = self.pages.table.peek(gfn);
-        in_pool(entry).then(|| lock(&self.pages.pool).frame(entry.slot())).flatten()
-    }
-
-    /// At rest: no lock is held, table and mapping agree, every credit and every reference is where it should be.
-    fn check(&self) {
-        let (table, mapping) = (&self.pages.table, &self.pages.mapping);
-        let mut carried = 0;
-        for gfn in RAM.gfns() {
-            let (entry, mapped) = (table.peek(gfn), mapping.mapped(gfn).expect("looking"));
-            assert!(!entry.locked() && !entry.waiters(), "page {} was left locked: {entry:?}", gfn.0);
-            let right = match entry.state() {
-                State::Private => mapped == Mapped::Anonymous,
-                State::Shared if entry.open() => mapping.placement(gfn) == entry.frame() && mapped != Mapped::ZeroPage,
-                State::Shared => {
-                    mapping.placement(gfn) == entry.frame() && matches!(mapped, Mapped::Frame | Mapped::Absent)
-                }
-                State::Zero if entry.open() => mapped != Mapped::Frame,
-                State::Zero | State::Ballooned | State::Compressed | State::Swapped | State::Clean => {
-                    mapped == Mapped::Absent
-                }
-            };
-            assert!(right, "page {} is {entry:?} but mapped {mapped:?}", gfn.0);
-            carried += entry.credits();
-        }
-        assert_eq!(carried, table.counts().private as i64 + table.open() as i64, "the sums are wrong");
-        let pool = lock(&self.pages.pool).bytes() as i64 / PAGE_BYTES as i64;
-        let slots = RAM.gfns().filter(|&gfn| table.peek(gfn).state() == State::Compressed).count();
-        let patched: Vec<Frame> = RAM.gfns().filter_map(|gfn| self.patched(gfn)).collect();
-        assert_eq!(lock(&self.pages.pool).patches().pages, patched.len() as u64, "patches are counted wrongly");
-        assert!(slots > 0 || pool == 0, "the pool keeps {pool} pages for nobody");
-        assert_eq!(self.pages.credits.available() + carried + pool, self.credits, "credits were lost or made");
-        let swapped = table.counts().swapped;
-        let slots = self.pages.swap.as_ref().map_or(0, |swap| swap.status(0).used_bytes) / PAGE_BYTES as u64;
-        assert_eq!(slots, swapped, "slots of the swap file were lost, or are shared");
-        for frame in (0..FRAMES).map(Frame) {
-            let shared =
-                RAM.gfns().any(|gfn| table.peek(gfn).state() == State::Shared && table.peek(gfn).frame() == frame);
-            let needed = shared || patched.contains(&frame);
-            assert_eq!(self.pages.references.holds(frame), needed, "frame {} is held, or not, wrongly", frame.0);
         }
     }
 }

@@ -1,7 +1,9 @@
 //! When to look for open pages that the guest has written to: soon while it does, seldom while it does not.
 //!
-//! A look costs some ten nanoseconds an open page, ten times that with cold caches or where they lie scattered. It is due when the process has got anonymous memory since
-//! the last one that the table does not know of, and otherwise after a pause that is sixteen times as long with each look that finds nothing, unless there are few.
+//! A look costs some ten nanoseconds an open page, ten times that with cold caches or where they lie
+//! scattered. It is due when the process has got anonymous memory since the last one that the table does not
+//! know of, and otherwise after a pause that is sixteen times as long with each look that finds nothing,
+//! unless there are few.
 //!
 //! Pure: it is told the time.
 
@@ -28,7 +30,8 @@ impl Notice {
         Notice { last: now, pause: PAUSE_MIN, unknown_bytes: 0 }
     }
 
-    /// Whether to look now, with so many pages open and so much anonymous memory that the table does not know of.
+    /// Whether to look now, with so many pages open and so much anonymous memory that the table does not know
+    /// of.
     pub(crate) fn is_due(&self, open: u64, unknown_bytes: u64, now: Instant) -> bool {
         let pause = if open <= FEW_PAGES { PAUSE_MIN } else { self.pause };
         let since = now.saturating_duration_since(self.last);

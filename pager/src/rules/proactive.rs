@@ -1,8 +1,9 @@
 //! Proactive reclaim: how many pages to try before memory is short.
 //!
-//! A page that comes back was taken too early. So what is rationed are returns, not evictions: a guest may be made to bring back
-//! [`RETURNS_A_MINUTE`] of its working set a minute (Lagar-Cavilla et al., *Software-Defined Far Memory in Warehouse-Scale Computers*,
-//! ASPLOS 2019), whatever they returned from; pages are taken, slowly, while that allowance lasts.
+//! A page that comes back was taken too early. So what is rationed are returns, not evictions: a guest may be
+//! made to bring back [`RETURNS_A_MINUTE`] of its working set a minute (Lagar-Cavilla et al.,
+//! *Software-Defined Far Memory in Warehouse-Scale Computers*, ASPLOS 2019), whatever they returned from;
+//! pages are taken, slowly, while that allowance lasts.
 //!
 //! ```text
 //!   allowance   + 0.2 % of the private pages a minute, for one minute at most
@@ -12,9 +13,11 @@
 
 /// Part of the working set that may come back in a minute.
 pub const RETURNS_A_MINUTE: f64 = 0.002;
-/// A second's evictions are the private pages over this: all of them in a quarter of an hour, if none comes back.
+/// A second's evictions are the private pages over this: all of them in a quarter of an hour, if none comes
+/// back.
 const PACE_DIVISOR: f64 = 1024.0;
-/// What overdraws the allowance is forgotten after so many minutes: a guest that was short may have become idle since.
+/// What overdraws the allowance is forgotten after so many minutes: a guest that was short may have become
+/// idle since.
 const DEBT_MINUTES: f64 = 5.0;
 
 /// The allowance of one guest.
@@ -58,7 +61,8 @@ impl Proactive {
 mod tests {
     use super::*;
 
-    /// A guest all of whose evicted pages come back within the second with this probability, for `minutes`. Evictions and returns.
+    /// A guest all of whose evicted pages come back within the second with this probability, for `minutes`.
+    /// Evictions and returns.
     fn run(private: u64, minutes: u64, returns: f64) -> (f64, f64) {
         let mut proactive = Proactive::new(0, 0);
         let (mut gone, mut back) = (0.0, 0.0);

@@ -1,8 +1,9 @@
 //! Which pages go: how long a page is spared, and in what order the hand goes round.
 //!
-//! There are no accessed bits to read, so a page's signs of life are its returns: what the guest needs is faulted back in, and the
-//! sooner the more often it is needed. How many other pages went while it was *away* says how far it is beyond what fits; the nearer, the
-//! more *lives* it gets. Each pass of the hand takes one, and a page without any goes.
+//! There are no accessed bits to read, so a page's signs of life are its returns: what the guest needs is
+//! faulted back in, and the sooner the more often it is needed. How many other pages went while it was *away*
+//! says how far it is beyond what fits; the nearer, the more *lives* it gets. Each pass of the hand takes
+//! one, and a page without any goes.
 //!
 //! ```text
 //!   away, over the pages resident    < 1/32   < 1/16   < 1/8   < 1/4   < 1/2   more, or never
@@ -11,11 +12,13 @@
 //!   hand    a block of 32 pages, in order; then another block, in an order of its own each time round
 //! ```
 //!
-//! Every page that is away is its own ghost: the page-state table remembers when it left, so ghosts cost nothing and never run out.
+//! Every page that is away is its own ghost: the page-state table remembers when it left, so ghosts cost
+//! nothing and never run out.
 //!
-//! The hand goes by blocks because neighbours that leave together can come back together, and at random because an order that a guest's
-//! own can fall into step with is the worst there is: a guest that sweeps through more than fits, as streams and LRU lists do, would find
-//! each page gone just before it comes to it. `docs/benchmarks.md` compares hit ratios with those of other policies.
+//! The hand goes by blocks because neighbours that leave together can come back together, and at random
+//! because an order that a guest's own can fall into step with is the worst there is: a guest that sweeps
+//! through more than fits, as streams and LRU lists do, would find each page gone just before it comes to it.
+//! `docs/benchmarks.md` compares hit ratios with those of other policies.
 
 use wire::Gfn;
 
@@ -23,15 +26,17 @@ use wire::Gfn;
 pub const LIVES_MAX: u8 = 15;
 /// What a page has that its guest has just written to and that was not away: it is spared once.
 pub const LIVES_WRITTEN: u8 = 1;
-/// What a page gets that does not compress, and would have to be written to the disk: a page kept away by the disk costs some ten
-/// times what one kept away by the pool does (674 µs against 67, `docs/decisions.md`), so it stays for as many rounds of the hand.
+/// What a page gets that does not compress, and would have to be written to the disk: a page kept away by the
+/// disk costs some ten times what one kept away by the pool does (674 µs against 67, `docs/decisions.md`), so
+/// it stays for as many rounds of the hand.
 pub const LIVES_NOISE: u8 = 8;
 /// Pages that the hand takes in a row.
 const BLOCK_PAGES: u32 = 32;
 /// Lives by how long a page was away: less than `resident / divisor` pages went meanwhile.
 const LIVES: [(u64, u8); 5] = [(32, 12), (16, 8), (8, 5), (4, 3), (2, 1)];
 
-/// Passes of the hand that a page survives which returns after `away` pages went, to a guest with `resident` pages.
+/// Passes of the hand that a page survives which returns after `away` pages went, to a guest with `resident`
+/// pages.
 pub fn lives(away: u64, resident: u64) -> u8 {
     LIVES.iter().find(|(divisor, _)| away * divisor < resident).map_or(0, |&(_, lives)| lives)
 }
@@ -75,7 +80,8 @@ impl Hand {
         }
     }
 
-    /// `start + k * stride` comes to every block once if the stride has no factor in common with their number.
+    /// `start + k * stride` comes to every block once if the stride has no factor in common with their
+    /// number.
     fn begin_round(&mut self) {
         let blocks = self.pages.div_ceil(BLOCK_PAGES);
         self.round = 0;

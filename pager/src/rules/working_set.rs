@@ -5,12 +5,13 @@
 //!                                     paused            resumed
 //! ```
 //!
-//! Two numbers are the whole record. An evicted page remembers how many had been evicted before it ([`Left`]), so one that left between `from` and
-//! `to` was private at `from`: while a guest is paused nothing comes back. It is exact to the unit of that memory, 1/512 of RAM, and holds until eight times
-//! all of RAM have been evicted since. (A bitmap of private pages would say the same for a bit a page, and a walk over the table at the worst
-//! moment.)
+//! Two numbers are the whole record. An evicted page remembers how many had been evicted before it
+//! ([`Left`]), so one that left between `from` and `to` was private at `from`: while a guest is paused
+//! nothing comes back. It is exact to the unit of that memory, 1/512 of RAM, and holds until eight times all
+//! of RAM have been evicted since. (A bitmap of private pages would say the same for a bit a page, and a walk
+//! over the table at the worst moment.)
 
-use crate::entry::Left;
+use crate::pages::table::Left;
 
 /// Pages that were evicted between two moments, each said as the pages evicted before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +41,8 @@ impl WorkingSet {
         self.from >= self.to
     }
 
-    /// Whether a page that left at `left` belongs to it; `now` is the same for this moment, `evictions` the pages evicted until then, `unit` how many
-    /// count as one.
+    /// Whether a page that left at `left` belongs to it; `now` is the same for this moment, `evictions` the
+    /// pages evicted until then, `unit` how many count as one.
     pub fn contains(self, left: Left, now: Left, evictions: u64, unit: u64) -> bool {
         let at = (evictions / unit).checked_sub(left.until(now).evictions);
         at.is_some_and(|at| (self.from / unit..=self.to / unit).contains(&at))

@@ -12,8 +12,8 @@ pub trait Arena: Send {
     fn slice(&self, start: usize, length: usize) -> &[u8];
     /// The same, to write to.
     fn slice_mut(&mut self, start: usize, length: usize) -> &mut [u8];
-    /// Has the kernel back these bytes with memory, or say that there is none: memory that is promised but not there would be
-    /// found out by a signal.
+    /// Has the kernel back these bytes with memory, or say that there is none: memory that is promised but
+    /// not there would be found out by a signal.
     fn commit(&mut self, start: usize, length: usize) -> io::Result<()>;
     /// Gives memory back to the kernel.
     fn release(&mut self, start: usize, length: usize);
@@ -57,7 +57,8 @@ impl Arena for MmapArena {
         assert!(start + length <= self.bytes.get(), "slot beyond the arena");
         // SAFETY: in bounds by the assertion, so inside the mapping.
         let first = unsafe { self.base.cast::<u8>().add(start) };
-        // SAFETY: mapped readable for the life of `self`, any bytes are valid `u8`, and `&mut self` is needed to write.
+        // SAFETY: mapped readable for the life of `self`, any bytes are valid `u8`, and `&mut self` is needed
+        // to write.
         unsafe { slice::from_raw_parts(first.as_ptr(), length) }
     }
 
@@ -81,7 +82,8 @@ impl Arena for MmapArena {
         assert!(start + length <= self.bytes.get(), "slab beyond the arena");
         // SAFETY: in bounds by the assertion, so inside the mapping.
         let first = unsafe { self.base.byte_add(start) };
-        // SAFETY: the range is ours, and no slice of it is borrowed (`&mut self`). Failure costs memory, not correctness.
+        // SAFETY: the range is ours, and no slice of it is borrowed (`&mut self`). Failure costs memory, not
+        // correctness.
         let _ = unsafe { madvise(first, length, MmapAdvise::MADV_DONTNEED) };
     }
 }

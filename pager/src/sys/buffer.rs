@@ -1,4 +1,5 @@
-//! Pages in memory as direct I/O wants them: beginning at a multiple of the page size. Those that are never used cost nothing.
+//! Pages in memory as direct I/O wants them: beginning at a multiple of the page size. Those that are never
+//! used cost nothing.
 
 use std::io;
 

@@ -1,8 +1,8 @@
 //! `MADV_DONTNEED` of many ranges at once, by `process_madvise(2)` on this process itself.
 //!
-//! Each `madvise` flushes the TLBs of all CPUs that run one of our threads: an interrupt for a vCPU, and where the host is a virtual machine itself,
-//! an exit for each CPU. Linux 6.16 and later flush once for all ranges of a call; from 6.13 on the call is allowed on oneself.
-//! Where it is not, ranges go one by one.
+//! Each `madvise` flushes the TLBs of all CPUs that run one of our threads: an interrupt for a vCPU, and
+//! where the host is a virtual machine itself, an exit for each CPU. Linux 6.16 and later flush once for all
+//! ranges of a call; from 6.13 on the call is allowed on oneself. Where it is not, ranges go one by one.
 
 use std::{
     io,
@@ -32,7 +32,8 @@ impl Advice {
         Ok(Advice { process, refused: AtomicBool::new(false) })
     }
 
-    /// Makes pages of these ranges, which are addresses and lengths of whole pages, absent; how many ranges, from the first on, are done.
+    /// Makes pages of these ranges, which are addresses and lengths of whole pages, absent; how many ranges,
+    /// from the first on, are done.
     ///
     /// # Safety
     /// The ranges are private mappings that the caller may empty: nobody holds a reference into them.
@@ -44,7 +45,8 @@ impl Advice {
         let vector: Vec<libc::iovec> =
             ranges.iter().map(|&(start, bytes)| libc::iovec { iov_base: start as *mut _, iov_len: bytes }).collect();
         let (fd, call) = (self.process.as_raw_fd(), libc::SYS_process_madvise);
-        // SAFETY: `vector` is an array of `iovec`s of the length that is given; what it names the caller answers for.
+        // SAFETY: `vector` is an array of `iovec`s of the length that is given; what it names the caller
+        // answers for.
         let advised = unsafe { libc::syscall(call, fd, vector.as_ptr(), vector.len(), libc::MADV_DONTNEED, 0) };
         if advised < 0 {
             // Relaxed: whoever does not see it tries once more.

@@ -1,6 +1,7 @@
 //! All of this crate's `unsafe`: mappings, userfaultfd and pagemap ioctls, clocks.
 //!
-//! To port Ballast to another kernel interface, change what is in here. Everything above works on page numbers.
+//! To port Ballast to another kernel interface, change what is in here. Everything above works on page
+//! numbers.
 
 mod arena;
 mod buffer;
@@ -26,7 +27,8 @@ use std::{io, time::Duration};
 
 use nix::time::{ClockId, clock_gettime};
 
-/// CPU time of one thread of this process, for the others to read: a thread that is in a hurry need not stop to look.
+/// CPU time of one thread of this process, for the others to read: a thread that is in a hurry need not stop
+/// to look.
 #[derive(Clone, Copy, Debug)]
 pub struct ThreadClock(ClockId);
 

@@ -1,4 +1,5 @@
-//! `PAGEMAP_SCAN` (Linux 6.7, `Documentation/admin-guide/mm/pagemap.rst`): how ranges of this process are mapped.
+//! `PAGEMAP_SCAN` (Linux 6.7, `Documentation/admin-guide/mm/pagemap.rst`): how ranges of this process are
+//! mapped.
 
 use std::{fs::File, io, os::fd::AsRawFd};
 
@@ -8,8 +9,8 @@ const PAGE_IS_WRITTEN: u64 = 1 << 1;
 const PAGE_IS_FILE: u64 = 1 << 2;
 /// The page is present.
 const PAGE_IS_PRESENT: u64 = 1 << 3;
-/// The page is in the host's own swap, *or* absent with a mark that it was write-protected (a uffd-wp pte marker); only the
-/// former can be `PAGE_IS_WRITTEN` as well.
+/// The page is in the host's own swap, *or* absent with a mark that it was write-protected (a uffd-wp pte
+/// marker); only the former can be `PAGE_IS_WRITTEN` as well.
 const PAGE_IS_SWAPPED: u64 = 1 << 4;
 /// The page is the zero page.
 const PAGE_IS_PFNZERO: u64 = 1 << 5;
@@ -73,7 +74,8 @@ impl Pagemap {
         File::open("/proc/self/pagemap").map(Pagemap)
     }
 
-    /// Calls `found` with every region in `start..end` that is present, swapped or marked, in ascending order.
+    /// Calls `found` with every region in `start..end` that is present, swapped or marked, in ascending
+    /// order.
     pub fn scan(&self, start: u64, end: u64, found: &mut dyn FnMut(PageRegion)) -> io::Result<()> {
         let mut regions = [PageRegion::default(); REGIONS];
         let mut at = start;
@@ -88,7 +90,8 @@ impl Pagemap {
                 return_mask: PAGE_IS_WRITTEN | PAGE_IS_FILE | PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_PFNZERO,
                 ..PmScanArg::default()
             };
-            // SAFETY: `arg` is the structure the ioctl takes, its `vec` holds `vec_len` regions for the kernel to write.
+            // SAFETY: `arg` is the structure the ioctl takes, its `vec` holds `vec_len` regions for the
+            // kernel to write.
             let count = unsafe { pagemap_scan(self.0.as_raw_fd(), &raw mut arg) }.map_err(super::io_error)?;
             regions[..count as usize].iter().copied().for_each(&mut *found);
             at = arg.walk_end.max(at + 1);

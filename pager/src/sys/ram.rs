@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   address space   |  page 0  |  page 1  |  page 2  |  page 3  |
-//!   placement       |  frame 0 |  frame 1 |  frame 9 |  frame 3 |       page 2 is an alias: an area of its own
+//!   placement       |  frame 0 |  frame 1 |  frame 9 |  frame 3 |     page 2 is an alias: an area of its own
 //!   what is mapped  |  anon    |  frame 1 |  frame 9 |  (none)  |
 //! ```
 
@@ -49,13 +49,13 @@ pub struct Ram {
     displaced: Box<[AtomicU32]>,
     /// Places where the placement of neighbours is not that of neighbours: each begins an address-space area.
     seams: AtomicU32,
-    /// Held while a mapping is moved, and while faults are served: the move makes every operation of userfaultfd fail until whoever
-    /// serves faults has read of it.
+    /// Held while a mapping is moved, and while faults are served: the move makes every operation of
+    /// userfaultfd fail until whoever serves faults has read of it.
     moving: RwLock<()>,
 }
 
-// SAFETY: the mapping belongs to this value; everything done to it goes through the kernel or, for reads, through pointers to
-// pages whose lock the caller holds (see `Mapping`).
+// SAFETY: the mapping belongs to this value; everything done to it goes through the kernel or, for reads,
+// through pointers to pages whose lock the caller holds (see `Mapping`).
 unsafe impl Send for Ram {}
 // SAFETY: as above.
 unsafe impl Sync for Ram {}
@@ -97,7 +97,8 @@ impl Ram {
         &self.uffd
     }
 
-    /// For the thread that reads events: as long as it has this, no mapping is moved. None while one is: then read on.
+    /// For the thread that reads events: as long as it has this, no mapping is moved. None while one is: then
+    /// read on.
     pub fn no_move(&self) -> Option<RwLockReadGuard<'_, ()>> {
         match self.moving.try_read() {
             Ok(guard) => Some(guard),
@@ -145,7 +146,8 @@ impl Ram {
         let fixed = if target.is_some() { MapFlags::MAP_FIXED } else { MapFlags::empty() };
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE | fixed;
         let offset = i64::from(frame.0) * PAGE_BYTES as i64;
-        // SAFETY: a new mapping overlaps nothing, or it lies inside our own mapping of RAM, whose pages here the caller has locked.
+        // SAFETY: a new mapping overlaps nothing, or it lies inside our own mapping of RAM, whose pages here
+        // the caller has locked.
         unsafe { mmap(target, bytes, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags, self.store.fd(), offset) }
             .map_err(super::io_error)
     }
@@ -233,8 +235,8 @@ impl Mapping for Ram {
         let flags = MRemapFlags::MREMAP_MAYMOVE | MRemapFlags::MREMAP_FIXED;
         let moved = registered.and_then(|()| {
             let _moving = self.moving.write().unwrap_or_else(PoisonError::into_inner);
-            // SAFETY: from a mapping that only we know, of the same length, to inside our own mapping of RAM, whose pages here the
-            // caller has locked.
+            // SAFETY: from a mapping that only we know, of the same length, to inside our own mapping of RAM,
+            // whose pages here the caller has locked.
             unsafe { mremap(new, run.bytes(), run.bytes(), flags, target) }.map_err(super::io_error)
         });
         if let Err(error) = moved {
@@ -305,8 +307,8 @@ impl Mapping for Ram {
         digest(|at| {
             // SAFETY: inside the page: `at` is below its length.
             let word = unsafe { page.byte_add(at) };
-            // SAFETY: mapped for the life of `self`, and aligned; volatile, because the guest may be writing: any of its values
-            // will do.
+            // SAFETY: mapped for the life of `self`, and aligned; volatile, because the guest may be writing:
+            // any of its values will do.
             unsafe { word.read_volatile() }
         })
     }
@@ -324,7 +326,8 @@ impl Mapping for Ram {
 
     fn is_zero(&self, gfn: Gfn) -> bool {
         static ZEROS: PageBytes = [0; PAGE_BYTES];
-        // SAFETY: both sides are mapped and `PAGE_BYTES` long. As for `read`, the guest may be writing unless the page is protected.
+        // SAFETY: both sides are mapped and `PAGE_BYTES` long. As for `read`, the guest may be writing unless
+        // the page is protected.
         unsafe { libc::memcmp(self.page(gfn).cast(), ZEROS.as_ptr().cast(), PAGE_BYTES) == 0 }
     }
 
@@ -334,26 +337,28 @@ impl Mapping for Ram {
             == digest(|at| {
                 // SAFETY: inside the frame: `at` is below its length.
                 let word = unsafe { frame.byte_add(at) };
-                // SAFETY: mapped and aligned; published and counted by the caller, so nobody writes to it or punches it.
+                // SAFETY: mapped and aligned; published and counted by the caller, so nobody writes to it or
+                // punches it.
                 unsafe { word.read_volatile() }
             })
     }
 
     fn read(&self, gfn: Gfn, into: &mut PageBytes) {
-        // SAFETY: mapped for the life of `self`. The guest may be writing unless the page is protected; the caller then
-        // gets a mixture of bytes, of which nothing but a hint is made. The copy is the kernel's and compiler's `memcpy`,
-        // never a reference.
+        // SAFETY: mapped for the life of `self`. The guest may be writing unless the page is protected; the
+        // caller then gets a mixture of bytes, of which nothing but a hint is made. The copy is the kernel's
+        // and compiler's `memcpy`, never a reference.
         unsafe { ptr::copy_nonoverlapping(self.page(gfn), into, 1) };
     }
 
     fn equal(&self, gfn: Gfn, frame: Frame) -> bool {
-        // SAFETY: both sides are mapped and `PAGE_BYTES` long; the page is protected and locked, the frame published and
-        // counted, so neither changes meanwhile.
+        // SAFETY: both sides are mapped and `PAGE_BYTES` long; the page is protected and locked, the frame
+        // published and counted, so neither changes meanwhile.
         unsafe { libc::memcmp(self.page(gfn).cast(), self.store.frame(frame).cast(), PAGE_BYTES) == 0 }
     }
 
     fn read_frame(&self, frame: Frame, into: &mut PageBytes) {
-        // SAFETY: mapped for the life of `self`; counted or published, as the caller sees to, so nobody writes to it or punches it.
+        // SAFETY: mapped for the life of `self`; counted or published, as the caller sees to, so nobody
+        // writes to it or punches it.
         unsafe { ptr::copy_nonoverlapping(self.store.frame(frame), into, 1) };
     }
 
@@ -367,8 +372,8 @@ impl Mapping for Ram {
 }
 
 impl Ram {
-    /// Calls `action` with the longest parts of `run` that lie in one address-space area: COPY, ZEROPAGE and CONTINUE
-    /// refuse ranges that do not.
+    /// Calls `action` with the longest parts of `run` that lie in one address-space area: COPY, ZEROPAGE and
+    /// CONTINUE refuse ranges that do not.
     fn in_one_area(&self, run: Run, mut action: impl FnMut(Run) -> io::Result<()>) -> io::Result<()> {
         let mut first = 0;
         for i in 1..=run.count {

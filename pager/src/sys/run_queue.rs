@@ -11,7 +11,8 @@ pub struct RunTimes {
     pub waited: Duration,
 }
 
-/// A thread's place in the scheduler's books: `/proc/thread-self/schedstat` (Linux `Documentation/scheduler/sched-stats.rst`).
+/// A thread's place in the scheduler's books: `/proc/thread-self/schedstat` (Linux
+/// `Documentation/scheduler/sched-stats.rst`).
 pub struct RunQueue(Option<File>);
 
 impl RunQueue {

@@ -31,8 +31,8 @@ impl View {
         let length = fstat(fd).map_err(super::io_error)?.st_size;
         let too_short = || io::Error::other(format!("frame store of {length} bytes; {bytes} are needed"));
         let bytes = NonZeroUsize::new(bytes).filter(|bytes| bytes.get() as i64 <= length).ok_or_else(too_short)?;
-        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing; the file is long enough, and
-        // sealed against shrinking.
+        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing; the file is long
+        // enough, and sealed against shrinking.
         let base = unsafe { mmap(None, bytes, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, fd, 0) };
         Ok(View { base: base.map_err(super::io_error)?, bytes })
     }
@@ -47,8 +47,9 @@ impl Drop for View {
 
 /// The store's frames and its published bitmap.
 ///
-/// A frame is read only while its published bit is set or this guest holds it: before that the host may be writing it, after
-/// that the hole may be punched, and reading a hole through a shared mapping would *allocate* the page.
+/// A frame is read only while its published bit is set or this guest holds it: before that the host may be
+/// writing it, after that the hole may be punched, and reading a hole through a shared mapping would
+/// *allocate* the page.
 pub struct StoreView {
     fd: OwnedFd,
     frames: View,
@@ -86,9 +87,11 @@ impl StoreView {
         word.load(Ordering::SeqCst) >> (frame.0 % 64) & 1 == 1
     }
 
-    /// Gives the page tables of the frames' mapping back, eight bytes a frame that was read: the next reads fault them in again.
+    /// Gives the page tables of the frames' mapping back, eight bytes a frame that was read: the next reads
+    /// fault them in again.
     pub(super) fn drop_page_tables(&self) {
-        // SAFETY: a shared mapping of a file: what is dropped comes back as it was. Kernels before 6.14 keep the empty tables.
+        // SAFETY: a shared mapping of a file: what is dropped comes back as it was. Kernels before 6.14 keep
+        // the empty tables.
         let _ = unsafe { madvise(self.frames.base, self.frames.bytes.get(), MmapAdvise::MADV_DONTNEED) };
     }
 

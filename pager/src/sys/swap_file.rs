@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   create:  O_TMPFILE (no name at all) --not known to the file system--> create, then unlink
-//!            O_DIRECT                   --refused-----------------------> through the page cache; [`SwapFile::caveat`] says so
+//!            O_DIRECT                   --refused--> through the page cache; [`SwapFile::caveat`] says so
 //!            fallocate                  --no room-----------------------> an error before any guest starts
 //!            one page is written and read back: what does not work is found now
 //! ```
@@ -207,7 +207,8 @@ impl SlotFile for SwapFile {
         let (offset, bytes) = (offset as i64, bytes as i64);
         let punch = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         retry(|| fallocate(&self.file, punch, offset, bytes))?;
-        // Reserved again at once. Somebody else may have been faster; then writes there fail, and pages stay in memory.
+        // Reserved again at once. Somebody else may have been faster; then writes there fail, and pages stay
+        // in memory.
         let _ = retry(|| fallocate(&self.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, offset, bytes));
         Ok(())
     }

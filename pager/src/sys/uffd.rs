@@ -1,7 +1,8 @@
 //! The one wrapper of userfaultfd (`Documentation/admin-guide/mm/userfaultfd.rst`).
 //!
-//! The `userfaultfd` crate opens, registers, reads events, protects and wakes. COPY, ZEROPAGE and CONTINUE are issued here: the
-//! crate knows neither the write-protecting mode of CONTINUE nor partial results it can tell from errors.
+//! The `userfaultfd` crate opens, registers, reads events, protects and wakes. COPY, ZEROPAGE and CONTINUE
+//! are issued here: the crate knows neither the write-protecting mode of CONTINUE nor partial results it can
+//! tell from errors.
 
 use std::{
     ffi::c_void,
@@ -32,8 +33,8 @@ const FEATURES: [(u64, &str, &str); 5] = [
 /// Events read at once: as many as a guest's threads can have outstanding.
 const EVENTS: usize = 64;
 
-/// How long an operation is tried again while the kernel says that the address space is changing under it: until the thread that reads
-/// events has got to run, which on a crowded machine takes its time.
+/// How long an operation is tried again while the kernel says that the address space is changing under it:
+/// until the thread that reads events has got to run, which on a crowded machine takes its time.
 const RETRY_LIMIT: Duration = Duration::from_secs(15);
 /// The longest pause between two tries.
 const RETRY_PAUSE_MAX: Duration = Duration::from_millis(1);
@@ -135,7 +136,8 @@ pub fn probe() -> Result<(), ProbeError> {
     pagemap.scan(0, wire::PAGE_BYTES as u64, &mut |_| {}).map_err(ProbeError::NoPagemapScan)
 }
 
-/// Opens a userfaultfd with these features: by `/dev/userfaultfd`, or by the system call where there is no such device.
+/// Opens a userfaultfd with these features: by `/dev/userfaultfd`, or by the system call where there is no
+/// such device.
 fn open(features: u64) -> Result<userfaultfd::Uffd, userfaultfd::Error> {
     UffdBuilder::new()
         .close_on_exec(true)
@@ -177,13 +179,15 @@ impl Uffd {
         let _ = self.0.wake(start as *mut c_void, bytes);
     }
 
-    /// Gives absent pages at `target` anonymous pages with the bytes at `source`, and wakes who waits for them.
+    /// Gives absent pages at `target` anonymous pages with the bytes at `source`, and wakes who waits for
+    /// them.
     ///
     /// The kernel reads `source` itself: an address that cannot be read is an error, not undefined behaviour.
     pub fn copy(&self, target: u64, source: u64, bytes: usize) -> io::Result<Woken> {
         let step = |done, length| {
             let mut arg = raw::uffdio_copy { dst: target + done, src: source + done, len: length, mode: 0, copy: 0 };
-            // SAFETY: `arg` is the structure the ioctl takes; the kernel writes guest pages that are absent only.
+            // SAFETY: `arg` is the structure the ioctl takes; the kernel writes guest pages that are absent
+            // only.
             let result = unsafe { uffdio_copy(self.0.as_raw_fd(), &raw mut arg) };
             (result, arg.copy)
         };
@@ -197,8 +201,8 @@ impl Uffd {
 
     /// Maps absent pages to the zero page, and wakes who waits for them.
     ///
-    /// A page discarded while it was protected has left a mark (a uffd-wp pte marker) that ZEROPAGE takes for a mapping. Marks are
-    /// rare, so they are taken away when one is met.
+    /// A page discarded while it was protected has left a mark (a uffd-wp pte marker) that ZEROPAGE takes for
+    /// a mapping. Marks are rare, so they are taken away when one is met.
     pub fn zero(&self, start: u64, bytes: usize) -> io::Result<Woken> {
         let step = |done, length| {
             let range = raw::uffdio_range { start: start + done, len: length };
@@ -269,9 +273,9 @@ enum Mapped {
     TryAgain,
 }
 
-/// Repeats a ranged ioctl over `bytes` until it got through; `step` gets what is done and how much to try. Where a page is
-/// mapped already, `mapped` is asked, with what is done. ENOENT (the range is in several areas, or one is being replaced)
-/// makes the steps single pages; EAGAIN is tried again.
+/// Repeats a ranged ioctl over `bytes` until it got through; `step` gets what is done and how much to try.
+/// Where a page is mapped already, `mapped` is asked, with what is done. ENOENT (the range is in several
+/// areas, or one is being replaced) makes the steps single pages; EAGAIN is tried again.
 fn advance(
     bytes: usize,
     mut step: impl FnMut(u64, u64) -> (nix::Result<i32>, i64),

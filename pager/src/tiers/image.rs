@@ -3,15 +3,16 @@
 //! ```text
 //!   loading    file --page--> RAM                 note: 64 bits of keyed hash a page
 //!   eviction   page, protected --hash equal?----> Clean: dropped, nothing is kept of it
-//!   fault      file --page--> hash equal? ------> Private          not equal, or unreadable: the guest ends, and has seen nothing of it
+//!   fault      file --page--> hash equal? ------> Private     else the guest ends, and has seen none of it
 //! ```
 //!
-//! Nothing tracks writes: a page is clean if it equals what was loaded, even if it was something else in between. The hash is xxh3 with a secret of this
-//! guest's and the page number as its seed, as for slots of the swap file: of 2^64 changed pages one is taken for clean, and without the secret nobody can make one. It
-//! takes 8 bytes a page of the image, and nothing for pages of zeros, which are not loaded.
+//! Nothing tracks writes: a page is clean if it equals what was loaded, even if it was something else in
+//! between. The hash is xxh3 with a secret of this guest's and the page number as its seed, as for slots of
+//! the swap file: of 2^64 changed pages one is taken for clean, and without the secret nobody can make one.
+//! It takes 8 bytes a page of the image, and nothing for pages of zeros, which are not loaded.
 //!
-//! The file belongs to somebody else. It may be changed, cut short or unreadable at any moment, so a page read from it is believed only if its hash is what
-//! was noted.
+//! The file belongs to somebody else. It may be changed, cut short or unreadable at any moment, so a page
+//! read from it is believed only if its hash is what was noted.
 
 use std::io;
 
@@ -26,7 +27,8 @@ use crate::{
 /// Times a page is read before its guest is given up, as for slots of the swap file.
 const READ_TRIES: u32 = 3;
 
-/// A file that a guest's RAM was loaded from: page 0 of RAM is at its beginning. As `pread`: a call may be short.
+/// A file that a guest's RAM was loaded from: page 0 of RAM is at its beginning. As `pread`: a call may be
+/// short.
 pub trait ImageFile: Send + Sync {
     /// Reads from `offset` on; gives how many bytes, 0 at the end of the file.
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize>;
@@ -76,7 +78,8 @@ impl Image {
         noted != 0 && noted == self.hash(gfn, page)
     }
 
-    /// Reads `count` pages (at most `buffer`'s) from `gfn` on, which were loaded. How many are right, from the first on, which must be.
+    /// Reads `count` pages (at most `buffer`'s) from `gfn` on, which were loaded. How many are right, from
+    /// the first on, which must be.
     pub fn read(&self, gfn: Gfn, count: u32, buffer: &mut PageBuffer) -> Result<u32, ImageError> {
         let mut tries = 1;
         loop {

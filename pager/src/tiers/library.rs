@@ -1,17 +1,19 @@
-//! Frames that pages may be patches of, found by what they have in common (Difference Engine: Gupta et al., OSDI 2008).
+//! Frames that pages may be patches of, found by what they have in common (Difference Engine: Gupta et al.,
+//! OSDI 2008).
 //!
 //! ```text
-//!   page     128 blocks of 32 bytes --hash--> the smallest few hashes: its *sketch*        (min-wise sampling, Broder 1997)
-//!   table    | frame: 24 | tag: 8 |  ...      one entry a guest page, the first frame with a hash keeps its entry
+//!   page     128 blocks of 32 bytes --hash--> the smallest few: its *sketch*  (min-wise, Broder 1997)
+//!   table    | frame: 24 | tag: 8 |  ...  one entry a guest page; the first with a hash keeps it
 //!   similar  the frame that most hashes of the page's sketch lead to
 //! ```
 //!
-//! Pages that share content share most of their sketch, wherever in the page it lies by whole blocks. An entry is a hint: its frame may be
-//! another by now, or a tag may match by chance (once in 256), and the page then compresses badly against it, which is found out by
-//! compressing it.
+//! Pages that share content share most of their sketch, wherever in the page it lies by whole blocks. An
+//! entry is a hint: its frame may be another by now, or a tag may match by chance (once in 256), and the page
+//! then compresses badly against it, which is found out by compressing it.
 //!
-//! The table is there only while pages are packed: it is made before the first is, made anew once it is [`LIFE_MS`] old, and dropped where
-//! nothing is to be packed any more. If it did not bring as much as it takes, pages are packed without for [`REST_MS`].
+//! The table is there only while pages are packed: it is made before the first is, made anew once it is
+//! [`LIFE_MS`] old, and dropped where nothing is to be packed any more. If it did not bring as much as it
+//! takes, pages are packed without for [`REST_MS`].
 
 use wire::{Frame, PageBytes};
 use xxhash_rust::xxh3::xxh3_64;
@@ -26,9 +28,11 @@ const FRAME_BITS: u32 = 24;
 const FRAMES_MAX: u32 = (1 << FRAME_BITS) - 1;
 /// How long frames that were read are taken to be those there are, ms. Reading them again takes 2 µs each.
 const LIFE_MS: u64 = 60_000;
-/// The same for a guest that can win memory by nothing else any more, ms: a frame that was published meanwhile may be what it needs.
+/// The same for a guest that can win memory by nothing else any more, ms: a frame that was published
+/// meanwhile may be what it needs.
 const LIFE_SHORT_MS: u64 = 4_000;
-/// How long nothing is read after a library that did not pay, ms: at most a sixteenth of the time is then spent in vain.
+/// How long nothing is read after a library that did not pay, ms: at most a sixteenth of the time is then
+/// spent in vain.
 const REST_MS: u64 = 16 * LIFE_MS;
 
 /// Where it stands.
@@ -162,7 +166,8 @@ fn tag(hash: u64) -> u32 {
     (hash as u32) << FRAME_BITS
 }
 
-/// The `N` smallest hashes of the page's blocks, without those that are all zero; fewer where there are fewer.
+/// The `N` smallest hashes of the page's blocks, without those that are all zero; fewer where there are
+/// fewer.
 fn sketch<const N: usize>(page: &PageBytes) -> impl Iterator<Item = u64> {
     let mut smallest = [u64::MAX; N];
     for block in page.chunks_exact(BLOCK_BYTES).filter(|block| **block != [0; BLOCK_BYTES]) {

@@ -1,16 +1,17 @@
 //! The compressed pool: a slab allocator over one arena, for pieces of up to four fifths of a page.
 //!
 //! ```text
-//!   arena   | slab 0 (16 KiB) | slab 1 | ...          a slab holds pieces of one size class, or is free and costs nothing
-//!   slab    | piece | piece | ... |                   classes: 5, 6, 7, ... 128 pieces a slab, so that no slab has a rest
+//!   arena   | slab 0 (16 KiB) | slab 1 | ...    pieces of one size class, or free: it costs nothing
+//!   slab    | piece | piece | ... |             classes: 5, 6, ... 128 pieces a slab, without a rest
 //!   piece   | owner: u32 | codec, length: u16 | bytes ... |            by lz4 or zstd
-//!           | owner: u32 | codec, length: u16 | frame: u32 | bytes ... |      a patch: by zstd, with the frame's bytes as if they came before
+//!           | owner: u32 | codec, length: u16 | frame: u32 | bytes ... |  a patch: zstd, after the frame's
 //!   slot    = slab number × 256 + piece number        what the page-state table remembers
 //! ```
 //!
-//! A slab whose last piece is freed goes back to the kernel at once. **Fragmentation** is bounded by compaction: while a class has room
-//! for all pieces of its emptiest slab elsewhere, that slab's pieces are moved ([`Pool::sparse_slab`]), which is what owners are kept for. So no
-//! class keeps more than one slab's worth of free pieces for long.
+//! A slab whose last piece is freed goes back to the kernel at once. **Fragmentation** is bounded by
+//! compaction: while a class has room for all pieces of its emptiest slab elsewhere, that slab's pieces are
+//! moved ([`Pool::sparse_slab`]), which is what owners are kept for. So no class keeps more than one slab's
+//! worth of free pieces for long.
 
 mod codec;
 mod pieces;
@@ -96,7 +97,8 @@ impl Pool {
         self.partial[class_of(length)].is_empty()
     }
 
-    /// Stores `bytes` (with what belongs to the codec at most [`COMPRESSED_BYTES_MAX`]), which are `owner`'s page by `codec`, and gives their slot.
+    /// Stores `bytes` (with what belongs to the codec at most [`COMPRESSED_BYTES_MAX`]), which are `owner`'s
+    /// page by `codec`, and gives their slot.
     pub fn store(&mut self, owner: Gfn, codec: Codec, bytes: &[u8]) -> Result<u64, Full> {
         let length = codec.length(bytes.len());
         let class = class_of(length);
@@ -142,7 +144,8 @@ impl Pool {
             None => return Err(Full),
         };
         self.slabs.try_reserve(1).map_err(|_| Full)?;
-        // Room for every slab's number in each list it can come to: freeing is the fault thread's, and must not allocate.
+        // Room for every slab's number in each list it can come to: freeing is the fault thread's, and must
+        // not allocate.
         let partial = &mut self.partial[class];
         partial.try_reserve(self.of_class[class] + 1 - partial.len()).map_err(|_| Full)?;
         self.free.try_reserve(self.slabs.len() + 1 - self.free.len()).map_err(|_| Full)?;
@@ -188,7 +191,8 @@ impl Pool {
         Some(Frame(u32::from_le_bytes(*frame)))
     }
 
-    /// Decompresses the page in `slot`; false if it is damaged. `read_frame` gives the bytes of the frame that a patch is of.
+    /// Decompresses the page in `slot`; false if it is damaged. `read_frame` gives the bytes of the frame
+    /// that a patch is of.
     pub fn decompress(
         &mut self,
         slot: u64,
@@ -215,7 +219,8 @@ impl Pool {
         done == Ok(PAGE_BYTES) && *self.prefix == *page
     }
 
-    /// Frees `slot`; gives back how many slabs that emptied (0 or 1). Of a patch, the frame's reference is the caller's to give back.
+    /// Frees `slot`; gives back how many slabs that emptied (0 or 1). Of a patch, the frame's reference is
+    /// the caller's to give back.
     pub fn free(&mut self, slot: u64) -> i64 {
         if self.frame(slot).is_some() {
             self.patches.pages -= 1;
@@ -246,8 +251,8 @@ impl Pool {
         1
     }
 
-    /// Owners of the pieces in a slab that could be emptied, because the other slabs of its class have room for all of them: the emptiest of the
-    /// first class there is one of. [`Pool::relocate`] moves them.
+    /// Owners of the pieces in a slab that could be emptied, because the other slabs of its class have room
+    /// for all of them: the emptiest of the first class there is one of. [`Pool::relocate`] moves them.
     pub fn sparse_slab(&self) -> Option<(u32, Vec<Gfn>)> {
         let roomy = |&class: &usize| self.of_class[class] * PIECES[class] - self.used[class] >= PIECES[class];
         let class = (0..CLASSES).find(roomy)?;
@@ -271,7 +276,8 @@ impl Pool {
         taken(meta).filter_map(patch).collect()
     }
 
-    /// Moves a piece, if it is in `slab`, to another slab of its class: its new slot, and how many slabs that emptied.
+    /// Moves a piece, if it is in `slab`, to another slab of its class: its new slot, and how many slabs that
+    /// emptied.
     pub fn relocate(&mut self, slot: u64, slab: u32) -> Option<(u64, i64)> {
         let class = usize::from(self.slabs[(slot >> 8) as usize].class);
         let &target = self.partial[class].iter().find(|&&other| slot >> 8 == u64::from(slab) && other != slab)?;

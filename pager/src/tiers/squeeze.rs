@@ -7,7 +7,8 @@ use zstd::zstd_safe::{CCtx, CParameter};
 
 use crate::tiers::pool::{COMPRESSED_BYTES_MAX, FRAME_BYTES};
 
-/// Zstandard's level: 3 wins another 2 % on real memory, for a tenth more time; beyond that it is time for nothing.
+/// Zstandard's level: 3 wins another 2 % on real memory, for a tenth more time; beyond that it is time for
+/// nothing.
 const LEVEL: i32 = 1;
 /// LZ4 may grow what it does not compress.
 pub const QUICK_BYTES: usize = lz4_flex::block::get_maximum_output_size(PAGE_BYTES);
@@ -18,8 +19,8 @@ pub fn quickly<'a>(page: &PageBytes, buffer: &'a mut [u8; QUICK_BYTES]) -> Optio
     length.filter(|&length| length <= COMPRESSED_BYTES_MAX).map(|length| &buffer[..length])
 }
 
-/// Whether a page is most likely noise, compressed or encrypted already: a look that costs a tenth of a try. Of 586 bytes of noise, 230 of 256
-/// values occur, give or take 4; of programs and text, hardly ever 180.
+/// Whether a page is most likely noise, compressed or encrypted already: a look that costs a tenth of a try.
+/// Of 586 bytes of noise, 230 of 256 values occur, give or take 4; of programs and text, hardly ever 180.
 pub fn is_noise(page: &PageBytes) -> bool {
     const VALUES_MIN: usize = 210;
     let mut seen = [false; 256];

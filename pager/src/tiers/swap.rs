@@ -1,19 +1,22 @@
 //! The swap file: where pages go that neither compress nor fit in the pool.
 //!
 //! ```text
-//!   file       | cluster 0 (1 MiB) | cluster 1 | ...              unlinked, preallocated, opened for direct I/O
-//!   cluster    | slot 0 (4 KiB) | slot 1 | ... | slot 255 |       the unit that is discarded once all of it is free
-//!   slot       | a page as the guest left it                |     offset = slot number × 4096, what the entry remembers
+//!   file       | cluster 0 (1 MiB) | cluster 1 | ...         unlinked, preallocated, opened for direct I/O
+//!   cluster    | slot 0 (4 KiB) | slot 1 | ... | slot 255 |  the unit that is discarded once all is free
+//!   slot       | a page as the guest left it                |  offset = slot number × 4096
 //!
 //!   in memory  | taken: 1 bit a slot | checksum: 8 B a slot in use |      never on the disk they vouch for
 //! ```
 //!
-//! A checksum is the xxh3 of the page, seeded with its slot and its page number: a flipped bit, a write that never reached the
-//! disk, one that reached another slot, and a slot read for another page are all found. What does not match stops the guest.
+//! A checksum is the xxh3 of the page, seeded with its slot and its page number: a flipped bit, a write that
+//! never reached the disk, one that reached another slot, and a slot read for another page are all found.
+//! What does not match stops the guest.
 //!
 //! **Invariant:** a page's own copy is given up only after its slot was written whole.
-//! **Invariant:** no lock is held over I/O. A slot belongs to whoever allocated it, a cluster under discard to nobody.
-//! **Invariant:** an error while writing loses nothing: the pages stay where they are, and the file is left alone for a while.
+//! **Invariant:** no lock is held over I/O. A slot belongs to whoever allocated it, a cluster under discard
+//! to nobody.
+//! **Invariant:** an error while writing loses nothing: the pages stay where they are, and the file is left
+//! alone for a while.
 
 #[cfg(test)]
 #[path = "../../tests/faulty/mod.rs"]
@@ -36,7 +39,8 @@ use crate::{
 };
 use slots::Slots;
 
-/// Times a slot is read before its guest is given up: a transfer that went wrong once may go right the next time.
+/// Times a slot is read before its guest is given up: a transfer that went wrong once may go right the next
+/// time.
 const READ_TRIES: u32 = 3;
 /// How long the file is left alone after a write failed; doubled with each further failure, ...
 const SUSPENSION_MS_MIN: u64 = 1_000;
@@ -104,13 +108,15 @@ impl Swap {
         }
     }
 
-    /// Whether a page may be written at `now_ms`: there is a free slot, and the last error is long enough ago.
+    /// Whether a page may be written at `now_ms`: there is a free slot, and the last error is long enough
+    /// ago.
     pub fn usable(&self, now_ms: u64) -> bool {
         lock(&self.health).suspended_until_ms <= now_ms && lock(&self.slots).free() > 0
     }
 
-    /// Writes `pages` (at most `buffer`'s), whose bytes are in `buffer` in the same order, and tells `written` the slot of each
-    /// that is safe. Those it does not hear of were not written: the file is full, or an error ended the try.
+    /// Writes `pages` (at most `buffer`'s), whose bytes are in `buffer` in the same order, and tells
+    /// `written` the slot of each that is safe. Those it does not hear of were not written: the file is full,
+    /// or an error ended the try.
     pub fn write(&self, pages: &[Gfn], buffer: &PageBuffer, now_ms: u64, mut written: impl FnMut(usize, u64)) {
         let mut done = 0;
         while done < pages.len() {
@@ -136,8 +142,8 @@ impl Swap {
         }
     }
 
-    /// Reads back what was written for `gfn` and the pages behind it to `slot` and the slots behind it, `count` (at most `buffer`'s). How many are
-    /// right, from the first on, which must be.
+    /// Reads back what was written for `gfn` and the pages behind it to `slot` and the slots behind it,
+    /// `count` (at most `buffer`'s). How many are right, from the first on, which must be.
     pub fn read(&self, slot: u64, gfn: Gfn, count: u32, buffer: &mut PageBuffer) -> Result<u32, ReadError> {
         let slot = slot as u32;
         let expected = lock(&self.slots).checksum(slot);
@@ -186,7 +192,8 @@ impl Swap {
             let Some(run) = lock(&self.slots).withdraw(from) else { return };
             from = run.end;
             let bytes = run.len() as u64 * PAGE_BYTES as u64;
-            // A discard that fails costs disk space, not content: the slots are written over before they are read.
+            // A discard that fails costs disk space, not content: the slots are written over before they are
+            // read.
             if self.file.discard(u64::from(run.start) * PAGE_BYTES as u64, bytes).is_ok() {
                 self.discarded_bytes.fetch_add(bytes, Ordering::Relaxed);
             }
@@ -236,8 +243,8 @@ fn checksum(page: &PageBytes, slot: u32, gfn: Gfn) -> u64 {
     xxh3_64_with_seed(page, u64::from(slot) << 32 | u64::from(gfn.0))
 }
 
-/// Writes all of `bytes`, whole pages, at `offset`. After a short write it goes on with the page that was cut: direct I/O
-/// begins at pages only.
+/// Writes all of `bytes`, whole pages, at `offset`. After a short write it goes on with the page that was
+/// cut: direct I/O begins at pages only.
 fn write_whole(file: &dyn SlotFile, bytes: &[u8], offset: u64) -> io::Result<()> {
     let mut done = 0;
     while done < bytes.len() {

@@ -134,7 +134,8 @@ pub fn address(memory: &GuestMemory, page: u32) -> *mut PageBytes {
 
 /// An access as a guest makes it: it may block in a fault.
 pub fn read(memory: &GuestMemory, page: u32) -> PageBytes {
-    // SAFETY: inside RAM, any bytes are a page, and no other thread of these tests writes this page meanwhile.
+    // SAFETY: inside RAM, any bytes are a page, and no other thread of these tests writes this page
+    // meanwhile.
     unsafe { ptr::read(address(memory, page)) }
 }
 
@@ -143,8 +144,8 @@ pub fn write(memory: &GuestMemory, page: u32, bytes: &PageBytes) {
     unsafe { ptr::write(address(memory, page), *bytes) };
 }
 
-/// Waits until the pages' states are as expected: the fault thread wakes a writer a moment before it unlocks the page, and
-/// the table learns of the kernel's own copies only when it looks.
+/// Waits until the pages' states are as expected: the fault thread wakes a writer a moment before it unlocks
+/// the page, and the table learns of the kernel's own copies only when it looks.
 pub fn wait_for(memory: &GuestMemory, expected: impl Fn(&PageCounts) -> bool) -> PagerStatus {
     wait_until(memory, |status| expected(&status.pages))
 }

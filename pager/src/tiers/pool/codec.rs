@@ -14,7 +14,8 @@ pub enum Codec {
     Lz4,
     /// Zstandard, one frame: smaller by a third on real memory, for pages that stay.
     Zstd,
-    /// A patch: the same with a frame of the store as prefix, which whoever stores it holds for as long as the pool has it.
+    /// A patch: the same with a frame of the store as prefix, which whoever stores it holds for as long as
+    /// the pool has it.
     Patch(Frame),
 }
 

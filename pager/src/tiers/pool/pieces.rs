@@ -9,8 +9,8 @@ pub const SLAB_PAGES: i64 = (SLAB_BYTES / PAGE_BYTES) as i64;
 /// Largest compressed page worth storing, bytes; above it, less than a fifth would be saved.
 pub const COMPRESSED_BYTES_MAX: usize = piece_bytes(0) - HEADER_BYTES;
 
-/// Pieces of a slab by class, the largest pieces first: steps of a tenth or less from 9 on, up to the most a slot number's low byte and
-/// the bitmap hold.
+/// Pieces of a slab by class, the largest pieces first: steps of a tenth or less from 9 on, up to the most a
+/// slot number's low byte and the bitmap hold.
 pub(super) const PIECES: [usize; 23] =
     [5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 18, 20, 22, 25, 28, 32, 36, 42, 50, 64, 85, PIECES_MAX];
 pub(super) const PIECES_MAX: usize = 128;

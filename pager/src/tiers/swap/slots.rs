@@ -1,7 +1,8 @@
 //! Which slots are taken, and the checksums of what is in them.
 //!
-//! Pages that leave together get slots side by side, so that they are one write, and one read when they come back: the search
-//! goes round the file from where it last ended, for a run as long as is wanted, or else the longest it met.
+//! Pages that leave together get slots side by side, so that they are one write, and one read when they come
+//! back: the search goes round the file from where it last ended, for a run as long as is wanted, or else the
+//! longest it met.
 
 use std::ops::Range;
 
@@ -80,8 +81,8 @@ impl Slots {
         Some(best).filter(|run| !run.is_empty())
     }
 
-    /// The first free run at or after `at`, up to `most` slots from `at` on for the search, and at most `most` long; empty at
-    /// the place where the search ended if there is none.
+    /// The first free run at or after `at`, up to `most` slots from `at` on for the search, and at most
+    /// `most` long; empty at the place where the search ended if there is none.
     fn free_run(&self, at: u32, most: u32) -> Range<u32> {
         let end = self.count;
         let mut start = at;
@@ -120,8 +121,8 @@ impl Slots {
         self.checksums[slot as usize]
     }
 
-    /// Takes the next clusters at or after slot `from` that hold nothing but what was freed, all that lie side by side: nobody
-    /// else gets their slots until [`Slots::restore`].
+    /// Takes the next clusters at or after slot `from` that hold nothing but what was freed, all that lie
+    /// side by side: nobody else gets their slots until [`Slots::restore`].
     pub fn withdraw(&mut self, from: u32) -> Option<Range<u32>> {
         let idle = |slots: &Slots, cluster: usize| slots.used[cluster] == 0 && slots.written[cluster];
         let clusters = self.used.len();

@@ -1,23 +1,24 @@
-//! Winning address-space areas back: an alias whose pages share nothing any more gets its home placement again.
+//! Winning address-space areas back: an alias whose pages share nothing any more gets its home placement
+//! again.
 //!
 //! ```text
 //!   lock all pages of the alias; protect and copy out the private ones
-//!   map the home offset elsewhere, register it, move it over the alias       one step for whoever accesses the pages
+//!   map the home offset elsewhere, register it, move it over the alias    one step for the guest
 //!   copy the private ones back in; unlock
 //! ```
 //!
-//! A placement made with `mmap` is not registered with userfaultfd for a moment, in which an access would see what the store has
-//! at that offset. For an alias that is the right content; here it would not be. So the new mapping is registered before it takes the
-//! old one's place: `mremap` keeps the registration (`UFFD_FEATURE_EVENT_REMAP`), and no thread of the guest has to be held.
+//! A placement made with `mmap` is not registered with userfaultfd for a moment, in which an access would see
+//! what the store has at that offset. For an alias that is the right content; here it would not be. So the
+//! new mapping is registered before it takes the old one's place: `mremap` keeps the registration
+//! (`UFFD_FEATURE_EVENT_REMAP`), and no thread of the guest has to be held.
 
 use std::io;
 
-use wire::{Frame, Gfn, PAGE_BYTES, PageBytes, Run, runs};
+use wire::{Gfn, PAGE_BYTES, PageBytes, Run, runs};
 
 use crate::{
-    entry::State,
     mapping::Mapping,
-    transition::{Error, Pages},
+    pages::{Error, Pages, locked::Locked, table::State},
 };
 
 /// Pages that are moved together: they stay locked for it, and those that are private are copied twice.
@@ -46,10 +47,11 @@ impl<M: Mapping> Pages<M> {
     }
 
     fn is_home(&self, gfn: Gfn) -> bool {
-        self.mapping.placement(gfn) == Frame(gfn.0)
+        self.mapping.placement(gfn) == gfn.home()
     }
 
-    /// Pages from `first` on that lie in one area; not more than can be moved at a time, unless they are at home.
+    /// Pages from `first` on that lie in one area; not more than can be moved at a time, unless they are at
+    /// home.
     fn placed_together(&self, first: Gfn) -> Run {
         let frame = self.mapping.placement(first);
         let most = if self.is_home(first) { u32::MAX } else { REHOME_MAX };
@@ -60,16 +62,20 @@ impl<M: Mapping> Pages<M> {
 
     fn rehome(&self, run: Run) -> Result<(), Error> {
         let free = |gfn| self.lock_if(gfn, |entry| entry.state() != State::Shared && !entry.open());
-        let locked: Vec<_> = run.gfns().map_while(|gfn| free(gfn).map(|entry| (gfn, entry))).collect();
+        let pages: Vec<_> = run.gfns().map_while(free).collect();
         // Until the locks were taken, somebody else could have placed a page.
-        let movable = locked.len() == run.count as usize && !run.gfns().any(|gfn| self.is_home(gfn));
-        let private = locked.iter().filter(|(_, entry)| entry.state() == State::Private).map(|&(gfn, _)| gfn);
-        let moved = if movable { self.move_home(run, &private.collect::<Vec<_>>()) } else { Ok(()) };
-        for (gfn, entry) in locked {
-            // A page that was moved is not write-protected any more.
-            self.unlock(gfn, entry, if movable { entry.into_unwatched() } else { entry });
+        if pages.len() < run.count as usize || run.gfns().any(|gfn| self.is_home(gfn)) {
+            return Ok(());
         }
-        moved.map_err(|source| Error::Kernel { action: "bringing home", gfn: run.first, source })
+        let private = pages.iter().filter(|page| page.entry().state() == State::Private).map(Locked::gfn);
+        let moved = self.move_home(run, &private.collect::<Vec<_>>());
+        moved.map_err(|source| Error::Kernel { action: "bringing home", gfn: run.first, source })?;
+        for page in pages {
+            // A page that was moved is not write-protected any more.
+            let entry = page.entry().into_unwatched();
+            page.turn_into(entry);
+        }
+        Ok(())
     }
 
     fn move_home(&self, run: Run, private: &[Gfn]) -> io::Result<()> {

@@ -1,24 +1,30 @@
 //! The page-state table: one atomic word a guest page, a lock bit in each, and the sums over all of them.
 //!
 //! ```text
-//!            try_lock                       unlock(new entry)
+//!            try_lock                       unlock(new entry): by `Locked` alone
 //!   free ----------------> locked by us ------------------------> free      wake whoever waited
 //!     ^                       |
 //!     |                       | fault on it: lock_or_wait sets WAITERS, the faulting thread stays blocked
 //!     +-----------------------+
 //! ```
 //!
-//! **Invariant:** an entry's state, payload and credit change only between a successful lock and its unlock, by the locker.
-//! **Invariant:** nobody who holds a page's lock waits for another page's, except one thread at a time through [`PageTable::lock`],
-//! whose opponents all use [`PageTable::try_lock`] and so never wait for it.
+//! **Invariant:** an entry's state, payload and credit change only between a successful lock and its unlock,
+//! by the locker.
+//! **Invariant:** nobody who holds a page's lock waits for another page's, except one thread at a time
+//! through [`PageTable::lock`], whose opponents all use [`PageTable::try_lock`] and so never wait for it.
 
 use control::status::PageCounts;
 use wire::Gfn;
 
-use crate::{
-    entry::{Entry, State},
-    sync::{AtomicI64, AtomicU64, Ordering, pause, zeroed_u64s},
-};
+mod entry;
+mod left;
+mod page;
+
+use crate::sync::{AtomicI64, AtomicU64, Ordering, pause, zeroed_u64s};
+
+pub use entry::Entry;
+pub use left::{Left, Taker};
+pub use page::{Page, State};
 
 /// One word a page.
 pub struct PageTable {
@@ -55,7 +61,7 @@ impl PageTable {
     }
 
     /// Locks the page unless somebody has it; gives its entry.
-    pub fn try_lock(&self, gfn: Gfn) -> Option<Entry> {
+    pub(super) fn try_lock(&self, gfn: Gfn) -> Option<Entry> {
         let word = &self.entries[gfn.index()];
         let seen = Entry(word.load(Ordering::Relaxed));
         if seen.locked() {
@@ -65,8 +71,9 @@ impl PageTable {
         word.compare_exchange(seen.0, seen.with_lock().0, Ordering::Acquire, Ordering::Relaxed).ok().map(Entry)
     }
 
-    /// Locks the page, or leaves word that a faulting thread waits for it: the holder wakes that thread at its unlock.
-    pub fn lock_or_wait(&self, gfn: Gfn) -> Option<Entry> {
+    /// Locks the page, or leaves word that a faulting thread waits for it: the holder wakes that thread at
+    /// its unlock.
+    pub(super) fn lock_or_wait(&self, gfn: Gfn) -> Option<Entry> {
         let word = &self.entries[gfn.index()];
         let mut seen = Entry(word.load(Ordering::Relaxed));
         loop {
@@ -80,9 +87,10 @@ impl PageTable {
         }
     }
 
-    /// Locks the page, waiting for whoever has it. For device threads, boot loading and the end of hinting only, and whoever waits for
-    /// several pages takes them in rising order, so that two of them never wait for each other.
-    pub fn lock(&self, gfn: Gfn) -> Entry {
+    /// Locks the page, waiting for whoever has it. For device threads, boot loading and the end of hinting
+    /// only, and whoever waits for several pages takes them in rising order, so that two of them never wait
+    /// for each other.
+    pub(super) fn lock(&self, gfn: Gfn) -> Entry {
         loop {
             if let Some(entry) = self.try_lock(gfn) {
                 return entry;
@@ -93,14 +101,23 @@ impl PageTable {
 
     /// Ends a transition from `old` to `new`; says whether a faulting thread waits to be woken.
     #[must_use = "a waiting thread sleeps until it is woken"]
-    pub fn unlock(&self, gfn: Gfn, old: Entry, new: Entry) -> bool {
+    pub(super) fn unlock(&self, gfn: Gfn, old: Entry, new: Entry) -> bool {
         debug_assert!(!new.locked() && !new.waiters());
-        if old != new {
+        if old.summed() != new.summed() {
             self.count(old, -1);
             self.count(new, 1);
         }
         // Release: whoever locks the page next sees all we did to it.
-        Entry(self.entries[gfn.index()].swap(new.0, Ordering::Release)).waiters()
+        let last = Entry(self.entries[gfn.index()].swap(new.0, Ordering::Release));
+        debug_assert!(last.locked(), "unlocked by somebody else");
+        last.waiters()
+    }
+
+    /// The entry of a page that the caller has locked: nobody else changes it, but for the mark of who waits.
+    pub(super) fn held(&self, gfn: Gfn) -> Entry {
+        let entry = self.peek(gfn);
+        debug_assert!(entry.locked(), "asked of a page that is not locked");
+        entry.unlocked()
     }
 
     fn count(&self, entry: Entry, by: i64) {

@@ -5,28 +5,34 @@
 //!   patch         similar frame? silence { published? count }    compress with the frame as prefix
 //!                   smaller, and gives the page back?  store     the pool's piece has the reference
 //!                   else                               uncount
-//!   free_slot     free the piece, uncount                        whatever became of the page, and whoever asks
+//!   free_slot     free the piece, uncount                        whatever became of the page
 //!   undo_lonely   of patches whose frame nobody else needs       compress without
 //! ```
 //!
-//! The frame is any that the guest's domain has published, not only one that this guest shares: what resembles it most is what another guest has and
-//! this one almost has, a kernel at another address. From then on it is held as for a page that shares it: the host's question is
-//! answered "held", and its bytes do not change.
+//! The frame is any that the guest's domain has published, not only one that this guest shares: what
+//! resembles it most is what another guest has and this one almost has, a kernel at another address. From
+//! then on it is held as for a page that shares it: the host's question is answered "held", and its bytes do
+//! not change.
 //!
-//! **Invariant:** a patch in the pool has a reference to its frame, from before its frame is read until after it was freed.
+//! **Invariant:** a patch in the pool has a reference to its frame, from before its frame is read until after
+//! it was freed.
 
-use super::{Error, Pages, Staging, in_pool};
-use crate::tiers::squeeze::Squeeze;
-use wire::{Frame, Gfn, PAGE_BYTES, PageBytes};
+use wire::{Frame, PAGE_BYTES, PageBytes};
 
+use super::staging::Staging;
 use crate::{
     accounts::references::References,
-    entry::Entry,
     mapping::Mapping,
+    pages::{
+        Error, Pages,
+        locked::Locked,
+        table::{Entry, Page},
+    },
     sync::{Ordering, lock},
     tiers::{
         library::Library,
         pool::{Codec, SLAB_PAGES, is_smaller, room_bytes},
+        squeeze::Squeeze,
     },
 };
 
@@ -67,7 +73,7 @@ impl<M: Mapping> Pages<M> {
     }
 
     /// Counts a reference to a frame, of the kind that `count` counts, if it is published.
-    pub(super) fn adopt(&self, frame: Frame, count: fn(&References, Frame)) -> bool {
+    pub(in crate::pages) fn adopt(&self, frame: Frame, count: fn(&References, Frame)) -> bool {
         let _silence = self.references.silence();
         let published = self.mapping.published(frame);
         if published {
@@ -76,7 +82,8 @@ impl<M: Mapping> Pages<M> {
         published
     }
 
-    /// Compresses pages anew and without a frame that are the only patches of it, when nobody shares it any more: some of them. How many.
+    /// Compresses pages anew and without a frame that are the only patches of it, when nobody shares it any
+    /// more: some of them. How many.
     pub fn undo_lonely(&self, staging: &mut Staging) -> Result<u32, Error> {
         let frames = self.references.take_lonely();
         let mut undone = 0;
@@ -88,50 +95,46 @@ impl<M: Mapping> Pages<M> {
                 if !self.credits.covers(SLAB_PAGES) {
                     return Ok(undone);
                 }
-                let Some(entry) = self.lock_if(gfn, in_pool) else { continue };
-                let is_patch = lock(&self.pool).frame(entry.slot()) == Some(frame);
-                let result = if is_patch { self.undo(gfn, entry, staging) } else { Ok(entry) };
-                let new = *result.as_ref().unwrap_or(&entry);
-                self.unlock(gfn, entry, new);
-                undone += u32::from(result? != entry);
+                let Some(mut page) = self.lock_if(gfn, Entry::is_pooled) else { continue };
+                let Page::Pooled { slot, .. } = page.decode() else { continue };
+                if lock(&self.pool).frame(slot) != Some(frame) {
+                    continue;
+                }
+                self.content(gfn, page.entry(), staging.page())?;
+                let (content, squeeze) = staging.page_and_squeeze();
+                // What came in by lz4 may, hardly ever, not fit by zstd; then it stays as it is.
+                let bytes = squeeze.densely(content);
+                undone += u32::from(bytes.is_some_and(|bytes| self.replace(&mut page, slot, Codec::Zstd, bytes)));
             }
         }
         Ok(undone)
     }
 
-    fn undo(&self, gfn: Gfn, entry: Entry, staging: &mut Staging) -> Result<Entry, Error> {
-        self.content(gfn, entry, staging.next())?;
-        let (page, squeeze) = staging.next_and_squeeze();
-        // What came in by lz4 may, hardly ever, not fit by zstd; then it stays as it is.
-        let bytes = squeeze.densely(page);
-        Ok(bytes.and_then(|bytes| self.replace(gfn, entry, Codec::Zstd, bytes)).unwrap_or(entry))
-    }
-
-    /// Makes `page`, which is locked and in the pool, a patch, if that takes less room. Its entry from now on.
+    /// Makes a page of the pool a patch, if that takes less room. Whether it did.
     pub(super) fn patch(
         &self,
-        gfn: Gfn,
-        entry: Entry,
-        page: &PageBytes,
+        page: &mut Locked<'_, M>,
+        content: &PageBytes,
         squeeze: &mut Squeeze,
         library: &mut Library,
-    ) -> Entry {
-        let Some(frame) = library.similar(page).filter(|&frame| self.adopt(frame, References::add_patch)) else {
-            return entry;
+    ) -> bool {
+        let Page::Pooled { slot, .. } = page.decode() else { return false };
+        let Some(frame) = library.similar(content).filter(|&frame| self.adopt(frame, References::add_patch)) else {
+            return false;
         };
         let mut reference = [0; PAGE_BYTES];
         self.mapping.read_frame(frame, &mut reference);
-        let (codec, old) = (Codec::Patch(frame), lock(&self.pool).length(entry.slot()));
-        let patch = squeeze.against(page, &reference).filter(|patch| is_smaller(codec.length(patch.len()), old));
+        let (codec, old) = (Codec::Patch(frame), lock(&self.pool).length(slot));
+        let patch = squeeze.against(content, &reference).filter(|patch| is_smaller(codec.length(patch.len()), old));
         // Tried out once: what is stored does give the page.
-        let patch = patch.filter(|patch| lock(&self.pool).gives(patch, &reference, page));
-        let stored = patch.and_then(|patch| Some((self.replace(gfn, entry, codec, patch)?, patch.len())));
-        let Some((new, length)) = stored else {
+        let patch = patch.filter(|patch| lock(&self.pool).gives(patch, &reference, content));
+        let stored = patch.filter(|patch| self.replace(page, slot, codec, patch));
+        let Some(patch) = stored else {
             self.references.remove_patch(frame);
-            return entry;
+            return false;
         };
-        library.gained(room_bytes(old) - room_bytes(codec.length(length)));
+        library.gained(room_bytes(old) - room_bytes(codec.length(patch.len())));
         self.counters.pool_patched.fetch_add(1, Ordering::Relaxed);
-        new
+        true
     }
 }
