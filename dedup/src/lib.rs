@@ -29,6 +29,7 @@
 #![deny(unsafe_code)]
 
 mod census;
+mod config;
 mod domain;
 mod entry;
 mod error;
@@ -50,6 +51,7 @@ mod store;
 mod sys;
 mod waiters;
 
+pub use config::ScannerConfig;
 pub use domain::{Descriptors, Domain};
 pub use error::{Error, ProtocolError};
 pub use figures::Figures;
@@ -57,5 +59,5 @@ pub use hash::{content_hash, is_zero};
 pub use inbox::ScannerHandle;
 pub use memory::{Backing, ScanMemory};
 pub use published::PublishedView;
-pub use scanner::{Scanner, ScannerConfig};
+pub use scanner::Scanner;
 pub use session::VmmId;

@@ -35,7 +35,7 @@ use crate::hash::{BatchHasher, Content};
 use crate::inbox::Event;
 use crate::notes::{DIFFERS, NO_ROOM, Notes, OVER_BUDGET, Seen, TAKEN, TOLD};
 use crate::pace::{Pace, PassFindings};
-use crate::{Backing, ScanMemory, ScannerHandle};
+use crate::{Backing, ScanMemory, ScannerConfig, ScannerHandle};
 
 /// Pages that are looked at between two looks into the letter box: what one page table maps, and at most half
 /// a millisecond.
@@ -50,28 +50,6 @@ const WIN_BACK_MAX: u32 = 256;
 /// Every so many passes, pages that broke after merging are forgiven one break, and what the store had no
 /// room for is forgotten.
 const RELAX_PASSES: u64 = 64;
-
-/// What a scanner is to know.
-#[derive(Clone, Copy, Debug)]
-pub struct ScannerConfig {
-    /// The domain's secret.
-    pub hash_secret: u64,
-    /// Most CPU it may use, as a share of one: while it makes progress, or is told to hurry.
-    pub cpu_share: f64,
-    /// Most CPU it may use otherwise.
-    pub idle_cpu_share: f64,
-    /// Threads that hash; 1 is the scanner's own.
-    pub hash_threads: usize,
-    /// Drop zero pages, and do nothing else: nothing is hashed, told or shared.
-    pub zero_pages_only: bool,
-}
-
-impl ScannerConfig {
-    /// The usual: a fifth of one CPU, a twentieth while there is nothing to gain, one thread.
-    pub fn new(hash_secret: u64) -> Self {
-        Self { hash_secret, cpu_share: 0.2, idle_cpu_share: 0.05, hash_threads: 1, zero_pages_only: false }
-    }
-}
 
 /// One guest's scanner. `P` points to its memory: a reference, or an `Arc`.
 #[derive(Debug)]
@@ -127,6 +105,11 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
         }
     }
 
+    /// The same, with a letter box that exists already and may have letters in it.
+    pub fn with_handle(self, handle: ScannerHandle) -> Self {
+        Self { handle, ..self }
+    }
+
     /// For the threads that post answers, read figures, or stop it.
     pub fn handle(&self) -> ScannerHandle {
         self.handle.clone()
@@ -170,11 +153,6 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
     pub fn hurry(&mut self) {
         self.pace.hurry();
         self.urgent = true;
-    }
-
-    /// Scans to the end of the pass without a pause.
-    pub fn scan_pass(&mut self, mut send: impl FnMut(MergeRequest)) {
-        while !self.scan_batch(&mut send) {}
     }
 
     /// Does what the store answers or orders.

@@ -18,11 +18,28 @@ pub(crate) const ASKED_MAX: usize = 4096;
 
 /// A VMM: one life of a guest. Never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct VmmId(pub u32);
+pub struct VmmId {
+    /// Its guest's number.
+    pub guest: u32,
+    /// How often the guest was started anew before.
+    pub life: u32,
+}
+
+impl VmmId {
+    /// Of a guest's first life.
+    pub const fn first(guest: u32) -> Self {
+        Self { guest, life: 0 }
+    }
+
+    /// Of the same guest's next life.
+    pub const fn next(self) -> Self {
+        Self { guest: self.guest, life: self.life + 1 }
+    }
+}
 
 impl fmt::Display for VmmId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "VMM {}", self.0)
+        write!(f, "VMM {} of guest {}", self.life, self.guest)
     }
 }
 
@@ -198,21 +215,24 @@ mod tests {
     #[test]
     fn a_seat_is_given_again_and_numbers_pages_without_a_clash() {
         let mut sessions = Sessions::new(100, 200);
-        (0..3).for_each(|vmm| sessions.join(VmmId(vmm), 60 + vmm).unwrap());
-        assert_eq!((0..3).map(|vmm| sessions.place(VmmId(vmm), Gfn(7)).unwrap().0).collect::<Vec<_>>(), [7, 107, 207]);
-        let gone = sessions.leave(VmmId(1)).unwrap();
+        (0..3).for_each(|vmm| sessions.join(VmmId::first(vmm), 60 + vmm).unwrap());
+        assert_eq!(
+            (0..3).map(|vmm| sessions.place(VmmId::first(vmm), Gfn(7)).unwrap().0).collect::<Vec<_>>(),
+            [7, 107, 207]
+        );
+        let gone = sessions.leave(VmmId::first(1)).unwrap();
         assert_eq!(sessions.places(&gone), 100..200);
         assert_eq!(sessions.page(Place(107)), None);
-        sessions.join(VmmId(9), 100).unwrap();
-        assert_eq!(sessions.page(Place(107)), Some((VmmId(9), Gfn(7))));
+        sessions.join(VmmId::first(9), 100).unwrap();
+        assert_eq!(sessions.page(Place(107)), Some((VmmId::first(9), Gfn(7))));
         assert_eq!(sessions.page(Place(1007)), None);
     }
 
     #[test]
     fn pages_beyond_what_can_be_numbered_have_no_place() {
         let mut sessions = Sessions::new(PLACES - 5, 0);
-        (0..3).for_each(|vmm| sessions.join(VmmId(vmm), 100).unwrap());
-        assert_eq!(sessions.place(VmmId(1), Gfn(4)), Some(Place(PLACES - 1)));
-        assert_eq!([(1, 5), (2, 0)].map(|(vmm, gfn)| sessions.place(VmmId(vmm), Gfn(gfn))), [None, None]);
+        (0..3).for_each(|vmm| sessions.join(VmmId::first(vmm), 100).unwrap());
+        assert_eq!(sessions.place(VmmId::first(1), Gfn(4)), Some(Place(PLACES - 1)));
+        assert_eq!([(1, 5), (2, 0)].map(|(vmm, gfn)| sessions.place(VmmId::first(vmm), Gfn(gfn))), [None, None]);
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use control::merge::MergeRequest;
 use dedup::{Domain, Scanner, ScannerConfig, VmmId};
-use support::{FakeGuest, PAGE, content};
+use support::{FakeGuest, PAGE, content, scan_pass};
 use wire::PageBytes;
 
 const STARTS: u32 = 1000;
@@ -63,7 +63,7 @@ struct Churn<'a> {
 
 impl<'a> Churn<'a> {
     fn join(&mut self, guest: &'a FakeGuest, number: u32) {
-        let id = VmmId(number);
+        let id = VmmId::first(number);
         self.domain.vmm_joined(id, PAGES).unwrap();
         let scanner = Scanner::new(guest, ScannerConfig::new(self.domain.hash_secret()));
         self.living.push(Living { id, number, scanner });
@@ -89,7 +89,7 @@ impl<'a> Churn<'a> {
     fn step(&mut self, messages: usize) {
         for living in &mut self.living {
             let id = living.id;
-            living.scanner.scan_pass(|request| self.requests.push_back((id, request)));
+            scan_pass(&mut living.scanner, |request| self.requests.push_back((id, request)));
         }
         for _ in 0..messages {
             let Some((from, request)) = self.requests.pop_front() else { break };

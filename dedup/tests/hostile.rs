@@ -18,9 +18,9 @@ use wire::{Frame, Gfn, PageBytes};
 
 const HOME: u32 = 8;
 const SECRET: u64 = 5;
-const HONEST: [VmmId; 3] = [VmmId(1), VmmId(2), VmmId(3)];
-const LIAR: VmmId = VmmId(4);
-const LIARS: [VmmId; 2] = [LIAR, VmmId(5)];
+const HONEST: [VmmId; 3] = [VmmId::first(1), VmmId::first(2), VmmId::first(3)];
+const LIAR: VmmId = VmmId::first(4);
+const LIARS: [VmmId; 2] = [LIAR, VmmId::first(5)];
 /// What a VMM may owe an answer for in these tests.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -216,9 +216,9 @@ impl Stage {
             Step::Report { vmm } => self.report(vmm),
             Step::Die { vmm } => {
                 self.honest[vmm] = Honest::default();
-                let dead = std::mem::replace(&mut self.ids[vmm], VmmId(self.next_id));
+                let dead = std::mem::replace(&mut self.ids[vmm], VmmId::first(self.next_id));
                 self.gone(dead);
-                self.domain.vmm_joined(VmmId(self.next_id), HOME).unwrap();
+                self.domain.vmm_joined(VmmId::first(self.next_id), HOME).unwrap();
                 self.next_id += 1;
             }
             Step::Lie { liar, request } => self.lie(LIARS[liar], request),

@@ -21,7 +21,7 @@ fn anonymous_bytes() -> u64 {
 /// A domain of some guests, and nothing told.
 fn domain(guests: u32) -> Domain {
     let domain = Domain::new(PAGES, 1).unwrap();
-    (0..guests).for_each(|guest| domain.vmm_joined(VmmId(guest), PAGES).unwrap());
+    (0..guests).for_each(|guest| domain.vmm_joined(VmmId::first(guest), PAGES).unwrap());
     domain
 }
 
@@ -34,7 +34,7 @@ fn tell_all(domain: &Domain, guests: u32) {
                 hash = hash.wrapping_add(0x9e37_79b9_7f4a_7c15);
                 (Gfn(gfn), hash)
             });
-            domain.handle(VmmId(guest), MergeRequest::Hashes(hashes.collect())).unwrap();
+            domain.handle(VmmId::first(guest), MergeRequest::Hashes(hashes.collect())).unwrap();
         }
     }
 }

@@ -14,7 +14,7 @@ use wire::{Frame, Gfn};
 
 const HOME: u32 = 8;
 const SECRET: u64 = 5;
-const LIAR: VmmId = VmmId(4);
+const LIAR: VmmId = VmmId::first(4);
 
 /// One page, for a frame.
 fn page(gfn: Gfn, frame: Frame, bytes: Vec<u8>) -> MergeRequest {
@@ -58,16 +58,16 @@ fn batches_too_long_and_strangers_are_refused() {
     );
     let pages = Pages { places: vec![(Gfn(0), Frame(0)); PAGES_MAX + 1], bytes: vec![] };
     assert_eq!(refusal(MergeRequest::Pages(pages)), ProtocolError::BatchTooLong(PAGES_MAX + 1));
-    let stranger = joined().handle(VmmId(77), MergeRequest::Hashes(vec![]));
-    assert_eq!(stranger, Err(ProtocolError::Unknown(VmmId(77))));
+    let stranger = joined().handle(VmmId::first(77), MergeRequest::Hashes(vec![]));
+    assert_eq!(stranger, Err(ProtocolError::Unknown(VmmId::first(77))));
 }
 
 #[test]
 fn content_other_than_announced_is_not_published() {
     let domain = joined();
-    domain.vmm_joined(VmmId(1), HOME).unwrap();
+    domain.vmm_joined(VmmId::first(1), HOME).unwrap();
     let hash = content_hash(SECRET, &content(1));
-    assert_eq!(domain.handle(VmmId(1), MergeRequest::Hashes(vec![(Gfn(2), hash)])), Ok(vec![]));
+    assert_eq!(domain.handle(VmmId::first(1), MergeRequest::Hashes(vec![(Gfn(2), hash)])), Ok(vec![]));
     let asked = domain.handle(LIAR, MergeRequest::Hashes(vec![(Gfn(3), hash)])).unwrap();
     assert_eq!(asked, [(LIAR, MergeAnswer::Answers(vec![(Gfn(3), Answer::Publish(Frame(2)))]))]);
     assert_eq!(domain.handle(LIAR, page(Gfn(3), Frame(2), content(9).into())), Ok(vec![]));
@@ -78,19 +78,19 @@ fn content_other_than_announced_is_not_published() {
 #[test]
 fn an_answer_of_an_earlier_round_is_no_answer() {
     let domain = joined();
-    domain.vmm_joined(VmmId(1), HOME).unwrap();
+    domain.vmm_joined(VmmId::first(1), HOME).unwrap();
     let hash = content_hash(SECRET, &content(1));
-    domain.handle(VmmId(1), MergeRequest::Hashes(vec![(Gfn(2), hash)])).unwrap();
+    domain.handle(VmmId::first(1), MergeRequest::Hashes(vec![(Gfn(2), hash)])).unwrap();
     domain.handle(LIAR, MergeRequest::Hashes(vec![(Gfn(3), hash)])).unwrap();
     domain.handle(LIAR, page(Gfn(3), Frame(2), content(1).into())).unwrap();
     let start = Instant::now();
     domain.sweep(start);
     let asked = domain.sweep(start + Duration::from_secs(5));
-    assert_eq!(asked, [VmmId(1), LIAR].map(|vmm| (vmm, MergeAnswer::Retire(vec![Frame(2)]))));
+    assert_eq!(asked, [VmmId::first(1), LIAR].map(|vmm| (vmm, MergeAnswer::Retire(vec![Frame(2)]))));
     let retired = |held| MergeRequest::Retired(vec![(Frame(2), held)]);
-    assert_eq!(domain.handle(VmmId(1), retired(true)), Ok(vec![]));
+    assert_eq!(domain.handle(VmmId::first(1), retired(true)), Ok(vec![]));
     assert_eq!(domain.figures().frames_retiring, 1, "the other has not answered");
-    assert_eq!(domain.handle(VmmId(1), retired(false)), Err(ProtocolError::NotRetiring(Frame(2))));
+    assert_eq!(domain.handle(VmmId::first(1), retired(false)), Err(ProtocolError::NotRetiring(Frame(2))));
     assert_eq!(domain.handle(LIAR, retired(false)), Ok(vec![]));
     let figures = domain.figures();
     assert_eq!((figures.frames_published, figures.retired_total), (1, 0), "held, so it stays");

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use control::merge::{MergeAnswer, MergeRequest};
 use dedup::{Domain, Error, ProtocolError, Scanner, ScannerConfig, VmmId};
-use support::{FakeGuest, PAGE, World, content};
+use support::{FakeGuest, PAGE, World, content, scan_pass};
 use wire::{Frame, Gfn, PageBytes};
 
 const PAGES: u32 = 1000;
@@ -67,8 +67,8 @@ fn a_late_guest_shares_what_is_at_home_without_hashing_it() {
     let guests = guests(&domain, 3);
     let mut world = World::new(&domain, &guests[..2]);
     (0..3).for_each(|_| world.pass());
-    domain.vmm_joined(VmmId(9), PAGES).unwrap();
-    world.scanners.push((VmmId(9), Scanner::new(&guests[2], ScannerConfig::new(domain.hash_secret()))));
+    domain.vmm_joined(VmmId::first(9), PAGES).unwrap();
+    world.scanners.push((VmmId::first(9), Scanner::new(&guests[2], ScannerConfig::new(domain.hash_secret()))));
     world.pass();
     let status = world.scanners[2].1.status();
     assert_eq!(status.merged_same_address_total, 300);
@@ -135,17 +135,17 @@ fn two_domains_share_nothing() {
 fn zero_pages_only_drops_zero_pages_and_says_nothing() {
     let domain = Domain::zero_pages_only(PAGES).unwrap();
     let guest = guests(&domain, 1).remove(0);
-    domain.vmm_joined(VmmId(1), PAGES).unwrap();
+    domain.vmm_joined(VmmId::first(1), PAGES).unwrap();
     let config = ScannerConfig { zero_pages_only: true, ..ScannerConfig::new(0) };
     let mut scanner = Scanner::new(&guest, config);
     for _ in 0..5 {
-        scanner.scan_pass(|request| panic!("{request:?}"));
+        scan_pass(&mut scanner, |request| panic!("{request:?}"));
     }
     assert_eq!(guest.counts(), (900, 0, 100));
     assert_eq!(scanner.status().hashed_total, 0);
     let request = MergeRequest::Hashes(vec![(Gfn(0), 1)]);
-    assert_eq!(domain.handle(VmmId(1), request), Err(ProtocolError::NothingShared));
-    domain.vmm_gone(VmmId(1));
+    assert_eq!(domain.handle(VmmId::first(1), request), Err(ProtocolError::NothingShared));
+    domain.vmm_gone(VmmId::first(1));
     assert_eq!(domain.figures().allocated_bytes, 0);
 }
 
@@ -214,7 +214,7 @@ fn everything_is_given_back_when_the_guests_are_gone() {
     let mut world = World::new(&domain, &guests);
     (0..3).for_each(|_| world.pass());
     for id in 0..3 {
-        let answers = domain.vmm_gone(VmmId(id));
+        let answers = domain.vmm_gone(VmmId::first(id));
         world.deliver(answers);
     }
     world.sweep();
@@ -300,7 +300,7 @@ fn a_scanner_in_a_hurry_tells_what_it_sees_for_the_first_time() {
             scanner.hurry();
         }
         let mut hashes = 0;
-        scanner.scan_pass(|request| {
+        scan_pass(&mut scanner, |request| {
             hashes += usize::from(matches!(&request, MergeRequest::Hashes(all) if all.len() == 8))
         });
         hashes
@@ -311,9 +311,9 @@ fn a_scanner_in_a_hurry_tells_what_it_sees_for_the_first_time() {
 #[test]
 fn a_guest_too_large_or_twice_the_same_is_refused() {
     let domain = Domain::new(10, 1).unwrap();
-    assert!(matches!(domain.vmm_joined(VmmId(1), 11), Err(Error::GuestTooLarge { pages: 11, home_frames: 10 })));
-    domain.vmm_joined(VmmId(1), 10).unwrap();
-    assert!(matches!(domain.vmm_joined(VmmId(1), 10), Err(Error::Duplicate(VmmId(1)))));
+    assert!(matches!(domain.vmm_joined(VmmId::first(1), 11), Err(Error::GuestTooLarge { pages: 11, home_frames: 10 })));
+    domain.vmm_joined(VmmId::first(1), 10).unwrap();
+    assert!(matches!(domain.vmm_joined(VmmId::first(1), 10), Err(Error::Duplicate(VmmId { guest: 1, life: 0 }))));
 }
 
 #[test]

@@ -191,7 +191,7 @@ mod tests {
 
     fn running(vmm: u32, evictions_total: u64) -> Option<Running> {
         let reported = TakenStatus::default();
-        Some(Running { vmm: VmmId(vmm), pages: 65_536, evictions_total, hint_dropped_total: 0, reported })
+        Some(Running { vmm: VmmId::first(vmm), pages: 65_536, evictions_total, hint_dropped_total: 0, reported })
     }
 
     type ByGuest<T> = Vec<(usize, T)>;

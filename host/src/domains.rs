@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     fn join(domains: &Domains, name: &str, vmm: u32) -> Membership {
-        domains.join(name, Dedup::On, 64, VmmId(vmm), 64).unwrap()
+        domains.join(name, Dedup::On, 64, VmmId::first(vmm), 64).unwrap()
     }
 
     #[test]
@@ -214,14 +214,14 @@ mod tests {
     fn a_domain_has_one_mode() {
         let domains = Domains::default();
         let _web = join(&domains, "web", 0);
-        let refused = domains.join("web", Dedup::ZeroPagesOnly, 64, VmmId(1), 64);
+        let refused = domains.join("web", Dedup::ZeroPagesOnly, 64, VmmId::first(1), 64);
         assert!(matches!(refused, Err(Error::DomainMode { .. })));
     }
 
     #[test]
     fn zero_pages_only_takes_no_request() {
         let domains = Domains::default();
-        let member = domains.join("vault", Dedup::ZeroPagesOnly, 64, VmmId(0), 64).unwrap();
+        let member = domains.join("vault", Dedup::ZeroPagesOnly, 64, VmmId::first(0), 64).unwrap();
         for request in [
             MergeRequest::Hashes(vec![(Gfn(0), 1)]),
             MergeRequest::Adopted(vec![Frame(0)]),

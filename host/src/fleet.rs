@@ -74,7 +74,7 @@ impl Fleet {
         for (number, (plan, &grant)) in planned.iter().zip(grants).enumerate() {
             let largest = planned.iter().filter(|other| other.domain == plan.domain).map(PlannedGuest::pages).max();
             let home_frames = largest.unwrap_or_default();
-            let id = VmmId(number as u32);
+            let id = VmmId::first(number as u32);
             let mut patience = Patience::default();
             let (vmm, life) = loop {
                 match start(config, plan, &domains, home_frames, id) {
@@ -117,8 +117,7 @@ impl Fleet {
     /// Brings answers of a domain to the VMMs they are for.
     pub fn deliver(&self, answers: Vec<(VmmId, MergeAnswer)>) {
         for (id, answer) in answers {
-            // Numbers go up by the number of guests with each life.
-            if let Some(guest) = self.guests.get(id.0 as usize % self.guests.len().max(1)) {
+            if let Some(guest) = self.guests.get(id.guest as usize) {
                 guest.send_to(id, ToVmm::Merge(answer));
             }
         }
@@ -135,9 +134,7 @@ impl Fleet {
 
     /// The guest whose VMM has this number now.
     fn guest_of(&self, id: VmmId) -> Option<&Guest> {
-        // Numbers go up by the number of guests with each life.
-        let guest = self.guests.get(id.0 as usize % self.guests.len().max(1));
-        guest.filter(|guest| guest.vmm() == id)
+        self.guests.get(id.guest as usize).filter(|guest| guest.vmm() == id)
     }
 
     /// Kills every VMM that is left.
@@ -192,7 +189,7 @@ impl Fleet {
     fn start_anew(&self, number: usize) -> Result<Life, Error> {
         let guest = &self.guests[number];
         let plan = &guest.plan;
-        let id = VmmId(guest.vmm().0 + self.guests.len() as u32);
+        let id = guest.vmm().next();
         let members = self.guests.iter().filter(|other| other.plan.domain == plan.domain);
         let home_frames = members.map(|other| other.plan.pages()).max().unwrap_or_default();
         // From its joining on, the domain asks it as it asks all others, and waits for its answers.

@@ -85,7 +85,12 @@ fn guest() -> (Guest, mpsc::Receiver<ToVmm>) {
     let (outbox, inbox) = mpsc::channel(2);
     let plan = PlannedGuest::idle("guest0".into(), 16 << 20);
     (
-        Guest::new(plan, Vmm { id: VmmId(0), pid: 1, outbox }, Grant::default(), Arc::new(Clock::new(Instant::now()))),
+        Guest::new(
+            plan,
+            Vmm { id: VmmId::first(0), pid: 1, outbox },
+            Grant::default(),
+            Arc::new(Clock::new(Instant::now())),
+        ),
         inbox,
     )
 }
@@ -158,28 +163,28 @@ fn a_guest_that_ends_well_is_started_anew_and_keeps_its_past() {
     guest.grant(Grant { allocation_bytes: 4096, balloon_bytes: 0 });
     let (outbox, mut inbox) = mpsc::channel(3);
     let first = |Grant { allocation_bytes, balloon_bytes }| ToVmm::Allocate { allocation_bytes, balloon_bytes };
-    guest.start_anew(Vmm { id: VmmId(8), pid: 2, outbox }, first);
+    guest.start_anew(Vmm { id: VmmId::first(0).next(), pid: 2, outbox }, first);
     assert_eq!(inbox.try_recv(), Ok(ToVmm::Allocate { allocation_bytes: 4096, balloon_bytes: 0 }));
     guest.on_ready();
     guest.run();
     guest.on_status(status);
     let view = guest.view();
     assert_eq!((view.pid, view.past.restarts, view.pages_verified()), (2, 1, 14));
-    assert!(!guest.is_between_lives() && guest.vmm() == VmmId(8));
+    assert!(!guest.is_between_lives() && guest.vmm() == VmmId::first(0).next());
 }
 
 #[test]
 fn what_a_vmm_is_asked_while_it_is_being_started_reaches_it_after_its_first_message() {
     let (guest, mut inbox) = guest();
-    guest.expect(VmmId(8));
-    guest.send_to(VmmId(8), ToVmm::Hurry);
-    guest.send_to(VmmId(7), ToVmm::Pause);
-    guest.send_to(VmmId(0), ToVmm::Resume);
+    guest.expect(VmmId::first(0).next());
+    guest.send_to(VmmId::first(0).next(), ToVmm::Hurry);
+    guest.send_to(VmmId::first(7), ToVmm::Pause);
+    guest.send_to(VmmId::first(0), ToVmm::Resume);
     assert_eq!(inbox.try_recv(), Ok(ToVmm::Resume), "the VMM that is there");
     let (outbox, mut inbox) = mpsc::channel(4);
-    guest.start_anew(Vmm { id: VmmId(8), pid: 2, outbox }, |_| ToVmm::Run);
-    guest.send_to(VmmId(8), ToVmm::Stop);
-    guest.send_to(VmmId(0), ToVmm::Pause);
+    guest.start_anew(Vmm { id: VmmId::first(0).next(), pid: 2, outbox }, |_| ToVmm::Run);
+    guest.send_to(VmmId::first(0).next(), ToVmm::Stop);
+    guest.send_to(VmmId::first(0), ToVmm::Pause);
     let heard: Vec<_> = std::iter::from_fn(|| inbox.try_recv().ok()).collect();
     assert_eq!(heard, [ToVmm::Run, ToVmm::Hurry, ToVmm::Stop]);
 }

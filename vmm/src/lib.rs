@@ -10,6 +10,7 @@
 pub mod board;
 pub mod bus;
 pub mod console;
+mod control_thread;
 mod device_thread;
 pub mod doorbell;
 pub mod elf;

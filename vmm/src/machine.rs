@@ -23,7 +23,7 @@ use std::{
 
 use balloon::Balloon;
 use control::{
-    Dedup, GuestConfig, MergeAnswer, MergeRequest, Reclaim, Round, VcpuKind,
+    Dedup, GuestConfig, MergeRequest, Reclaim, Round, VcpuKind,
     status::{BalloonStatus, GuestStatus, WorkloadStatus},
 };
 use dedup::{Scanner, ScannerConfig, ScannerHandle};
@@ -122,13 +122,15 @@ struct ScannerThread {
 }
 
 impl Machine {
-    /// Builds the guest; its vCPUs wait at the gate. `send` carries the scanner's requests to the host.
+    /// Builds the guest; its vCPUs wait at the gate. `send` carries the scanner's requests to the host, whose
+    /// answers are posted to `handle`.
     pub fn build(
         config: GuestConfig,
         store: OwnedFd,
         published: &OwnedFd,
         swap: Option<OwnedFd>,
         failures: Failures,
+        handle: ScannerHandle,
         send: impl FnMut(MergeRequest) + Send + 'static,
     ) -> Result<Machine, Error> {
         let pages =
@@ -192,7 +194,7 @@ impl Machine {
             ..ScannerConfig::new(config.hash_secret)
         };
         let scanner = (config.levers.dedup != Dedup::Off)
-            .then(|| ScannerThread::spawn(guest_pages, scanner, send))
+            .then(|| ScannerThread::spawn(guest_pages, scanner, handle, send))
             .transpose()?;
         if let Some(ScannerThread { handle, .. }) = &scanner {
             let handle = handle.clone();
@@ -294,20 +296,6 @@ impl Machine {
     /// When pages are evicted from now on.
     pub fn set_reclaim(&self, when: Reclaim) {
         self.memory.set_proactive(when == Reclaim::Proactively);
-    }
-
-    /// An answer of the store.
-    pub fn merge(&self, answer: MergeAnswer) {
-        if let Some(scanner) = &self.scanner {
-            scanner.handle.post(answer);
-        }
-    }
-
-    /// Looks for equal pages at full speed.
-    pub fn hurry(&self) {
-        if let Some(scanner) = &self.scanner {
-            scanner.handle.hurry();
-        }
     }
 
     /// Asks the guest to verify what it holds and to exit.
@@ -492,10 +480,11 @@ impl ScannerThread {
     fn spawn(
         pages: GuestPages,
         config: ScannerConfig,
+        handle: ScannerHandle,
         send: impl FnMut(MergeRequest) + Send + 'static,
     ) -> Result<ScannerThread, Error> {
-        let scanner = Scanner::new(Arc::new(pages), config);
-        let (handle, stop) = (scanner.handle(), Arc::new(AtomicBool::new(false)));
+        let scanner = Scanner::new(Arc::new(pages), config).with_handle(handle.clone());
+        let stop = Arc::new(AtomicBool::new(false));
         let stopping = stop.clone();
         let thread = thread::Builder::new()
             .name("scanner".into())

@@ -5,24 +5,26 @@
 //!                                       ▲ Allocate, Merge, Pause, Resume        a failure ends it too ─► Finished(why)
 //! ```
 //!
-//! One thread reads the socket, this one does everything else; the scanner writes its requests itself.
+//! One thread reads the socket, and hands the scanner what is for it; this one does everything else. The
+//! scanner writes its requests itself.
 
 use std::{
     io::Write,
     os::{fd::OwnedFd, unix::net::UnixStream},
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError, mpsc},
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use control::{
     CONTROL_FD, GuestConfig, MergeRequest, PROTOCOL_VERSION, PUBLISHED_FD, STATUS_INTERVAL, STORE_FD, SWAP_FD, ToHost,
-    ToVmm, encode, read_frame,
+    ToVmm, encode,
 };
+use dedup::ScannerHandle;
 
 use crate::{
-    Error,
+    Error, control_thread,
     failure::Failures,
     machine::Machine,
     sys::{self, inherited},
@@ -69,7 +71,8 @@ fn run() -> Result<(), Error> {
     let (socket, store, published) = (inherit(CONTROL_FD)?, inherit(STORE_FD)?, inherit(PUBLISHED_FD)?);
     let socket = UnixStream::from(socket);
     let host = Host(Arc::new(Mutex::new(socket.try_clone().map_err(Error::system("copying the control socket"))?)));
-    let messages = read_messages(socket)?;
+    let scanner = ScannerHandle::default();
+    let messages = control_thread::spawn(socket, scanner.clone())?;
     let config = match messages.recv() {
         Ok(ToVmm::Start(config)) if config.protocol_version == PROTOCOL_VERSION => *config,
         Ok(ToVmm::Start(config)) => {
@@ -80,33 +83,13 @@ fn run() -> Result<(), Error> {
         Err(_) => return Ok(()),
     };
     let swap = if config.swap { Some(inherit(SWAP_FD)?) } else { None };
-    live(config, Memory { store, published, swap }, &host, &messages)
-}
-
-/// The host's messages, read on a thread of their own; the channel closes with the socket.
-fn read_messages(mut socket: UnixStream) -> Result<mpsc::Receiver<ToVmm>, Error> {
-    let (sender, receiver) = mpsc::channel();
-    let read = move || {
-        let mut buffer = Vec::new();
-        loop {
-            match read_frame::<ToVmm>(&mut socket, &mut buffer) {
-                Ok(Some(message)) => {
-                    if sender.send(message).is_err() {
-                        return;
-                    }
-                }
-                Ok(None) => return,
-                Err(error) => return tracing::error!("{error}"),
-            }
-        }
-    };
-    thread::Builder::new().name("control".into()).spawn(read).map_err(Error::system("starting the control thread"))?;
-    Ok(receiver)
+    live(config, Memory { store, published, swap }, scanner, &host, &messages)
 }
 
 fn live(
     config: GuestConfig,
     Memory { store, published, swap }: Memory,
+    scanner: ScannerHandle,
     host: &Host,
     messages: &mpsc::Receiver<ToVmm>,
 ) -> Result<(), Error> {
@@ -117,7 +100,7 @@ fn live(
             lost.report(error.to_string());
         }
     };
-    let built = Machine::build(config, store, &published, swap, failures.clone(), send);
+    let built = Machine::build(config, store, &published, swap, failures.clone(), scanner, send);
     let mut machine = match built {
         Ok(machine) => machine,
         Err(error) => {
@@ -184,8 +167,8 @@ fn obey(machine: &Machine, message: ToVmm) -> Result<(), Error> {
         ToVmm::Run | ToVmm::Resume => machine.resume(),
         ToVmm::Allocate { allocation_bytes, balloon_bytes } => machine.allocate(allocation_bytes, balloon_bytes),
         ToVmm::Pause => machine.order_pause(),
-        ToVmm::Merge(answer) => machine.merge(answer),
-        ToVmm::Hurry => machine.hurry(),
+        // These go to the scanner by themselves.
+        ToVmm::Merge(_) | ToVmm::Hurry => {}
         ToVmm::Reclaim(when) => machine.set_reclaim(when),
         ToVmm::PollStatistics { interval_ms } => machine.set_statistics_interval_ms(interval_ms),
         ToVmm::Hold { ms } => machine.hold(Duration::from_millis(ms)),

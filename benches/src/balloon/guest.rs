@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use control::{Dedup, GuestConfig, Levers, PROTOCOL_VERSION, VcpuKind};
-use dedup::Domain;
+use dedup::{Domain, ScannerHandle};
 use pager::{Gfn, PAGE_BYTES};
 use vmm::{Failures, Machine, kvm};
 use wire::machine::Workload;
@@ -73,8 +73,16 @@ impl Guest {
             swap: false,
             prefetch: plan.prefetch,
         };
-        let machine = Machine::build(config, descriptors.store, &descriptors.published, None, failures.clone(), |_| {})
-            .map_err(|error| Error::Guest(error.to_string()))?;
+        let machine = Machine::build(
+            config,
+            descriptors.store,
+            &descriptors.published,
+            None,
+            failures.clone(),
+            ScannerHandle::default(),
+            |_| {},
+        )
+        .map_err(|error| Error::Guest(error.to_string()))?;
         if plan.filled {
             let mut random = Random::new(1);
             for gfn in 0..pages {

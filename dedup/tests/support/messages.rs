@@ -58,14 +58,14 @@ pub struct Played {
 /// left at the end.
 pub fn play(bytes: &[u8]) -> Played {
     let domain = Domain::new(HOME, SECRET).expect("a store of a few frames");
-    let mut ids: Vec<VmmId> = (0..VMMS).map(VmmId).collect();
+    let mut ids: Vec<VmmId> = (0..VMMS).map(VmmId::first).collect();
     let (mut next_id, mut now) = (VMMS, Instant::now());
     let mut played = Played::default();
     ids.iter().for_each(|&vmm| domain.vmm_joined(vmm, HOME).expect("new"));
     let mut script = Script { bytes };
     let mut replace = |ids: &mut Vec<VmmId>, at: usize| {
         check_answers(&domain.vmm_gone(ids[at]), ids);
-        ids[at] = VmmId(next_id);
+        ids[at] = VmmId::first(next_id);
         next_id += 1;
         domain.vmm_joined(ids[at], HOME).expect("new");
     };

@@ -252,6 +252,11 @@ impl ScanMemory for FakeGuest {
     }
 }
 
+/// Scans to the end of the pass without a pause.
+pub fn scan_pass(scanner: &mut Scanner<&FakeGuest>, mut send: impl FnMut(MergeRequest)) {
+    while !scanner.scan_batch(&mut send) {}
+}
+
 /// Guests, their scanners, and the domain, all in one thread.
 pub struct World<'a> {
     pub domain: &'a Domain,
@@ -263,8 +268,8 @@ impl<'a> World<'a> {
     pub fn new(domain: &'a Domain, guests: &'a [FakeGuest]) -> Self {
         let config = ScannerConfig::new(domain.hash_secret());
         let scanner = |(guest, id): (&'a FakeGuest, u32)| {
-            domain.vmm_joined(VmmId(id), guest.pages()).unwrap();
-            (VmmId(id), Scanner::new(guest, config))
+            domain.vmm_joined(VmmId::first(id), guest.pages()).unwrap();
+            (VmmId::first(id), Scanner::new(guest, config))
         };
         Self { domain, scanners: guests.iter().zip(0..).map(scanner).collect(), now: Instant::now() }
     }
@@ -274,7 +279,7 @@ impl<'a> World<'a> {
         for at in 0..self.scanners.len() {
             let mut requests = VecDeque::new();
             let (id, scanner) = &mut self.scanners[at];
-            scanner.scan_pass(|request| requests.push_back((*id, request)));
+            scan_pass(scanner, |request| requests.push_back((*id, request)));
             self.exchange(requests);
         }
     }

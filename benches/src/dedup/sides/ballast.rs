@@ -61,7 +61,7 @@ impl Ballast {
         let failures = Failures::default();
         let mut guests = Vec::new();
         for guest in 0..count {
-            domain.vmm_joined(VmmId(guest), contents.pages())?;
+            domain.vmm_joined(VmmId::first(guest), contents.pages())?;
             guests.push(Guest::load(&domain, contents, guest as usize, &failures)?);
         }
         let page_tables_loaded = books::page_table_bytes()?;
@@ -90,9 +90,9 @@ impl Ballast {
             let Some(scanner) = &mut self.guests[number].scanner else { return Ok(()) };
             ended = scanner.scan_batch(|request| requests.push_back((number, request)));
             while let Some((from, request)) = requests.pop_front() {
-                for (to, answer) in self.domain.handle(VmmId(from as u32), over_the_wire(&request)?)? {
+                for (to, answer) in self.domain.handle(VmmId::first(from as u32), over_the_wire(&request)?)? {
                     let answer: MergeAnswer = over_the_wire(&answer)?;
-                    let to = to.0 as usize;
+                    let to = to.guest as usize;
                     let Some(scanner) = &mut self.guests[to].scanner else { continue };
                     scanner.on_answer(answer, |request: MergeRequest| requests.push_back((to, request)));
                 }

@@ -45,7 +45,7 @@ impl Paced {
             paced.spawn("scanner", move || {
                 scanner.run(&stop, |request| {
                     let answers =
-                        over_the_wire(&request).and_then(|request| Ok(domain.handle(VmmId(number), request)?));
+                        over_the_wire(&request).and_then(|request| Ok(domain.handle(VmmId::first(number), request)?));
                     let delivered = answers.and_then(|answers| deliver(&handles, answers));
                     if let Err(error) = delivered {
                         failures.report(error.to_string());
@@ -95,7 +95,7 @@ fn tick(domain: &Domain, handles: &[ScannerHandle], memories: &[Arc<GuestMemory>
 }
 
 fn deliver(handles: &[ScannerHandle], answers: Vec<(VmmId, MergeAnswer)>) -> Result<(), Error> {
-    for (VmmId(to), answer) in answers {
+    for (VmmId { guest: to, .. }, answer) in answers {
         if let Some(handle) = handles.get(to as usize) {
             handle.post(over_the_wire(&answer)?);
         }
