@@ -23,7 +23,7 @@ use crate::kept::Kept;
 use crate::phase::{End, Phase, describe_exit};
 use crate::preflight::PlannedGuest;
 
-/// Messages that may wait for one VMM: more merge answers than a scanner has questions under way. Who leaves so many unread is broken.
+/// Messages that may wait for one VMM: merge answers to more questions than a scanner has under way.
 pub const OUTBOX_MAX: usize = 1024;
 
 /// A VMM process, and the way to it.

@@ -1,4 +1,5 @@
-//! Whoever was stopped and goes on has lost nothing: patience is measured by time in which its owner was there to hear.
+//! Whoever was stopped and goes on has lost nothing: patience is measured by time in which its owner was
+//! there to hear.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
