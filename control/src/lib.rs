@@ -182,6 +182,8 @@ pub enum ToVmm {
         /// How long.
         ms: u64,
     },
+    /// What becomes from now on of a guest that finds no page for long; it begins with [`Starved::Ends`].
+    Starved(Starved),
     /// Sample the guest's active memory with this period, ms, from now on; 0 for never.
     Sample {
         /// The period.
@@ -191,6 +193,16 @@ pub enum ToVmm {
     Attend,
     /// Let the guest verify what it holds, then end.
     Stop,
+}
+
+/// What becomes of a guest that gets no page for 15 s, when nothing of it can be evicted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Starved {
+    /// It ends as out of memory: it has what is due to it, and nobody has more to give.
+    #[default]
+    Ends,
+    /// It waits: memory was taken from it, or others hold what is due to it.
+    Waits,
 }
 
 /// When pages are to be evicted.

@@ -36,7 +36,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use control::status::SamplingStatus;
+use control::{Starved, status::SamplingStatus};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use wire::{Gfn, PAGE_BYTES, PageBytes};
@@ -146,6 +146,8 @@ pub struct GuestMemory {
     /// Sampling period, ms; 0 for none.
     sample_period_ms: AtomicU64,
     sampling: Mutex<SamplingStatus>,
+    /// Since when no more memory will come, by the host's word, on the wait clock, ms; negative while some may.
+    ends_since_ms: AtomicI64,
     last_private: AtomicI64,
     notice: Mutex<Notice>,
     /// Has the scanner go on at once.
@@ -211,6 +213,7 @@ impl GuestMemory {
             evict_clock: OnceLock::new(),
             sample_period_ms: AtomicU64::new(0),
             sampling: Mutex::default(),
+            ends_since_ms: AtomicI64::new(0),
             last_private: AtomicI64::new(0),
             notice: Mutex::new(Notice::new(Instant::now())),
             hurry: OnceLock::new(),
@@ -291,13 +294,31 @@ impl GuestMemory {
     pub fn populate(&self, gfn: Gfn, bytes: &PageBytes) -> Result<(), Failure> {
         let (since, clock_ms) = (Instant::now(), self.wait_clock.shown());
         while !self.pages.populate(gfn, bytes)? {
-            if self.wait_clock.lasted(clock_ms) > STARVATION_LIMIT {
+            if self.has_starved(clock_ms) {
                 return Err(self.starved(since));
             }
             self.evictor.notify_one();
             thread::sleep(Duration::from_micros(200));
         }
         Ok(())
+    }
+
+    /// What becomes of a guest whose faults find no credit; what it waited while it was to wait does not count.
+    pub fn set_starved(&self, starved: Starved) {
+        let now_ms = self.wait_clock.shown() as i64;
+        let change = |since_ms: i64| match starved {
+            Starved::Waits => Some(-1),
+            Starved::Ends if since_ms < 0 => Some(now_ms),
+            Starved::Ends => None,
+        };
+        // Relaxed: nothing else goes by it. Fails when there is nothing to change.
+        let _ = self.ends_since_ms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
+    }
+
+    /// Whether a fault that has waited since the wait clock showed that has waited for too long.
+    fn has_starved(&self, clock_ms: u64) -> bool {
+        let ends_since_ms = u64::try_from(self.ends_since_ms.load(Ordering::Relaxed));
+        ends_since_ms.is_ok_and(|since_ms| self.wait_clock.lasted(clock_ms.max(since_ms)) > STARVATION_LIMIT)
     }
 
     fn starved(&self, since: Instant) -> Failure {

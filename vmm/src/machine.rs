@@ -23,7 +23,7 @@ use std::{
 
 use balloon::Balloon;
 use control::{
-    Dedup, GuestConfig, MergeRequest, Reclaim, Round, VcpuKind,
+    Dedup, GuestConfig, MergeRequest, Reclaim, Round, Starved, VcpuKind,
     status::{BalloonStatus, GuestStatus, WorkloadStatus},
 };
 use dedup::{Scanner, ScannerConfig, ScannerHandle};
@@ -291,6 +291,11 @@ impl Machine {
             let pages = u32::try_from(balloon_bytes / PAGE_BYTES as u64).unwrap_or(u32::MAX);
             balloon.configure(|device| device.balloon().set_requested_pages(pages));
         }
+    }
+
+    /// What becomes of the guest if it finds no page.
+    pub fn set_starved(&self, starved: Starved) {
+        self.memory.set_starved(starved);
     }
 
     /// When pages are evicted from now on.

@@ -172,6 +172,7 @@ fn obey(machine: &Machine, message: ToVmm) -> Result<(), Error> {
         ToVmm::Reclaim(when) => machine.set_reclaim(when),
         ToVmm::PollStatistics { interval_ms } => machine.set_statistics_interval_ms(interval_ms),
         ToVmm::Hold { ms } => machine.hold(Duration::from_millis(ms)),
+        ToVmm::Starved(starved) => machine.set_starved(starved),
         ToVmm::Sample { period_ms } => machine.set_sample_period_ms(period_ms),
         ToVmm::TakeReports { delay_ms, pages_max } => machine.set_report_pace(delay_ms, pages_max),
         ToVmm::HintPages(round) => machine.hint_pages(round),

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Failure, GuestMemory, STARVATION_LIMIT};
+use super::{Failure, GuestMemory};
 use crate::{
     memory::{
         hands::{BATCH, Evictor, Need, Unseen},
@@ -244,7 +244,7 @@ impl GuestMemory {
             let oldest = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).first().copied();
             let Some(waiting) = oldest else { return Ok(true) };
             if !self.try_serve(waiting, buffer)? {
-                if self.wait_clock.lasted(waiting.clock_ms) > STARVATION_LIMIT {
+                if self.has_starved(waiting.clock_ms) {
                     return Err(self.starved(waiting.since));
                 }
                 return Ok(false);

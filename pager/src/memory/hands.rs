@@ -36,6 +36,8 @@ const NOISE_DIVISOR: u32 = 16;
 /// Batches of pages of the pool in a row that are looked at for whether they equal the frame at their
 /// address, while half of a batch does: some 3 ms.
 const REJOIN_BATCHES: usize = 32;
+/// Rounds without a page after which those that did not compress are tried again.
+const ROUNDS_UNTIL_RETRY: u32 = 3;
 /// Pages younger than this many eras stay in the pool while there are older ones.
 const YOUNG_ERAS: u64 = 2;
 
@@ -116,16 +118,23 @@ impl Evictor {
             }
             self.since_unseen = self.since_unseen.saturating_add(1);
             let awaits_scanner = self.awaits_scanner(pages);
-            self.barren = self.barren.saturating_add(u32::from(need == Need::Short && !awaits_scanner));
+            self.barren += u32::from(need == Need::Short && !awaits_scanner);
+            if self.barren / pages.table.pages() >= ROUNDS_UNTIL_RETRY + 2 {
+                self.barren -= 2 * pages.table.pages();
+            }
             let Page::Private { lives, incompressible, .. } = page else { continue };
             if lives > 0 && awaits_scanner {
                 continue;
             }
-            // Once round without a page, lives count no more; twice round, pages that would not compress are
-            // tried again: they may have changed since.
+            // Once round without a page, lives count no more; from three times round on, pages that would not
+            // compress are tried again every other time: they may have changed since. They stay marked
+            // meanwhile, for `rules::floor`.
             let counts = lives > 0 && self.barren <= pages.table.pages();
-            if counts || incompressible && !swaps || need == Need::Proactive && lives > 0 {
-                pages.cool(gfn, self.barren > 2 * pages.table.pages());
+            let rounds = self.barren / pages.table.pages();
+            let is_retried = rounds >= ROUNDS_UNTIL_RETRY && (rounds - ROUNDS_UNTIL_RETRY).is_multiple_of(2);
+            let stays = incompressible && !swaps && !is_retried;
+            if counts || stays || need == Need::Proactive && lives > 0 {
+                pages.cool(gfn);
                 continue;
             }
             victims.push(gfn);

@@ -14,6 +14,7 @@ use wire::PAGE_BYTES;
 use crate::{
     accounts::stall::Cause,
     pages::table::Taker,
+    rules::floor::Held,
     sync::{Ordering, lock},
     sys::ThreadClock,
 };
@@ -76,7 +77,19 @@ impl GuestMemory {
             seen.fetch_max(now, Ordering::Relaxed).max(now)
         };
         let fault_clocks = self.fault_clocks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let swap = self.pages.swap.as_ref().map(|swap| swap.status(counters.now_ms())).unwrap_or_default();
+        let slots_bytes = if swap.suspended { 0 } else { swap.capacity_bytes - swap.used_bytes };
+        let held = Held {
+            private: pages.private,
+            // What would not compress is not even tried without a pager.
+            noise: if self.evict { table.noise() } else { pages.private },
+            compressed: pages.compressed,
+            pool_bytes,
+            overhead_bytes: credits.overhead_bytes(),
+            slots: slots_bytes / PAGE_BYTES as u64,
+        };
         Ok(PagerStatus {
+            floor_bytes: held.floor_bytes(),
             allocation_bytes: credits.allocation_bytes(),
             committed_bytes: credits.committed_bytes(),
             resident_bytes: accounted + credits.overhead_bytes(),
@@ -116,7 +129,7 @@ impl GuestMemory {
             evict_cpu_ns: cpu(self.evict_clock.get().map_or(&[], slice::from_ref), &counters.evict_cpu_ns),
             fault_cpu_ns: cpu(&fault_clocks, &counters.fault_cpu_ns),
             sampling: *self.sampling.lock().unwrap_or_else(PoisonError::into_inner),
-            swap: self.pages.swap.as_ref().map(|swap| swap.status(counters.now_ms())).unwrap_or_default(),
+            swap,
         })
     }
 

@@ -100,7 +100,7 @@ impl Actor {
                 if pages.read_held(gfn, &mut page) {
                     _ = Content::of(&page);
                 }
-                pages.cool(gfn, true);
+                pages.cool(gfn);
             }
             Actor::Inflate => kernel.giving_up(run, Content::ZERO, || pages.inflate(run).expect("inflating")),
             Actor::ReportFree => kernel.giving_up(run, Content::ZERO, || pages.report_free(run, 0).expect("reporting")),

@@ -45,12 +45,11 @@ impl<M: Mapping> Pages<M> {
         self.table.peek(gfn).is_pooled()
     }
 
-    /// The hand passes a private page: it has a life less, and `retry` says whether to try again to compress
-    /// it.
-    pub(crate) fn cool(&self, gfn: Gfn, retry: bool) {
+    /// The hand passes a private page: it has a life less.
+    pub(crate) fn cool(&self, gfn: Gfn) {
         if let Some(page) = self.lock_private(gfn) {
             let cooled = page.entry().cooled();
-            page.turn_into(if retry { cooled.compressible_again() } else { cooled });
+            page.turn_into(cooled);
         }
     }
 

@@ -33,6 +33,7 @@ pub struct PageTable {
     zero_touched: AtomicI64,
     ballooned_touched: AtomicI64,
     open: AtomicI64,
+    noise: AtomicI64,
 }
 
 impl PageTable {
@@ -45,6 +46,7 @@ impl PageTable {
             zero_touched: AtomicI64::new(0),
             ballooned_touched: AtomicI64::new(0),
             open: AtomicI64::new(0),
+            noise: AtomicI64::new(0),
         };
         table.by_state[State::Zero as usize].store(i64::from(pages), Ordering::Relaxed);
         table
@@ -110,6 +112,10 @@ impl PageTable {
         // Release: whoever locks the page next sees all we did to it.
         let last = Entry(self.entries[gfn.index()].swap(new.0, Ordering::Release));
         debug_assert!(last.locked(), "unlocked by somebody else");
+        let noise = i64::from(new.is_noise()) - i64::from(last.is_noise());
+        if noise != 0 {
+            self.noise.fetch_add(noise, Ordering::Relaxed);
+        }
         last.waiters()
     }
 
@@ -149,6 +155,11 @@ impl PageTable {
     /// Private pages.
     pub fn private(&self) -> u64 {
         self.by_state[State::Private as usize].load(Ordering::Relaxed).max(0) as u64
+    }
+
+    /// Private pages that did not compress when they were last tried.
+    pub fn noise(&self) -> u64 {
+        self.noise.load(Ordering::Relaxed).max(0) as u64
     }
 
     /// Zero pages that the guest had touched.

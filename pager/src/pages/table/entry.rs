@@ -203,10 +203,9 @@ impl Entry {
         Entry(self.0 | PRIVATE_INCOMPRESSIBLE)
     }
 
-    /// A private page that is to be tried for compression again.
-    pub fn compressible_again(self) -> Entry {
-        debug_assert_eq!(self.state(), State::Private);
-        Entry(self.0 & !PRIVATE_INCOMPRESSIBLE)
+    /// A private page that did not compress when last tried.
+    pub(super) fn is_noise(self) -> bool {
+        matches!(self.decode(), Page::Private { incompressible: true, .. })
     }
 
     /// A page of the pool in another slot.
