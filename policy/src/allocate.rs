@@ -14,11 +14,14 @@
 //!   fair      up to its entitlement what it uses            one step down      those below their entitlement grow before the others
 //!   pressed   as it is, or down     what it uses            one step down      down: stalling guests divide among themselves
 //!   entitled  entitlement           entitlement             entitlement        at once, when the budget has shrunk below that
+//!   floor     floor                 floor                   floor              what each cannot be squeezed below now, and room to work
+//!   kept      the same, of what it  has not let go of                          what is not taken below it for another's floor
 //!   reserved  minimum               minimum                 minimum            what admission has promised
 //! ```
 //!
-//! *Reserved* is what a guest was promised. A guest whose pages are compressed and have no swap file to go on to cannot run with less than they take,
-//! and is not taken below that while all others can have their minimum.
+//! *Reserved* is what a guest was promised. What neither compresses nor has a swap file to go to is a guest's *floor*: less would not win memory, only
+//! end the guest. While the floors fit the budget, nobody goes below his. They may not: a budget can be lowered after guests have filled their memory.
+//! Then the floors are in force, and the budget is what is short, up to what was in force before it was lowered ([`Host::ceiling_bytes`]).
 //!
 //! A guest's *entitlement* is its part of the budget by shares, with idle memory taxed (`fill.rs`). Nobody who uses what it has is pushed
 //! below it, for whoever's sake: one step down ends there. So idle guests give first and most, busy guests end at the ratio of their
@@ -143,6 +146,10 @@ impl fmt::Display for Reason {
 /// One guest on the ladder.
 struct Place {
     minimum: u64,
+    /// What it cannot be squeezed below, and room to work.
+    floor: u64,
+    /// What of its floor it holds.
+    kept: u64,
     /// At most what it is pressed down to.
     entitled: u64,
     /// As far as it is helped up before the others are.
@@ -203,6 +210,8 @@ impl Place {
         let high = if stalls { held.saturating_add(step).min(useful).min(limit) } else { held };
         Self {
             minimum,
+            floor: livable,
+            kept: livable.min(usage.committed_bytes).max(minimum),
             entitled,
             fair,
             low,
@@ -247,6 +256,13 @@ fn entitlements(config: &Config, total: u64, guests: &[Guest]) -> Vec<u64> {
     entitled.iter().zip(guests).map(|(&entitled, guest)| entitled.saturating_sub(guest.usage.charged_bytes)).collect()
 }
 
+/// What there is to be divided, when floors do not fit the budget: those, as far as they were in force before it was lowered.
+fn with_floors(total: u64, host: &Host, places: &[Place]) -> u64 {
+    let bytes = |height: fn(&Place) -> u64| u64::try_from(sum(&rung(places, height))).unwrap_or(u64::MAX);
+    let before = total.saturating_add(host.ceiling_bytes.saturating_sub(host.budget_bytes));
+    total.max(bytes(|place| place.floor).min(before.max(bytes(|place| place.kept))))
+}
+
 /// What there is to be divided.
 pub fn total_bytes(host: &Host) -> u64 {
     host.budget_bytes.saturating_sub(host.set_aside_bytes())
@@ -267,6 +283,7 @@ pub fn allocate(config: &Config, host: &Host, guests: &[Guest]) -> Vec<Decision>
         guests.iter().zip(&entitlements).map(|(guest, &entitled)| Place::new(config, guest, entitled)).collect();
     let squeezed = sum(&rung(&places, |place| place.held)) > u128::from(total);
 
+    let total = with_floors(total, host, &places);
     let mut goals = climb(total, &ladder(total, &places), &weights);
     for (goal, place) in goals.iter_mut().zip(&places) {
         if (place.held..place.held.saturating_add(place.dead_band)).contains(goal) {
@@ -299,7 +316,8 @@ fn ladder(total: u64, places: &[Place]) -> Vec<Vec<u64>> {
         fair.map(|((place, &pressed), &yielded)| place.fair.clamp(pressed, yielded.max(pressed))).collect();
     let spared = places.iter().zip(&fair).map(|(place, &fair)| fair.max(place.kept())).collect();
     let mut rungs =
-        vec![rung(places, |place| place.minimum), rung(places, |place| place.entitled), pressed, fair, spared, yielded];
+        vec![rung(places, |place| place.minimum), rung(places, |place| place.kept), rung(places, |place| place.floor)];
+    rungs.extend([rung(places, |place| place.entitled), pressed, fair, spared, yielded]);
     // The dearest are the first to keep what they have.
     for band in (1..BANDS).rev().filter(|&band| places.iter().any(|place| place.gives() && place.band == band)) {
         rungs.push(rung(places, |place| match place.gives() {
