@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use control::{Dedup, Levers, VcpuKind};
-use host::{ByteCount, DomainRange, FreePageReporting, GuestSettings, RunConfig, SwapConfig, VmmCommand};
+use host::{ByteCount, DomainRange, FreePageReporting, GuestSettings, RunConfig, SwapChoice, SwapConfig, VmmCommand};
 use wire::machine::Workload;
 
 /// Runs KVM guests that were promised more memory than there is, and keeps the promise.
@@ -246,9 +246,10 @@ pub struct Run {
     /// Compress pages that are not in use
     #[arg(long, value_enum, default_value = "on")]
     pager: Switch,
-    /// Where pages go that neither compress nor fit: a directory on a disk, and how much of it [default: the guests' RAM]
-    #[arg(long, value_name = "DIR[:SIZE]")]
-    swap: Option<SwapConfig>,
+    /// Where pages go that neither compress nor fit: a directory on a disk, and how much of it [default: the guests' RAM]; `off` for
+    /// nowhere; `auto` for /var/tmp, if direct I/O works there and there is room
+    #[arg(long, value_name = "DIR[:SIZE]|auto|off", default_value = "auto")]
+    swap: SwapChoice,
     /// Evict pages that guests do not seem to need before memory is short, slowly, while more than this part of the budget is in use [default: never]
     #[arg(long, value_name = "PERCENT", value_parser = part_of_budget)]
     proactive_reclaim: Option<f64>,

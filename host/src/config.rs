@@ -59,7 +59,7 @@ pub struct RunConfig {
     /// all guests are in [`DOMAIN_DEFAULT`].
     pub domains: Vec<DomainRange>,
     /// Where pages go that neither compress nor fit.
-    pub swap: Option<SwapConfig>,
+    pub swap: SwapChoice,
     /// Pages are evicted before memory is short while more than this part of the budget is in use; without it, never.
     pub proactive_reclaim: Option<f64>,
     /// Whether working sets come back in bulk when guests are resumed, or given much memory at once.
@@ -114,7 +114,7 @@ impl RunConfig {
             idle_tax_percent: 75,
             sample_period: None,
             domains: Vec::new(),
-            swap: None,
+            swap: SwapChoice::Off,
             proactive_reclaim: None,
             prefetch: true,
             free_page_reporting: FreePageReporting::Adaptive,
@@ -123,6 +123,28 @@ impl RunConfig {
             allow_hosts: Vec::new(),
             report: None,
             vmm: VmmCommand { program: "none".into(), arguments: Vec::new() },
+        }
+    }
+}
+
+/// Whether guests have swap files.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum SwapChoice {
+    /// Where that does no harm: in [`SWAP_DIRECTORY`], if direct I/O works there and there is room.
+    #[default]
+    Auto,
+    /// None.
+    Off,
+    /// Here, or nothing starts.
+    In(SwapConfig),
+}
+
+impl SwapChoice {
+    /// Where they are, once that is settled.
+    pub(crate) fn files(&self) -> Option<&SwapConfig> {
+        match self {
+            SwapChoice::In(config) => Some(config),
+            SwapChoice::Auto | SwapChoice::Off => None,
         }
     }
 }
@@ -147,6 +169,8 @@ pub struct VmmCommand {
 
 /// Sharing domain of guests that were given none: those of one run are one user's.
 pub const DOMAIN_DEFAULT: &str = "default";
+/// Where swap files are unless somebody says otherwise: what is there is on a disk, and may be large.
+pub const SWAP_DIRECTORY: &str = "/var/tmp";
 /// Guests when neither a number nor an image is given.
 pub const GUESTS_DEFAULT: u32 = 8;
 /// RAM of a guest when neither a size nor an image is given, bytes.

@@ -68,7 +68,7 @@ mod upkeep;
 
 pub use bytes::ByteCount;
 pub use client::ClientError;
-pub use config::{FreePageReporting, Rule, RunConfig, SwapConfig, VmmCommand};
+pub use config::{FreePageReporting, Rule, RunConfig, SwapChoice, SwapConfig, VmmCommand};
 pub use domain_range::DomainRange;
 pub use error::Error;
 pub use explain::explain;

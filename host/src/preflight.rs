@@ -15,7 +15,7 @@ use wire::PAGE_BYTES;
 use wire::machine::{RAM_BYTES_MAX, VCPUS_MAX, Workload};
 
 use crate::bytes::ByteCount;
-use crate::config::{DOMAIN_DEFAULT, GUESTS_DEFAULT, MEMORY_BYTES_DEFAULT, RunConfig};
+use crate::config::{DOMAIN_DEFAULT, GUESTS_DEFAULT, MEMORY_BYTES_DEFAULT, RunConfig, SwapChoice};
 use crate::descriptors;
 use crate::error::Error;
 use crate::guest_settings::{GuestSettings, SHARES_MAX};
@@ -50,6 +50,8 @@ pub struct Plan {
     pub listener: TcpListener,
     /// Made, so that other runs know.
     pub promise: Promise,
+    /// What was chosen for whoever did not, in a line each.
+    pub notes: Vec<String>,
 }
 
 /// A guest that may start.
@@ -126,7 +128,7 @@ impl PlannedGuest {
 }
 
 /// Checks everything; the first thing that is wrong is the error.
-pub fn check(config: RunConfig) -> Result<Plan, Error> {
+pub fn check(mut config: RunConfig) -> Result<Plan, Error> {
     let count =
         config.guests.unwrap_or(if config.images.is_empty() { GUESTS_DEFAULT } else { config.images.len() as u32 });
     in_range("--guests", count, 1..=GUESTS_MAX, "")?;
@@ -157,7 +159,7 @@ pub fn check(config: RunConfig) -> Result<Plan, Error> {
     if let Some(period) = config.sample_period.filter(|period| !SAMPLE_PERIODS.contains(period)) {
         return Err(out_of_range("--sample-period", format!("{period:?}"), "1s to 1h, and 0s for never"));
     }
-    let guests = plan_guests(&config, count)?;
+    let mut guests = plan_guests(&config, count)?;
     let machine = prerequisite::memory_bytes().map_err(Error::Prerequisite)?;
     in_range(
         "--budget",
@@ -166,10 +168,7 @@ pub fn check(config: RunConfig) -> Result<Plan, Error> {
         " (this machine's memory)",
     )?;
     crate::admission::admit(&config, &guests)?;
-    if let Some(swap) = &config.swap {
-        let bytes = guests.iter().map(|guest| guest.swap_bytes).sum();
-        crate::swap::check(&swap.directory, bytes)?.iter().for_each(|caveat| tracing::warn!("{caveat}"));
-    }
+    let notes = plan_swap(&mut config, &mut guests)?.into_iter().collect();
     prerequisite::require(config.vcpu).map_err(Error::Prerequisite)?;
     descriptors::require(count).map_err(Error::Prerequisite)?;
     let address = config.metrics;
@@ -181,7 +180,7 @@ pub fn check(config: RunConfig) -> Result<Plan, Error> {
     // Last, as it is seen by others.
     let promised_bytes = guests.iter().map(|guest| guest.memory_bytes).sum();
     let promise = Promise::make(config.budget_bytes, promised_bytes, config.over_promise)?;
-    Ok(Plan { config, guests, listener, promise })
+    Ok(Plan { config, guests, listener, promise, notes })
 }
 
 fn plan_guests(config: &RunConfig, count: u32) -> Result<Vec<PlannedGuest>, Error> {
@@ -210,11 +209,19 @@ fn plan_guests(config: &RunConfig, count: u32) -> Result<Vec<PlannedGuest>, Erro
     };
     let mut guests = (0..count).map(plan).collect::<Result<Vec<_>, Error>>()?;
     settle(&config.guest_settings, &mut guests)?;
-    if let Some(swap) = &config.swap {
-        let memory: Vec<_> = guests.iter().map(|guest| guest.memory_bytes).collect();
-        guests.iter_mut().zip(swap.shares(&memory)).for_each(|(guest, bytes)| guest.swap_bytes = bytes);
-    }
     Ok(guests)
+}
+
+/// Settles where the guests' swap files are, and how long; what is to be said of that.
+fn plan_swap(config: &mut RunConfig, guests: &mut [PlannedGuest]) -> Result<Option<String>, Error> {
+    let memory: Vec<_> = guests.iter().map(|guest| guest.memory_bytes).collect();
+    // Without a pager nothing is ever evicted.
+    let asked = if config.levers.pager { config.swap.clone() } else { SwapChoice::Off };
+    let (swap, note) = crate::swap::settle(asked, &memory)?;
+    let shares = swap.files().map(|files| files.shares(&memory)).unwrap_or_default();
+    guests.iter_mut().zip(shares).for_each(|(guest, bytes)| guest.swap_bytes = bytes);
+    config.swap = swap;
+    Ok(note)
 }
 
 /// Takes what `--guest` says over.

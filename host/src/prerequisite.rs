@@ -55,9 +55,11 @@ pub fn all(swap: Option<&SwapConfig>) -> Vec<Prerequisite> {
 fn swap_files(swap: &SwapConfig) -> Result<String, String> {
     let bytes = swap.bytes.unwrap_or(SWAP_BYTES_TRIED) / wire::PAGE_BYTES as u64 * wire::PAGE_BYTES as u64;
     let caveat = crate::swap::check(&swap.directory, bytes).map_err(|error| error.to_string())?;
-    Ok(caveat.unwrap_or_else(|| {
-        format!("{} has room for {}, past the page cache", swap.directory.display(), ByteCount(bytes))
-    }))
+    let shown = swap.directory.display();
+    Ok(match caveat {
+        Some(caveat) => format!("--swap {shown}: {caveat}"),
+        None => format!("{shown} has room for {}, past the page cache", ByteCount(bytes)),
+    })
 }
 
 /// Fails on the first prerequisite that guests of this kind lack.

@@ -8,6 +8,7 @@
 //!
 //! A guest that is lost on the way ends nothing but itself.
 
+use std::io::Write;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -69,6 +70,10 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
         tracing::warn!(%error, nice = HOST_NICE, "no precedence over the guests: with many to a CPU, memory may move late");
     }
     let mut signals = Signals::new()?;
+    for note in &plan.notes {
+        // Whoever closed our standard error does not want it.
+        let _ = writeln!(display::LogWriter, "ballast: {note}");
+    }
     let (config, planned) = (&plan.config, &plan.guests);
     let grants = admission::initial(config, planned);
     let fleet = Fleet::launch(config, planned, &grants).await?;

@@ -86,7 +86,7 @@ fn start_vmm(
     ours.set_nonblocking(true)?;
     let Descriptors { store, published } = domain.descriptors().map_err(io::Error::other)?;
     let mut inherited = vec![(CONTROL_FD, OwnedFd::from(theirs)), (STORE_FD, store), (PUBLISHED_FD, published)];
-    if let Some(swap) = config.swap.as_ref().filter(|_| plan.swap_bytes > 0) {
+    if let Some(swap) = config.swap.files().filter(|_| plan.swap_bytes > 0) {
         let file = SwapFile::create(&swap.directory, plan.swap_bytes).map_err(io::Error::other)?;
         inherited.push((SWAP_FD, file.into_fd()));
     }

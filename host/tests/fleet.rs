@@ -63,7 +63,7 @@ fn config(behaviour: Behaviour, guests: u32) -> RunConfig {
         idle_tax_percent: 75,
         sample_period: None,
         domains: Vec::new(),
-        swap: None,
+        swap: host::SwapChoice::Off,
         proactive_reclaim: None,
         prefetch: true,
         free_page_reporting: host::FreePageReporting::Adaptive,

@@ -29,7 +29,7 @@ fn round(seed: u64) {
         seed,
         levers: Levers { dedup: Dedup::On, balloon: true, pager: true },
         dedup_cpu_share: 0.05,
-        swap: None,
+        swap: host::SwapChoice::Off,
         proactive_reclaim: None,
         prefetch: true,
         free_page_reporting: host::FreePageReporting::Adaptive,

@@ -57,7 +57,8 @@ pub struct Finished {
 }
 
 impl Run {
-    /// Starts `ballast run` with these arguments, and a free address and a report file besides.
+    /// Starts `ballast run` with these arguments, and a free address and a report file besides. There are no swap files unless the arguments say so: most
+    /// tests are of what memory alone has to hold.
     pub fn start(arguments: &str) -> Run {
         Run::start_by(&mut Command::new(env!("CARGO_BIN_EXE_ballast")), free_address(), arguments)
     }
@@ -78,10 +79,12 @@ impl Run {
     }
 
     fn start_by(program: &mut Command, address: SocketAddr, arguments: &str) -> Run {
+        let no_swap = if arguments.contains("--swap") { "" } else { "--swap off" };
         let folder = tempfile::tempdir().unwrap();
         let process = program
             .arg("run")
             .args(arguments.split_whitespace())
+            .args(no_swap.split_whitespace())
             .args(["--metrics", &address.to_string(), "--report"])
             .arg(folder.path().join("report.json"))
             .stdout(Stdio::piped())

@@ -9,7 +9,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
 use control::{Dedup, Levers, VcpuKind};
-use host::{ByteCount, FreePageReporting, GuestSettings, RunConfig, SwapConfig, VmmCommand};
+use host::{ByteCount, FreePageReporting, GuestSettings, RunConfig, SwapChoice, SwapConfig, VmmCommand};
 use wire::machine::Workload;
 
 use crate::{kit::error::Error, policy::rules::Rule};
@@ -75,7 +75,7 @@ impl Arguments {
             dedup_cpu_share: 0.05,
             vma_budget: None,
             domains: Vec::new(),
-            swap: Some(self.swap),
+            swap: SwapChoice::In(self.swap),
             proactive_reclaim: None,
             prefetch: true,
             free_page_reporting: FreePageReporting::Adaptive,
