@@ -19,7 +19,7 @@ pub fn measure(plan: &Plan) -> Result<f64, Error> {
                 budget_mib: 512,
                 seconds: 30,
                 guests: vec!["workload=churn"],
-                arguments: vec!["--dedup", "off", "--free-page-reporting", mode],
+                arguments: vec!["--dedup", "off", "--swap", "off", "--free-page-reporting", mode],
                 rule: Rule::Ballast,
             };
             // The best turn: what other programs take besides is never negative.

@@ -22,7 +22,7 @@ pub fn measure(plan: &Plan) -> Result<f64, Error> {
             "workload=tide,active=70%",
             "workload=tide,active=90%",
         ],
-        arguments: vec!["--dedup", "off", "--sample-period", "3s"],
+        arguments: vec!["--dedup", "off", "--swap", "off", "--sample-period", "3s"],
         rule: Rule::Ballast,
     };
     let course = run.watch()?;
