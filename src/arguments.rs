@@ -139,11 +139,17 @@ pub enum Host {
         #[arg(long)]
         json: bool,
     },
-    /// Change what the run may use. Less than is in use is taken from the guests, down to their reservations.
+    /// Change what the run may use. Less than is in use is taken from the guests, as far as they can be squeezed.
     Set {
         /// Host memory that all guests together may cost from now on
         #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
         budget: ByteCount,
+        /// How long to wait until it is reached; exit code 1 if it is not
+        #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+        wait: Duration,
+        /// Do not wait
+        #[arg(long, conflicts_with = "wait")]
+        no_wait: bool,
         /// Where the host serves /metrics
         #[arg(long, value_name = "ADDRESS", default_value = METRICS_DEFAULT)]
         metrics: SocketAddr,

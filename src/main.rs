@@ -36,8 +36,8 @@ fn main() -> ExitCode {
         Verb::Guest(arguments::Guest::Pause { guests, metrics }) => order(metrics, &guests, GuestOrder::Pause),
         Verb::Guest(arguments::Guest::Resume { guests, metrics }) => order(metrics, &guests, GuestOrder::Resume),
         Verb::Host(arguments::Host::Show { metrics, json }) => answer(host::show_host(metrics, json)),
-        Verb::Host(arguments::Host::Set { budget, metrics }) => {
-            answer(host::set_budget(metrics, budget).map(|()| String::new()))
+        Verb::Host(arguments::Host::Set { budget, wait, no_wait, metrics }) => {
+            answer(host::set_budget(metrics, budget, (!no_wait).then_some(wait)))
         }
         Verb::VhostUserBalloon(arguments) => {
             log_to(io::stderr, true);

@@ -10,6 +10,9 @@
 //!                                  ·········· 512
 //!                       |-- GRACE -|
 //! ```
+//!
+//! A budget may be lowered further than guests can be squeezed. Then use is judged by what the ledger has in force ([`Budget::exceed_to`]), which never
+//! grows above what there was before.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,6 +31,8 @@ struct State {
     bytes: u64,
     /// Larger budgets that use is judged by until then.
     former: Vec<(u64, Instant)>,
+    /// What is in force.
+    in_force_bytes: u64,
     /// The sample that was furthest above what it was judged by: what was used, and of what.
     excess: Option<(u64, u64)>,
 }
@@ -35,7 +40,7 @@ struct State {
 impl Budget {
     /// A budget in force from now on.
     pub fn new(bytes: u64) -> Budget {
-        Budget { state: Mutex::new(State { bytes, former: Vec::new(), excess: None }) }
+        Budget { state: Mutex::new(State { bytes, former: Vec::new(), in_force_bytes: 0, excess: None }) }
     }
 
     /// In force, bytes.
@@ -55,11 +60,17 @@ impl Budget {
         before
     }
 
+    /// So much is in force from now on: use may be as much, even if a budget that was lowered is less.
+    pub fn exceed_to(&self, in_force_bytes: u64) {
+        self.state().in_force_bytes = in_force_bytes;
+    }
+
     /// So much was found to be in use.
     pub fn judge(&self, used_bytes: u64, now: Instant) {
         let mut state = self.state();
         state.former.retain(|&(_, until)| until > now);
-        let judged_by = state.former.iter().map(|&(bytes, _)| bytes).fold(state.bytes, u64::max);
+        let judged_by =
+            state.former.iter().map(|&(bytes, _)| bytes).fold(state.bytes.max(state.in_force_bytes), u64::max);
         let excess = |(used, budget): (u64, u64)| used.saturating_sub(budget);
         if used_bytes > judged_by && excess((used_bytes, judged_by)) > state.excess.map_or(0, excess) {
             state.excess = Some((used_bytes, judged_by));
@@ -94,6 +105,17 @@ mod tests {
         budget.judge(600, start + GRACE);
         budget.judge(550, start + GRACE);
         assert_eq!(budget.excess(), Some((600, 512)));
+    }
+
+    #[test]
+    fn what_guests_cannot_be_squeezed_below_is_no_excess_and_what_is_above_that_is() {
+        let (budget, start) = (Budget::new(768), Instant::now());
+        budget.change(400, start);
+        budget.exceed_to(500);
+        budget.judge(500, start + GRACE);
+        assert_eq!(budget.excess(), None);
+        budget.judge(501, start + GRACE);
+        assert_eq!(budget.excess(), Some((501, 500)));
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub enum ClientError {
 }
 
 /// What the host at `address` says to `GET path`.
-fn get(address: SocketAddr, path: &str) -> Result<Value, ClientError> {
+pub(crate) fn get(address: SocketAddr, path: &str) -> Result<Value, ClientError> {
     exchange(address, "GET", path, None)
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use control::{ATTEND_INTERVAL, Reclaim, STATUS_INTERVAL, ToVmm};
+use control::{ATTEND_INTERVAL, Reclaim, STATUS_INTERVAL, Starved, ToVmm};
 use tokio::time::MissedTickBehavior;
 use wire::PAGE_BYTES;
 
@@ -61,6 +61,8 @@ pub async fn control(
     let (mut attended, mut need) = (None, Need::Nobody);
     // The sampling period each VMM was told last.
     let mut periods = vec![(None, 0); fleet.guests.len()];
+    // The same of what becomes of it when it finds no page.
+    let mut patience = vec![(None, Starved::Ends); fleet.guests.len()];
     loop {
         ticks.tick().await;
         let now = Instant::now();
@@ -93,6 +95,7 @@ pub async fn control(
         let settlement = ledger.settle(&views, fleet.frames_bytes(), now - settled);
         settled = now;
         need = if settlement.short { Need::OthersWait } else { Need::Nobody };
+        meter.budget.exceed_to(settlement.situation.in_force_bytes.min(settlement.situation.ceiling_bytes));
         decisions.note(settlement.situation, &settlement.records, &settlement.levers);
         let running = fleet.guests.iter().zip(&views).map(|(guest, view)| {
             let evictions_total = view.status.pager.evictions_total;
@@ -118,6 +121,13 @@ pub async fn control(
         for (guest, held) in fleet.guests.iter().zip(settlement.held) {
             if held && guest.listens() {
                 guest.send(ToVmm::Hold { ms: HOLD_MS });
+            }
+        }
+        for ((guest, told), starved) in fleet.guests.iter().zip(&mut patience).zip(settlement.starved) {
+            let due = (Some(guest.vmm()), starved);
+            if *told != due && guest.listens() {
+                *told = due;
+                guest.send(ToVmm::Starved(starved));
             }
         }
         for (guest, told) in fleet.guests.iter().zip(&mut periods).filter(|(guest, _)| guest.listens()) {

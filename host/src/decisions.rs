@@ -26,6 +26,24 @@ pub struct Situation {
     pub usable_bytes: u64,
     /// What of that is not in use, bytes.
     pub free_bytes: u64,
+    /// What guests may keep or have not let go of yet, frames and upkeep, bytes.
+    pub in_force_bytes: u64,
+    /// What there was when that last fitted, bytes; more is never in force.
+    pub ceiling_bytes: u64,
+    /// What it could be brought down to now at best, bytes.
+    pub floor_bytes: u64,
+}
+
+impl Situation {
+    /// What is in force above what can be used, bytes: a number was lowered, and guests cannot be squeezed so far, or not yet.
+    pub fn short_bytes(&self) -> u64 {
+        self.in_force_bytes.saturating_sub(self.usable_bytes)
+    }
+
+    /// How far a budget is followed, bytes: it, or what is in force above it.
+    pub fn reached_bytes(&self) -> u64 {
+        self.in_force_bytes.max(self.budget_bytes)
+    }
 }
 
 /// See the module's description.
@@ -157,6 +175,8 @@ fn situation_json(situation: &Situation) -> Value {
         "budget_bytes": situation.budget_bytes,
         "usable_bytes": situation.usable_bytes,
         "free_bytes": situation.free_bytes,
+        "in_force_bytes": situation.in_force_bytes,
+        "short_bytes": situation.short_bytes(),
         "thresholds_bytes": { "high": at.high_bytes, "soft": at.soft_bytes, "hard": at.hard_bytes, "low": at.low_bytes },
     })
 }

@@ -234,6 +234,7 @@ impl State {
                 guests: STATES.map(in_state).to_vec(),
                 state: HostState::ALL.map(|one| (one.name(), u64::from(one == situation.state))).to_vec(),
                 usable_bytes: situation.usable_bytes,
+                short_bytes: situation.short_bytes(),
                 decisions: self.decisions.counts(),
                 connections: self.peers.outcomes(),
             },

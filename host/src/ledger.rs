@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
-use control::Levers;
+use control::{Levers, Starved};
 use policy::active;
 use policy::levers::Lever;
 use policy::record::Record;
-use policy::state::{HostState, Outside, Thresholds, usable_budget};
-use policy::{Config, Host, allocate};
+use policy::state::{HostState, Outside, Thresholds, possible_bytes, usable_budget};
+use policy::{Config, Decision, Host, Reason, allocate};
 use wire::PAGE_BYTES;
 
 use crate::admission::{grant, host, least_headroom, policy_config};
@@ -26,6 +26,8 @@ use crate::rates::Rates;
 const ELAPSED_MAX: Duration = Duration::from_secs(10);
 /// Most headroom, as a share of the budget: 24 MiB of 768, or 240 MiB published a second.
 const HEADROOM_DIVISOR: u64 = 32;
+/// A guest that has all but this part of its entitlement has what is due to it: two guests that are alike are never exactly so.
+const DUE_DIVISOR: u64 = 40;
 
 /// What is carried from one tick to the next.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub struct Ledger {
     levers: Levers,
     policy: Config,
     budget_bytes: u64,
+    /// What there was when all that is in force last fitted.
+    ceiling_bytes: u64,
     vcpus: u32,
     promises: Vec<Promises>,
     rates: Vec<Rates>,
@@ -67,6 +71,8 @@ pub struct Settlement {
     pub held: Vec<bool>,
     /// Whether any guest waits for memory.
     pub short: bool,
+    /// For each guest, what becomes of it if it finds no page.
+    pub starved: Vec<Starved>,
 }
 
 impl Ledger {
@@ -76,6 +82,7 @@ impl Ledger {
             levers: config.levers,
             policy: policy_config(config),
             budget_bytes: config.budget_bytes,
+            ceiling_bytes: config.budget_bytes,
             vcpus: config.vcpus,
             promises: guests.iter().map(|guest| guest.promises).collect(),
             rates: vec![Rates::default(); guests.len()],
@@ -117,9 +124,14 @@ impl Ledger {
             rates.update(&view.status, elapsed, self.vcpus, fraction);
         }
         let config = self.policy;
-        let situation = self.situation(views, frames_bytes);
+        let mut situation = self.situation(views, frames_bytes);
         let budget_bytes = situation.usable_bytes;
-        let host = Host { frames_bytes, frames_headroom_bytes: self.headroom_bytes, ..host(budget_bytes) };
+        let host = Host {
+            frames_bytes,
+            frames_headroom_bytes: self.headroom_bytes,
+            ceiling_bytes: situation.ceiling_bytes,
+            ..host(budget_bytes)
+        };
         let living = || views.iter().enumerate().filter(|(_, view)| !view.has_ended());
         let guests: Vec<_> = living()
             .map(|(number, view)| self.rates[number].guest(&config, view, &self.promises[number], fraction))
@@ -133,7 +145,9 @@ impl Ledger {
 
         let in_force =
             guests.iter().zip(&decisions).map(|(guest, new)| guest.usage.committed_bytes.max(new.allocation_bytes));
-        let free_bytes = budget_bytes.saturating_sub(host.host_overhead_bytes).saturating_sub(in_force.sum());
+        let in_force_bytes = in_force.sum::<u64>() + host.host_overhead_bytes;
+        situation.in_force_bytes = in_force_bytes + frames_bytes;
+        let free_bytes = budget_bytes.saturating_sub(in_force_bytes);
         let store_bytes_max =
             free_bytes.min(frames_bytes + self.headroom_bytes).min(policy::store_bytes_max(&config, &host, &guests));
 
@@ -141,6 +155,7 @@ impl Ledger {
         let mut records = vec![None; views.len()];
         let mut levers = vec![None; views.len()];
         let mut held = vec![false; views.len()];
+        let mut starved = vec![Starved::Waits; views.len()];
         for (((number, view), guest), decision) in living().zip(&guests).zip(&mut decisions) {
             let rates = &mut self.rates[number];
             if config.pager {
@@ -150,6 +165,7 @@ impl Ledger {
             let standing = rates.standing();
             levers[number] = Some(rates.levers(&guest.usage.means));
             records[number] = Some(Record::new(&config, situation.state, guest, *decision, standing));
+            starved[number] = if_starved(&situation, decision);
             held[number] = situation.state == HostState::Low && guest.usage.resident_bytes > decision.allocation_bytes;
         }
         // A guest that is short wants to know who is idle, however much is free that it cannot have.
@@ -168,17 +184,34 @@ impl Ledger {
             sample_period_ms,
             held,
             short,
+            starved,
         }
     }
 
     /// How it is with the host now.
     fn situation(&mut self, views: &[View], frames_bytes: u64) -> Situation {
-        let living = views.iter().filter(|view| !view.has_ended());
-        let used_bytes = living.map(|view| view.status.pager.resident_bytes).sum::<u64>() + frames_bytes;
+        let living = || views.iter().filter(|view| !view.has_ended());
+        let sum = |bytes: fn(&View) -> u64| living().map(bytes).sum::<u64>() + frames_bytes;
+        let used_bytes = sum(|view| view.status.pager.resident_bytes);
         let usable_bytes = usable_budget(self.budget_bytes, used_bytes, &self.outside);
         let free_bytes = usable_bytes.saturating_sub(used_bytes);
         self.state = Thresholds::of(usable_bytes).next(self.state, free_bytes);
-        Situation { state: self.state, budget_bytes: self.budget_bytes, usable_bytes, free_bytes }
+        let upkeep_bytes = host(usable_bytes).host_overhead_bytes;
+        let in_force_bytes =
+            sum(|view| view.grant.allocation_bytes.max(view.status.pager.committed_bytes)) + upkeep_bytes;
+        self.ceiling_bytes = match in_force_bytes <= usable_bytes {
+            true => usable_bytes,
+            false => self.ceiling_bytes.min(possible_bytes(used_bytes, &self.outside)).max(usable_bytes),
+        };
+        Situation {
+            state: self.state,
+            budget_bytes: self.budget_bytes,
+            usable_bytes,
+            free_bytes,
+            in_force_bytes,
+            ceiling_bytes: self.ceiling_bytes,
+            floor_bytes: sum(|view| view.status.pager.floor_bytes) + upkeep_bytes,
+        }
     }
 
     fn adapt_headroom(&mut self, frames_bytes: u64) {
@@ -191,12 +224,21 @@ impl Ledger {
     }
 }
 
+/// A guest that finds no page may only end if nobody took from it, or holds, what it wants: the budget is not one that guests could not be squeezed
+/// into, no memory is on its way to it, and it has what is due to it.
+fn if_starved(situation: &Situation, decision: &Decision) -> Starved {
+    let is_settled = matches!(decision.reason, Reason::Settled | Reason::Exhausted | Reason::AtLimit);
+    let due_bytes = decision.entitlement_bytes - decision.entitlement_bytes / DUE_DIVISOR;
+    let ends = situation.short_bytes() == 0 && is_settled && decision.allocation_bytes >= due_bytes;
+    if ends { Starved::Ends } else { Starved::Waits }
+}
+
 #[cfg(test)]
 mod tests {
     use std::ops::Range;
 
     use control::{Dedup, GuestStatus};
-    use policy::{Decision, Guest, Reason};
+    use policy::Guest;
 
     use super::*;
     use crate::admission::{initial, overhead_bytes};
@@ -475,5 +517,71 @@ mod tests {
         assert!(granted(&squeezed.grants) < granted(&settled.grants) && squeezed.held.iter().all(|&held| held));
         let record = squeezed.records[0].unwrap();
         assert!(record.to_string().contains("the budget has become tighter"), "{record}");
+    }
+
+    /// Guests of which most does not compress, after some time under `change`.
+    fn stuck(floor_bytes: u64, change: impl Fn(&mut Ledger)) -> (Vec<View>, Settlement) {
+        let config = RunConfig::idle(768 * MIB, ALL);
+        let mut views = views(&initial(&config, &PlannedGuest::eight()));
+        let mut ledger = Ledger::new(&config, &PlannedGuest::eight());
+        let settle = |ledger: &mut Ledger, views: &mut Vec<View>| {
+            let settlement = ledger.settle(views, 0, TICK);
+            for (view, grant) in views.iter_mut().zip(&settlement.grants) {
+                view.grant = grant.unwrap();
+                let pager = &mut view.status.pager;
+                pager.floor_bytes = floor_bytes;
+                pager.resident_bytes = pager.resident_bytes.min(view.grant.allocation_bytes).max(floor_bytes);
+                pager.committed_bytes = view.grant.allocation_bytes.max(pager.resident_bytes);
+            }
+            settlement
+        };
+        settle(&mut ledger, &mut views);
+        change(&mut ledger);
+        let mut last = settle(&mut ledger, &mut views);
+        for _ in 0..50 {
+            last = settle(&mut ledger, &mut views);
+        }
+        (views, last)
+    }
+
+    #[test]
+    fn whatever_number_shrinks_nobody_goes_below_what_it_can_be_squeezed_to_or_is_ended_for_it() {
+        let limit = |ledger: &mut Ledger| ledger.hear(Outside { limit_bytes: Some(700 * MIB), ..Outside::default() });
+        let machine = |ledger: &mut Ledger| ledger.hear(Outside { available_bytes: Some(0), ..Outside::default() });
+        let pressure = |ledger: &mut Ledger| ledger.hear(Outside { pressure: Some(0.9), ..Outside::default() });
+        let budget = |ledger: &mut Ledger| ledger.set_budget_bytes(450 * MIB);
+        let changes: [&dyn Fn(&mut Ledger); 4] = [&limit, &machine, &pressure, &budget];
+        for (number, change) in changes.iter().enumerate() {
+            let floor_bytes = 88 * MIB;
+            let (views, settlement) = stuck(floor_bytes, change);
+            assert!(views.iter().all(|view| view.grant.allocation_bytes >= floor_bytes), "{number}: {views:?}");
+            let situation = settlement.situation;
+            assert!(situation.in_force_bytes <= situation.ceiling_bytes.max(768 * MIB), "{number}: {situation:?}");
+            if situation.floor_bytes > situation.usable_bytes {
+                assert!(situation.short_bytes() > 0, "{number}: {situation:?}");
+                assert!(settlement.starved.iter().all(|&starved| starved == Starved::Waits), "{number}");
+            }
+        }
+        let (views, settlement) = stuck(20 * MIB, budget);
+        assert_eq!((settlement.situation.short_bytes(), settlement.situation.reached_bytes()), (0, 450 * MIB));
+        assert!(granted(&views.iter().map(|view| Some(view.grant)).collect::<Vec<_>>()) <= 443 * MIB);
+    }
+
+    #[test]
+    fn a_guest_without_a_page_ends_only_when_it_has_what_is_due_and_nobody_has_more() {
+        let decision = |reason, allocation_mib: u64| Decision {
+            allocation_bytes: allocation_mib * MIB,
+            balloon_bytes: 0,
+            entitlement_bytes: 100 * MIB,
+            reason,
+        };
+        let calm = Situation { usable_bytes: 768 * MIB, in_force_bytes: 760 * MIB, ..Situation::default() };
+        assert_eq!(if_starved(&calm, &decision(Reason::Exhausted, 120)), Starved::Ends);
+        assert_eq!(if_starved(&calm, &decision(Reason::AtLimit, 98)), Starved::Ends);
+        assert_eq!(if_starved(&calm, &decision(Reason::Exhausted, 90)), Starved::Waits, "others hold what is due");
+        assert_eq!(if_starved(&calm, &decision(Reason::Waits, 120)), Starved::Waits, "memory is on its way");
+        assert_eq!(if_starved(&calm, &decision(Reason::Outbid, 120)), Starved::Waits, "it was just taken from");
+        let lowered = Situation { usable_bytes: 450 * MIB, ..calm };
+        assert_eq!(if_starved(&lowered, &decision(Reason::Exhausted, 120)), Starved::Waits, "a number was lowered");
     }
 }

@@ -58,6 +58,7 @@ mod rates;
 mod report;
 mod restarts;
 mod run;
+mod shortfall;
 mod start;
 mod summary;
 mod swap;

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::time::Duration;
 
 use control::GuestStatus;
-use control::status::{PagerStatus, SampleStatus, SamplingStatus};
+use control::status::{SampleStatus, SamplingStatus};
 use policy::active::{Estimator, Sample};
 use policy::backoff::{Backoff, Look, Pain, Standing};
 use policy::levers::Lever;
@@ -106,7 +106,7 @@ impl Rates {
             zero_bytes: pager.zero_touched * page_bytes,
             compressed_saved_bytes: ((pager.pages.compressed + pager.pages.swapped + pager.pages.clean) * page_bytes)
                 .saturating_sub(pager.pool_bytes),
-            irreducible_bytes: irreducible_bytes(pager),
+            irreducible_bytes: pager.floor_bytes.saturating_sub(pager.overhead_bytes),
             stall_ratio: self.stall_ratio,
             refaults_per_second: self.refaults_per_second,
             waited_ratio: self.waits.ratio(),
@@ -170,17 +170,6 @@ impl Rates {
     }
 }
 
-/// What would be left of a guest's pages if all of them were evicted: the pool as it is, and the private pages as dense as the pool is. Nothing, if
-/// the pool can go on to a swap file.
-fn irreducible_bytes(pager: &PagerStatus) -> u64 {
-    let swap = &pager.swap;
-    if swap.used_bytes < swap.capacity_bytes && !swap.suspended {
-        return 0;
-    }
-    let density = pager.pool_bytes as f64 / (pager.pages.compressed.max(1) * PAGE_BYTES as u64) as f64;
-    pager.pool_bytes + ((pager.pages.private * PAGE_BYTES as u64) as f64 * density.min(1.0)) as u64
-}
-
 /// A guest that is paused needs nothing: it bids with the least there is, and keeps its reservation and what nobody else wants.
 fn at_rest(guest: policy::Guest) -> policy::Guest {
     let usage = Usage {
@@ -199,19 +188,6 @@ mod tests {
     use super::*;
 
     const TICK: Duration = Duration::from_millis(100);
-
-    #[test]
-    fn what_a_pool_without_a_swap_file_holds_cannot_be_taken() {
-        const MIB: u64 = 1 << 20;
-        let mut pager = PagerStatus { pool_bytes: 60 * MIB, ..PagerStatus::default() };
-        (pager.pages.compressed, pager.pages.private) = (120 << 8, 40 << 8);
-        assert_eq!(irreducible_bytes(&pager), 80 * MIB);
-        pager.swap.capacity_bytes = 256 * MIB;
-        assert_eq!(irreducible_bytes(&pager), 0);
-        pager.swap.suspended = true;
-        assert_eq!(irreducible_bytes(&pager), 80 * MIB);
-        assert_eq!(irreducible_bytes(&PagerStatus::default()), 0);
-    }
 
     #[test]
     fn a_guest_that_uses_little_is_found_out_by_its_samples_and_forgotten_when_it_starts_anew() {

@@ -50,7 +50,7 @@ const fn family<T>(kind: Kind, name: &'static str, help: &'static str, values: V
 
 /// The host's.
 #[rustfmt::skip] // A table reads as one.
-pub(crate) static HOST: [Family<Host>; 11] = [
+pub(crate) static HOST: [Family<Host>; 12] = [
     family(Gauge, "ballast_host_budget_bytes", "Host memory that guests, frames and upkeep may take.", One(|host| host.budget_bytes as f64)),
     family(Gauge, "ballast_host_used_bytes", "Host memory they take, measured from outside.", One(|host| host.used_bytes as f64)),
     family(Gauge, "ballast_host_used_peak_bytes", "Most host memory they took.", One(|host| host.peak_used_bytes as f64)),
@@ -62,6 +62,8 @@ pub(crate) static HOST: [Family<Host>; 11] = [
     family(Gauge, "ballast_host_state", "How short the host is: 1 for the state it is in, 0 for the others.", Listed("state", |host| &host.state)),
     family(Gauge, "ballast_host_usable_bytes", "What the world outside (control group, pressure, available memory) leaves of the budget.",
         One(|host| host.usable_bytes as f64)),
+    family(Gauge, "ballast_host_short_bytes", "What is in force above what can be used: guests cannot be squeezed into what was lowered, or not yet.",
+        One(|host| host.short_bytes as f64)),
     family(Counter, "ballast_policy_decisions_total", "Decisions about allocations that were new, by what they did and why.",
         Crossed(["action", "reason"], |host| &host.decisions)),
     family(Counter, "ballast_host_connections_total", "Connections to the endpoint, by what became of them.",
@@ -93,7 +95,7 @@ pub(crate) static DOMAIN: [Family<Domain>; 7] = [
 
 /// A guest's, all with the label `guest`.
 #[rustfmt::skip] // A table reads as one.
-pub(crate) static GUEST: [Family<Guest>; 61] = [
+pub(crate) static GUEST: [Family<Guest>; 62] = [
     family(Gauge, "ballast_guest_unresponsive", "1 while the guest's VMM has said nothing for 5 s, else 0.",
         One(|guest| f64::from(u8::from(guest.unresponsive)))),
     family(Gauge, "ballast_guest_memory_bytes", "Guest RAM by what backs it; the states sum to the RAM.", By("state", &[
@@ -140,6 +142,8 @@ pub(crate) static GUEST: [Family<Guest>; 61] = [
         One(|guest| guest.status.held_ns_total as f64 * NS)),
     family(Gauge, "ballast_guest_resident_bytes", "Host memory of the guest alone: private pages, pool and overhead.",
         One(|guest| guest.status.pager.resident_bytes as f64)),
+    family(Gauge, "ballast_guest_floor_bytes", "What the guest cannot be squeezed below now: overhead, and what neither compresses nor has a swap file to go to.",
+        One(|guest| guest.status.pager.floor_bytes as f64)),
     family(Gauge, "ballast_guest_committed_bytes", "Host memory the guest may be using until the next check.",
         One(|guest| guest.status.pager.committed_bytes as f64)),
     family(Gauge, "ballast_guest_pool_bytes", "Part of the resident memory that is the compressed pool.",

@@ -63,6 +63,8 @@ pub struct Host {
     pub state: Vec<(&'static str, u64)>,
     /// What the world outside leaves of the budget.
     pub usable_bytes: u64,
+    /// What is in force above that.
+    pub short_bytes: u64,
     /// Decisions about allocations that were new, by action and reason.
     pub decisions: Vec<([&'static str; 2], u64)>,
     /// Connections to the endpoint, by what became of them.

@@ -10,6 +10,7 @@ mod books;
 mod clean;
 mod domains;
 mod endpoint;
+mod floors;
 mod freshness;
 mod hinting;
 mod images;

@@ -21,7 +21,7 @@ fn json(run: &Run, path: &str) -> Value {
 }
 
 fn set_budget(run: &Run, bytes: f64) {
-    ballast(run, &format!("host set --budget {}", bytes as u64)).unwrap();
+    ballast(run, &format!("host set --no-wait --budget {}", bytes as u64)).unwrap();
 }
 
 /// Waits until `/v1/policy` and `ballast policy explain` say of the host, and of the last decision about each guest, that it is in this state.

@@ -4,6 +4,9 @@
 //!   GET   /v1/host
 //!   PATCH /v1/host    {"budget_bytes": N}      204, or 422 where what is promised would not fit, with what would
 //! ```
+//!
+//! A lower budget is *requested*; guests follow it as far as they can be squeezed, and no longer than that takes. What of it is *reached*, by the last
+//! tick's decisions, the answer to GET says, and what keeps the rest.
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Json, State as Shared};
@@ -16,6 +19,7 @@ use super::{Local, State, json as respond, refuse};
 use crate::admission;
 use crate::bytes::ByteCount;
 use crate::prerequisite;
+use crate::shortfall;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,7 +34,12 @@ pub(super) async fn show(Shared(state): Shared<State>) -> Response {
         &json!({
             "state": situation.state.name(),
             "budget_bytes": state.meter.budget.bytes(),
+            "requested_bytes": situation.budget_bytes,
+            "reached_bytes": situation.reached_bytes(),
             "usable_bytes": situation.usable_bytes,
+            "short_bytes": situation.short_bytes(),
+            "floor_bytes": situation.floor_bytes,
+            "why_short": shortfall::why(&situation, &state.fleet.views()),
             "used_bytes": state.meter.used_bytes(),
             "peak_used_bytes": state.meter.peak_used_bytes(),
             "frames_bytes": state.fleet.frames_bytes(),
