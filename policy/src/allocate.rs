@@ -42,7 +42,7 @@ use crate::guest::{Config, Guest, Host, Usage};
 use crate::means::BANDS;
 
 /// An allocation grows by this part of the guest's memory a tick (100 ms): 10 % in 640 ms. How fast it shrinks is measured ([`crate::means`]).
-const STEP_DIVISOR: u64 = 64;
+pub(crate) const STEP_DIVISOR: u64 = 64;
 /// An allocation does not grow by less than this part of the guest's memory, ...
 const DEAD_BAND_DIVISOR: u64 = 512;
 /// ... or of what it is, where that is less than an eighth of the memory: a small allocation grows by small steps.
@@ -87,11 +87,13 @@ pub enum Reason {
     Outbid,
     /// It shrinks: the budget has become less than the sum of allocations.
     Squeezed,
+    /// It shrinks: somebody lowered its limit, or reclaims memory from it.
+    Lowered,
 }
 
 impl Reason {
     /// All, in the order of their declaration.
-    pub const ALL: [Reason; 10] = [
+    pub const ALL: [Reason; 11] = [
         Reason::Settled,
         Reason::Stalls,
         Reason::Surplus,
@@ -102,6 +104,7 @@ impl Reason {
         Reason::Yields,
         Reason::Outbid,
         Reason::Squeezed,
+        Reason::Lowered,
     ];
 
     /// Whether the guest has less than it could use.
@@ -122,6 +125,7 @@ impl Reason {
             Reason::Yields => "yields",
             Reason::Outbid => "outbid",
             Reason::Squeezed => "squeezed",
+            Reason::Lowered => "lowered",
         }
     }
 }
@@ -139,6 +143,7 @@ impl fmt::Display for Reason {
             Reason::Yields => "shrinks: others stall and it does not",
             Reason::Outbid => "shrinks: a stalling guest with more shares or need takes it",
             Reason::Squeezed => "shrinks: the budget has become tighter",
+            Reason::Lowered => "shrinks: it may have less than it had",
         })
     }
 }
@@ -155,7 +160,9 @@ struct Place {
     /// As far as it is helped up before the others are.
     fair: u64,
     low: u64,
-    /// In force.
+    /// In force so far.
+    before: u64,
+    /// The same, within what it may have.
     given: u64,
     /// The same, but no less than it can run with.
     held: u64,
@@ -215,6 +222,7 @@ impl Place {
             entitled,
             fair,
             low,
+            before: usage.allocation_bytes,
             given: usage.allocation_bytes.clamp(minimum, limit),
             held,
             high,
@@ -234,7 +242,8 @@ fn bounds(config: &Config, guest: &Guest) -> (u64, u64) {
     // together fit, however they divide.
     let kept = if config.pager { 0 } else { guest.usage.allocation_bytes };
     let minimum = guest.minimum_bytes(config).max(kept);
-    (minimum, guest.limit_bytes.min(guest.memory_bytes.saturating_add(guest.overhead_bytes)).max(minimum))
+    let most = guest.memory_bytes.saturating_add(guest.overhead_bytes).min(guest.capped_bytes());
+    (minimum, guest.limit_bytes.min(most).max(minimum))
 }
 
 /// Each guest's part of the budget, by shares and with idle memory taxed. What it costs beside its allocation, its part of shared frames, counts
@@ -352,6 +361,7 @@ fn reason(place: &Place, goal: u64, allocation: u64, squeezed: bool) -> Reason {
         Greater if place.stalls => Reason::Stalls,
         Greater => Reason::Surplus,
         Less if place.slack => Reason::Slack,
+        Equal | Less if place.limit < place.before => Reason::Lowered,
         Less if squeezed => Reason::Squeezed,
         Less if place.stalls => Reason::Outbid,
         Less => Reason::Yields,

@@ -17,7 +17,7 @@ const DEFLATE_DIVISOR: u64 = 32;
 
 /// Most the balloon may be asked for.
 pub(crate) fn capacity_bytes(config: &Config, guest: &Guest) -> u64 {
-    if config.balloon { guest.memory_bytes.saturating_sub(guest.floor_bytes) } else { 0 }
+    if config.balloon && guest.balloon { guest.memory_bytes.saturating_sub(guest.floor_bytes) } else { 0 }
 }
 
 /// What the balloon is asked for under this allocation.

@@ -84,6 +84,10 @@ pub struct Guest {
     pub overhead_bytes: u64,
     /// Memory it is never asked for by balloon.
     pub floor_bytes: u64,
+    /// It has a balloon.
+    pub balloon: bool,
+    /// For now it gets no more than this, as somebody reclaims memory from it by hand; none while nobody does. See [`crate::reclaim`].
+    pub cap_bytes: Option<u64>,
     /// Measured since; default before the start.
     pub usage: Usage,
 }
@@ -147,6 +151,8 @@ impl Guest {
             shares: SHARES_DEFAULT,
             overhead_bytes,
             floor_bytes,
+            balloon: config.balloon,
+            cap_bytes: None,
             usage,
         }
     }
@@ -167,6 +173,15 @@ impl Guest {
             0 => 0,
             bytes => bytes.saturating_add(self.overhead_bytes).saturating_add(self.floor_bytes),
         }
+    }
+
+    /// The most it gets while memory is reclaimed from it: the cap is reached by steps as short as those by which a guest yields, and is no less than it can
+    /// run with.
+    pub(crate) fn capped_bytes(&self) -> u64 {
+        let Some(cap_bytes) = self.cap_bytes else { return u64::MAX };
+        let held = self.usage.allocation_bytes.min(self.usage.resident_bytes);
+        let step = self.usage.means.step_bytes(self.memory_bytes);
+        cap_bytes.max(held.saturating_sub(step)).max(self.livable_bytes())
     }
 
     /// What of its memory counts as in use: of a guest that does not wait what it used lately, and the more it waits, the more of what it used before, and of what

@@ -89,6 +89,7 @@ impl Reason {
             Reason::Yields => "while others wait, a guest that does not yields a step, down to its entitlement at most",
             Reason::Outbid => "guests that wait divide what there is by entitlement, and beyond it by shares and need",
             Reason::Squeezed => "the budget is below what was given: all come down, to their entitlements at first",
+            Reason::Lowered => "a lowered limit is followed at once, memory that is reclaimed is taken by steps",
         }
     }
 }
@@ -112,6 +113,9 @@ impl fmt::Display for Record {
             mib(guest.limit_bytes),
             guest.shares
         )?;
+        if let Some(cap_bytes) = guest.cap_bytes {
+            writeln!(f, "reclaim      {} at most for now", mib(cap_bytes))?;
+        }
         let active = usage.active_bytes.map_or("not known yet".into(), |bytes| format!("{} in use", mib(bytes)));
         writeln!(
             f,
