@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use control::{Dedup, Levers, VcpuKind};
-use host::{ByteCount, DomainRange, FreePageReporting, GuestSettings, RunConfig, SwapChoice, SwapConfig, VmmCommand};
+use host::{
+    ByteCount, DomainRange, FreePageReporting, GuestSettings, PromiseChange, RunConfig, SwapChoice, SwapConfig,
+    VmmCommand,
+};
 use wire::machine::Workload;
 
 /// Runs KVM guests that were promised more memory than there is, and keeps the promise.
@@ -34,7 +37,7 @@ pub enum Verb {
     /// Ask a running host why guests have the memory they have.
     #[command(subcommand)]
     Policy(Policy),
-    /// List the guests of a running host, hold them, let them go on.
+    /// List the guests of a running host, promise them something else, hold them, let them go on.
     #[command(subcommand, after_help = GUEST_EXAMPLES)]
     Guest(Guest),
     /// Look at the host of a run, and give it more memory, or less.
@@ -55,6 +58,7 @@ Examples:
   ballast run --image a.mem --image b.mem            guests whose RAM starts from these files
   ballast run --domain web=4,db=4                    two tenants: nothing is shared between them
   ballast run --guest 0:shares=2000,reservation=128MiB --guest 1:limit=96MiB,workload=idle
+  ballast run --swap /var/tmp --guest 0:dedup=off,swap=off --guest 1:balloon=off
   ballast run --workload zipf --dedup off --report run.json";
 
 const VHOST_USER_EXAMPLES: &str = "\
@@ -93,6 +97,31 @@ pub enum Guest {
         #[arg(long)]
         json: bool,
     },
+    /// What one guest is, has, and was promised.
+    Show {
+        /// The guest
+        #[arg(value_name = "GUEST")]
+        guest: String,
+        /// Where the host serves /metrics
+        #[arg(long, value_name = "ADDRESS", default_value = METRICS_DEFAULT)]
+        metrics: SocketAddr,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Promise a guest something else, checked as at the start and in force at once.
+    #[command(after_help = SET_EXAMPLES)]
+    Set {
+        /// The guest
+        #[arg(value_name = "GUEST")]
+        guest: String,
+        /// shares=2000 (weight when memory is short), reservation=64MiB (never less), limit=128MiB (never more)
+        #[arg(value_name = "KEY=VALUE", required = true)]
+        promises: Vec<PromiseChange>,
+        /// Where the host serves /metrics
+        #[arg(long, value_name = "ADDRESS", default_value = METRICS_DEFAULT)]
+        metrics: SocketAddr,
+    },
     /// Hold guests' vCPUs; what others need of their memory goes, down to their reservations.
     Pause {
         /// The guests
@@ -117,8 +146,15 @@ const GUEST_EXAMPLES: &str = "\
 Examples:
   ballast guest list
   ballast guest list --json | jq -r '.guests[] | select(.state == \"paused\").name'
+  ballast guest show guest1
+  ballast guest set guest1 shares=2000 limit=128MiB
   ballast guest pause guest1 guest2
   ballast guest resume guest1 guest2";
+
+const SET_EXAMPLES: &str = "\
+Examples:
+  ballast guest set guest1 shares=2000
+  ballast guest set guest1 reservation=64MiB limit=128MiB";
 
 const METRICS_DEFAULT: &str = "127.0.0.1:9464";
 
@@ -202,7 +238,7 @@ pub struct Run {
     #[arg(long, value_name = "NAME", default_value = "mixed", value_parser = workload)]
     workload: Workload,
     /// What is special about one guest, by number: shares=1000, reservation=64MiB, limit=256MiB, workload=NAME, active=30% (of its
-    /// RAM, for tide and zipf); repeatable
+    /// RAM, for tide and zipf), dedup=on|zero-pages-only|off, balloon=on|off, swap=on|off (less than the run has); repeatable
     #[arg(long = "guest", value_name = "NUMBER:KEY=VALUE,...")]
     guest_settings: Vec<GuestSettings>,
     /// How much dearer idle memory is than memory in use, when guests are short of it: at 75 %, four times

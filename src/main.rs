@@ -33,6 +33,10 @@ fn main() -> ExitCode {
             answer(host::explain_policy(metrics, guest.as_deref(), json))
         }
         Verb::Guest(arguments::Guest::List { metrics, json }) => answer(host::list_guests(metrics, json)),
+        Verb::Guest(arguments::Guest::Show { guest, metrics, json }) => answer(host::show_guest(metrics, &guest, json)),
+        Verb::Guest(arguments::Guest::Set { guest, promises, metrics }) => {
+            answer(host::promise_guest(metrics, &guest, &promises).map(|()| String::new()))
+        }
         Verb::Guest(arguments::Guest::Pause { guests, metrics }) => order(metrics, &guests, GuestOrder::Pause),
         Verb::Guest(arguments::Guest::Resume { guests, metrics }) => order(metrics, &guests, GuestOrder::Resume),
         Verb::Host(arguments::Host::Show { metrics, json }) => answer(host::show_host(metrics, json)),

@@ -8,7 +8,8 @@ use crate::bytes::ByteCount;
 use crate::config::RunConfig;
 use crate::error::Error;
 use crate::guest::Grant;
-use crate::preflight::{PlannedGuest, Promises};
+use crate::guest_promises::Promises;
+use crate::preflight::PlannedGuest;
 
 /// Share of the budget that stays unpromised: the table's account and the kernel's may differ by up to 2 %; an estimate,
 /// to be replaced by what the whole-system test finds.
@@ -44,7 +45,7 @@ pub fn refit(config: &RunConfig, guests: &[PlannedGuest], frames_bytes: u64, bud
     if needed_bytes + budget_bytes / MARGIN_DIVISOR <= budget_bytes {
         return Ok(());
     }
-    let would_do = (needed_bytes.div_ceil(MARGIN_DIVISOR - 1) * MARGIN_DIVISOR).div_ceil(1 << 20);
+    let would_do = budget_with_margin(needed_bytes.into());
     Err(format!(
         "a budget of {} is too small: {} are reserved for the {} guests that run, and {} of frames are shared; give at least {would_do} MiB, or \
          end guests first",
@@ -53,6 +54,53 @@ pub fn refit(config: &RunConfig, guests: &[PlannedGuest], frames_bytes: u64, bud
         guests.len(),
         ByteCount::rounded(frames_bytes)
     ))
+}
+
+/// Whether guest `at`, of those that live, can be promised something else while they run, within this budget and beside the frames they share: by the same
+/// rule as at the start. If not, why, and what would do.
+pub fn repromise(
+    config: &RunConfig,
+    guests: &[PlannedGuest],
+    at: usize,
+    promises: Promises,
+    frames_bytes: u64,
+    budget_bytes: u64,
+) -> Result<(), String> {
+    let guest = &guests[at];
+    promises.check(guest.memory_bytes).map_err(|allowed| format!("{} can have {allowed}", guest.name))?;
+    let policy = policy_config(config);
+    let mut others = planned(&policy, guests);
+    let before = others.remove(at);
+    let after = planned(&policy, &[PlannedGuest { promises, ..guest.clone() }]);
+    let host = Host { frames_bytes, frames_headroom_bytes: least_headroom(config.levers), ..host(budget_bytes) };
+    let refusal = match policy::admit(&policy, &host, &others, &after) {
+        // What it had reserved already it may keep.
+        _ if after[0].minimum_bytes(&policy) <= before.minimum_bytes(&policy) => return Ok(()),
+        Ok(()) => return Ok(()),
+        Err(refusal) => refusal,
+    };
+    let policy::Refusal::OverBudget { needed_bytes, largest_bytes, running, reserved_bytes, set_aside_bytes, .. } =
+        refusal
+    else {
+        return Err(refusal.to_string());
+    };
+    let left_bytes = u128::from(budget_bytes).saturating_sub(reserved_bytes + set_aside_bytes) as u64;
+    let would_do = budget_with_margin(needed_bytes - u128::from(host.host_overhead_bytes));
+    Err(format!(
+        "{} reserved for {} do not fit the budget of {}: {} are reserved for the {running} others, {} set aside for frames and upkeep; \
+         reserve at most {} MiB, or raise the budget to at least {would_do} MiB",
+        ByteCount::rounded(largest_bytes as u64),
+        guest.name,
+        ByteCount(budget_bytes),
+        ByteCount::rounded(reserved_bytes as u64),
+        ByteCount::rounded(set_aside_bytes as u64),
+        left_bytes >> 20
+    ))
+}
+
+/// The least budget, in MiB, that leaves so much beside its margin.
+fn budget_with_margin(needed_bytes: u128) -> u128 {
+    (needed_bytes.div_ceil(u128::from(MARGIN_DIVISOR) - 1) * u128::from(MARGIN_DIVISOR)).div_ceil(1 << 20)
 }
 
 /// What admitted guests start with.
@@ -65,8 +113,13 @@ pub fn initial(config: &RunConfig, guests: &[PlannedGuest]) -> Vec<Grant> {
 
 /// What policy is told of the run.
 pub(crate) fn policy_config(config: &RunConfig) -> Config {
-    let Levers { dedup, balloon, pager } = config.levers;
-    Config { dedup: dedup != Dedup::Off, balloon, pager, idle_tax_percent: config.idle_tax_percent }
+    Config { idle_tax_percent: config.idle_tax_percent, ..levers_config(Config::default(), config.levers) }
+}
+
+/// The same with the levers of one guest.
+pub(crate) fn levers_config(config: Config, levers: Levers) -> Config {
+    let Levers { dedup, balloon, pager } = levers;
+    Config { dedup: dedup != Dedup::Off, balloon, pager, ..config }
 }
 
 /// The host before any guest runs.
@@ -94,9 +147,16 @@ pub(crate) fn most_bytes(memory_bytes: u64) -> u64 {
     memory_bytes + overhead_bytes(memory_bytes)
 }
 
+/// A planned guest with these promises: what they come to in bytes, with what is by its size.
+pub(crate) fn promised_to(config: &RunConfig, guest: &PlannedGuest, promises: &Promises) -> policy::Guest {
+    let config = levers_config(policy_config(config), guest.levers);
+    promised(&config, promises, guest.memory_bytes, overhead_bytes(guest.memory_bytes))
+}
+
 fn planned(config: &Config, guests: &[PlannedGuest]) -> Vec<policy::Guest> {
     let promised = |guest: &PlannedGuest| {
-        promised(config, &guest.promises, guest.memory_bytes, overhead_bytes(guest.memory_bytes))
+        let config = levers_config(*config, guest.levers);
+        promised(&config, &guest.promises, guest.memory_bytes, overhead_bytes(guest.memory_bytes))
     };
     guests.iter().map(promised).collect()
 }
@@ -133,6 +193,25 @@ mod tests {
             assert_eq!(refit(&config, &PlannedGuest::eight(), frames_bytes, named * MIB), Ok(()), "{refusal}");
             assert!(refit(&config, &PlannedGuest::eight(), frames_bytes, (named - 1) * MIB).is_err(), "{refusal}");
         }
+    }
+
+    #[test]
+    fn a_promise_to_a_running_guest_is_checked_as_at_the_start() {
+        let (config, guests) = (RunConfig::idle(768 * MIB, ALL), PlannedGuest::eight());
+        let reserved = |mib: u64| Promises { reservation_bytes: Some(mib * MIB), ..Promises::default() };
+        let fits = |promises, budget: u64| repromise(&config, &guests, 3, promises, 40 * MIB, budget * MIB);
+        assert_eq!(fits(reserved(200), 768), Ok(()));
+        let refusal = fits(reserved(200), 500).unwrap_err();
+        let number =
+            |after: &str| -> u64 { refusal.split_once(after).unwrap().1.split(' ').next().unwrap().parse().unwrap() };
+        let (reservation, budget) = (number("reserve at most "), number("raise the budget to at least "));
+        assert_eq!(fits(reserved(reservation), 500), Ok(()), "{refusal}");
+        assert!(fits(reserved(reservation + 1), 500).is_err(), "{refusal}");
+        assert_eq!(fits(reserved(200), budget), Ok(()), "{refusal}");
+        assert!(fits(reserved(200), budget - 1).is_err(), "{refusal}");
+        assert!(fits(reserved(1000), 768).unwrap_err().contains("guest3 can have reservations from 21 MiB"));
+        // Nothing is asked for: however short the host is, that is no reason to refuse.
+        assert_eq!(fits(Promises { shares: 7, ..Promises::default() }, 64), Ok(()));
     }
 
     #[test]

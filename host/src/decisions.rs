@@ -117,6 +117,13 @@ impl Decisions {
         self.books().levers.get(number).copied().flatten()
     }
 
+    /// The last decision about a guest.
+    pub fn last(&self, name: &str) -> Option<Record> {
+        let books = self.books();
+        let (_, past) = books.guests.iter().find(|(known, _)| known == name)?;
+        past.back().map(|(_, record)| *record)
+    }
+
     /// The host as of the last tick.
     pub fn situation(&self) -> Situation {
         self.books().situation

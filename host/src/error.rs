@@ -67,6 +67,16 @@ pub enum Error {
         /// Its name.
         domain: String,
     },
+    /// two options that want different things
+    #[error("{one} contradicts {other}: {way_out}")]
+    Contradiction {
+        /// As it could be typed.
+        one: String,
+        /// The other.
+        other: String,
+        /// What would do.
+        way_out: String,
+    },
     /// there can be no swap files
     #[error("--swap {0}")]
     Swap(#[from] pager::SwapFileError),
@@ -112,6 +122,7 @@ impl Error {
             | Error::BudgetTooSmall { .. }
             | Error::OverPromised { .. }
             | Error::DomainMode { .. }
+            | Error::Contradiction { .. }
             | Error::MetricsAddress { .. }
             | Error::Swap(_)
             | Error::Report { .. } => 2,

@@ -118,6 +118,7 @@ mod tests {
             status,
             grant: Grant::default(),
             cow_expected_bytes: 8192,
+            promises: Default::default(),
             past: Default::default(),
             freshness: Default::default(),
             unresponsive: false,

@@ -19,6 +19,7 @@ pub use view::{Grant, Past, STATES, View};
 
 use crate::clock::Clock;
 use crate::freshness::{Freshness, Heard};
+use crate::guest_promises::Promises;
 use crate::kept::Kept;
 use crate::phase::{End, Phase, describe_exit};
 use crate::preflight::PlannedGuest;
@@ -90,6 +91,7 @@ impl Guest {
             grant,
             cow_expected_bytes: 0,
             past,
+            promises: plan.promises,
             freshness: Freshness::default(),
             unresponsive: false,
         };
@@ -289,6 +291,16 @@ impl Guest {
         let sent = state.vmm.outbox.try_send(ToVmm::Allocate { allocation_bytes, balloon_bytes });
         drop(state);
         self.check_sent(sent);
+    }
+
+    /// Promises it something else from the next tick on.
+    pub fn promise(&self, promises: Promises) {
+        self.state().view.promises = promises;
+    }
+
+    /// Its plan, with the promises that are in force.
+    pub fn current_plan(&self) -> PlannedGuest {
+        PlannedGuest { promises: self.state().view.promises, ..self.plan.clone() }
     }
 
     /// What breaks of its shared pages are expected to take, bytes.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::bytes::ByteCount;
 use crate::client::{ClientError, guest_path, patch, shown};
+use crate::guest_promises::PromiseChange;
 
 /// The guests of the run at `address`: as JSON, or as a table.
 pub fn list_guests(address: SocketAddr, as_json: bool) -> Result<String, ClientError> {
@@ -31,10 +32,67 @@ pub fn order_guests(address: SocketAddr, guests: &[String], order: GuestOrder) -
     guests.iter().try_for_each(|guest| patch(address, &guest_path(guest)?, &json!({ "state": state })))
 }
 
+/// What a guest of the run at `address` is and has: as JSON, or in words.
+pub fn show_guest(address: SocketAddr, guest: &str, as_json: bool) -> Result<String, ClientError> {
+    shown(address, &guest_path(guest)?, as_json, in_words)
+}
+
+/// Promises a guest of the run at `address` something else.
+pub fn promise_guest(address: SocketAddr, guest: &str, changes: &[PromiseChange]) -> Result<(), ClientError> {
+    let all = changes.iter().try_fold(PromiseChange::default(), |all, &change| all.and(change));
+    let PromiseChange { shares, reservation_bytes, limit_bytes } = all.map_err(ClientError::Refused)?;
+    let fields =
+        [("shares", shares.map(u64::from)), ("reservation_bytes", reservation_bytes), ("limit_bytes", limit_bytes)];
+    let given = fields.into_iter().filter_map(|(field, value)| Some((field.to_owned(), value?.into())));
+    patch(address, &guest_path(guest)?, &Value::Object(given.collect()))
+}
+
+fn in_words(guest: &Value) -> Option<String> {
+    let word = |field: &str| guest.pointer(field)?.as_str();
+    let size = |field: &str| Some(ByteCount::rounded(guest.pointer(field)?.as_u64()?));
+    let switch = |field: &str| Some(if guest.pointer(field)?.as_bool()? { "on" } else { "off" });
+    let states = guest.get("by_state_bytes")?.as_object()?;
+    let states = states.iter().filter_map(|(state, bytes)| Some((state, bytes.as_u64().filter(|&bytes| bytes > 0)?)));
+    let states: Vec<_> = states.map(|(state, bytes)| format!("{} {state}", ByteCount::rounded(bytes))).collect();
+    Some(format!(
+        "{}: {}, in domain {}\n\
+         promises     {} reserved, {} at most, {} shares\n\
+         levers       dedup {}, balloon {}, swap {}\n\
+         memory       {} of {} allocated, {} resident\n\
+         balloon      {} of {} asked for\n\
+         pages        {}\n",
+        word("/name")?,
+        word("/state")?,
+        word("/domain")?,
+        size("/reservation_bytes")?,
+        size("/limit_bytes")?,
+        guest.get("shares")?.as_u64()?,
+        word("/levers/dedup")?,
+        switch("/levers/balloon")?,
+        switch("/levers/swap")?,
+        size("/allocation_bytes")?,
+        size("/memory_bytes")?,
+        size("/resident_bytes")?,
+        size("/balloon/actual_bytes")?,
+        size("/balloon/requested_bytes")?,
+        states.join(", ")
+    ))
+}
+
 fn table(answer: &Value) -> Option<String> {
     let mut text = format!(
-        "{:<12} {:<12} {:<12} {:>10} {:>10} {:>10} {:>14}  {}\n",
-        "GUEST", "STATE", "DOMAIN", "MEMORY", "ALLOCATED", "RESIDENT", "OPERATIONS", "AGE"
+        "{:<12} {:<12} {:<12} {:>8} {:>9} {:>9} {:>10} {:>10} {:>10} {:>14}  {}\n",
+        "GUEST",
+        "STATE",
+        "DOMAIN",
+        "SHARES",
+        "RESERVED",
+        "LIMIT",
+        "MEMORY",
+        "ALLOCATED",
+        "RESIDENT",
+        "OPERATIONS",
+        "AGE"
     );
     for guest in answer.get("guests")?.as_array()? {
         let word = |field: &str| guest.get(field)?.as_str();
@@ -42,10 +100,13 @@ fn table(answer: &Value) -> Option<String> {
         // Writing to a `String` cannot fail.
         let _ = writeln!(
             text,
-            "{:<12} {:<12} {:<12} {:>10} {:>10} {:>10} {:>14}  {}",
+            "{:<12} {:<12} {:<12} {:>8} {:>9} {:>9} {:>10} {:>10} {:>10} {:>14}  {}",
             word("name")?,
             word("state")?,
             word("domain")?,
+            guest.get("shares")?.as_u64()?,
+            size("reservation_bytes")?,
+            size("limit_bytes")?,
             size("memory_bytes")?,
             size("allocation_bytes")?,
             size("resident_bytes")?,
@@ -71,7 +132,8 @@ mod tests {
     fn a_row_names_the_guest_and_its_state() {
         let guest = json!({
             "name": "guest1", "state": "pausing", "domain": "default", "memory_bytes": 256 << 20, "allocation_bytes": 32 << 20,
-            "resident_bytes": 31 << 20, "operations_total": 7, "status_age_seconds": 12.34, "old": true,
+            "resident_bytes": 31 << 20, "operations_total": 7, "status_age_seconds": 12.34, "old": true, "shares": 1000,
+            "reservation_bytes": 36 << 20, "limit_bytes": 261 << 20,
         });
         let text = table(&json!({ "guests": [guest] })).unwrap();
         let row: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();

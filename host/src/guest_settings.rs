@@ -3,12 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use control::Dedup;
 use wire::machine::Workload;
 
 use crate::bytes::ByteCount;
-
-/// Largest shares: a thousand times the default.
-pub const SHARES_MAX: u32 = 1_000_000;
+use crate::guest_levers::{dedup_name, dedup_named};
 
 /// One guest's settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +24,12 @@ pub struct GuestSettings {
     pub workload: Option<Workload>,
     /// Parts of its RAM that its workload uses, before and after it changes, in thousandths: for `tide` and `zipf`.
     pub active_permille: Option<[u16; 2]>,
+    /// What is done about its equal pages.
+    pub dedup: Option<Dedup>,
+    /// Whether it has a balloon.
+    pub balloon: Option<bool>,
+    /// Whether it has a swap file.
+    pub swap: Option<bool>,
 }
 
 impl FromStr for GuestSettings {
@@ -34,7 +39,7 @@ impl FromStr for GuestSettings {
         let malformed = |what: &str| {
             format!(
                 "{text:?}: {what}; give NUMBER:KEY=VALUE,... with shares=1000, reservation=64MiB, limit=256MiB, workload=NAME, \
-                 active=30% or active=10%-90%"
+                 active=30% or active=10%-90%, dedup=on, dedup=zero-pages-only or dedup=off, balloon=off, swap=off"
             )
         };
         let (guest, settings) = text.split_once(':').ok_or_else(|| malformed("no settings"))?;
@@ -54,6 +59,9 @@ impl FromStr for GuestSettings {
                     read.workload.replace(named).is_some()
                 }
                 "active" => read.active_permille.replace(active(value).ok_or_else(wrong)?).is_some(),
+                "dedup" => read.dedup.replace(dedup_named(value).ok_or_else(wrong)?).is_some(),
+                "balloon" => read.balloon.replace(switch(value).ok_or_else(wrong)?).is_some(),
+                "swap" => read.swap.replace(switch(value).ok_or_else(wrong)?).is_some(),
                 _ => return Err(malformed(&format!("there is no {key:?}"))),
             };
             if given_before {
@@ -74,8 +82,13 @@ fn active(text: &str) -> Option<[u16; 2]> {
     Some([permille(before)?, permille(after)?])
 }
 
+fn switch(text: &str) -> Option<bool> {
+    [("on", true), ("off", false)].into_iter().find(|(name, _)| *name == text).map(|(_, on)| on)
+}
+
 impl fmt::Display for GuestSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let switched = |on| if on { "on" } else { "off" };
         let name =
             |workload| Workload::NAMES.iter().find(|(_, named)| *named == workload).map_or("image", |(name, _)| name);
         let settings = [
@@ -84,6 +97,9 @@ impl fmt::Display for GuestSettings {
             self.limit_bytes.map(|bytes| format!("limit={bytes}")),
             self.workload.map(|workload| format!("workload={}", name(workload))),
             self.active_permille.map(|[before, after]| format!("active={}%-{}%", before / 10, after / 10)),
+            self.dedup.map(|dedup| format!("dedup={}", dedup_name(dedup))),
+            self.balloon.map(|on| format!("balloon={}", switched(on))),
+            self.swap.map(|on| format!("swap={}", switched(on))),
         ];
         write!(f, "{}:{}", self.guest, settings.into_iter().flatten().collect::<Vec<_>>().join(","))
     }
@@ -97,7 +113,9 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let read: GuestSettings =
-            "3:shares=2000,reservation=64MiB,limit=1G,workload=tide,active=10%-90%".parse().unwrap();
+            "3:shares=2000,reservation=64MiB,limit=1G,workload=tide,active=10%-90%,dedup=zero-pages-only,balloon=off,swap=on"
+                .parse()
+                .unwrap();
         let expected = GuestSettings {
             guest: 3,
             shares: Some(2000),
@@ -105,6 +123,9 @@ mod tests {
             limit_bytes: Some(1 << 30),
             workload: Some(Workload::Tide),
             active_permille: Some([100, 900]),
+            dedup: Some(Dedup::ZeroPagesOnly),
+            balloon: Some(false),
+            swap: Some(true),
         };
         assert_eq!(read, expected);
         assert_eq!(read.to_string().parse(), Ok(expected));
@@ -122,6 +143,8 @@ mod tests {
             ("0:limit=1.5G", "\"1.5G\" is wrong for limit"),
             ("0:workload=nope", "is wrong for workload"),
             ("0:active=101%", "is wrong for active"),
+            ("0:dedup=some", "\"some\" is wrong for dedup"),
+            ("0:balloon=yes", "\"yes\" is wrong for balloon"),
             ("0:weight=3", "there is no \"weight\""),
             ("0:shares=1,shares=2", "shares is given twice"),
         ] {

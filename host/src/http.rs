@@ -16,7 +16,7 @@ mod scrape;
 mod server;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use axum::extract::{self, ConnectInfo, DefaultBodyLimit, FromRequestParts, Request};
 use axum::http::{StatusCode, header, request};
@@ -59,6 +59,8 @@ pub struct State {
     pub meter: Arc<Meter>,
     /// What policy decided lately.
     pub decisions: Arc<Decisions>,
+    /// Held while what is promised is checked and changed: two changes that fit one by one need not fit together.
+    changing: Arc<Mutex<()>>,
     /// What other runs know of this one.
     pub promise: Arc<Promise>,
     peers: Arc<Peers>,
@@ -74,7 +76,8 @@ pub fn serve(
     promise: Arc<Promise>,
 ) -> Result<Endpoint, Error> {
     let (peers, names) = (Peers::new(), Names::new(&fleet.config.allow_hosts));
-    let state = State { fleet, meter, decisions, promise, peers: Arc::clone(&peers), scrape: Arc::default() };
+    let (peers_of, scrape, changing) = (Arc::clone(&peers), Arc::default(), Arc::default());
+    let state = State { fleet, meter, decisions, promise, changing, peers: peers_of, scrape };
     let router = router(state, names);
     let started = Endpoint::start(listener, router, peers);
     started.map_err(|source| Error::System { doing: "starting the thread that serves metrics", source })

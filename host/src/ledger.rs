@@ -14,11 +14,11 @@ use policy::state::{HostState, Outside, Thresholds, possible_bytes, usable_budge
 use policy::{Config, Decision, Host, Reason, allocate};
 use wire::PAGE_BYTES;
 
-use crate::admission::{grant, host, least_headroom, policy_config};
+use crate::admission::{grant, host, least_headroom, levers_config, policy_config};
 use crate::config::{Rule, RunConfig};
 use crate::decisions::Situation;
 use crate::guest::{Grant, View};
-use crate::preflight::{PlannedGuest, Promises};
+use crate::preflight::PlannedGuest;
 use crate::prices::LeverFigures;
 use crate::rates::Rates;
 
@@ -38,7 +38,8 @@ pub struct Ledger {
     /// What there was when all that is in force last fitted.
     ceiling_bytes: u64,
     vcpus: u32,
-    promises: Vec<Promises>,
+    /// By guest: with the levers that it has.
+    configs: Vec<Config>,
     rates: Vec<Rates>,
     frames_bytes: u64,
     headroom_bytes: u64,
@@ -84,7 +85,7 @@ impl Ledger {
             budget_bytes: config.budget_bytes,
             ceiling_bytes: config.budget_bytes,
             vcpus: config.vcpus,
-            promises: guests.iter().map(|guest| guest.promises).collect(),
+            configs: guests.iter().map(|guest| levers_config(policy_config(config), guest.levers)).collect(),
             rates: vec![Rates::default(); guests.len()],
             frames_bytes: 0,
             headroom_bytes: least_headroom(config.levers),
@@ -133,9 +134,8 @@ impl Ledger {
             ..host(budget_bytes)
         };
         let living = || views.iter().enumerate().filter(|(_, view)| !view.has_ended());
-        let guests: Vec<_> = living()
-            .map(|(number, view)| self.rates[number].guest(&config, view, &self.promises[number], fraction))
-            .collect();
+        let guests: Vec<_> =
+            living().map(|(number, view)| self.rates[number].guest(&self.configs[number], view, fraction)).collect();
         let before_ms = self.clock_ms;
         self.clock_ms += elapsed.as_millis() as u64;
         let mut decisions = match self.rule {
@@ -263,6 +263,7 @@ mod tests {
                 grant,
                 cow_expected_bytes: 0,
                 unresponsive: false,
+                promises: Default::default(),
                 past: Default::default(),
                 freshness: Default::default(),
             }

@@ -40,6 +40,8 @@ mod freshness;
 mod gain;
 mod guest;
 mod guest_client;
+mod guest_levers;
+mod guest_promises;
 mod guest_settings;
 mod host_client;
 mod http;
@@ -73,7 +75,8 @@ pub use config::{FreePageReporting, Rule, RunConfig, SwapChoice, SwapConfig, Vmm
 pub use domain_range::DomainRange;
 pub use error::Error;
 pub use explain::explain;
-pub use guest_client::{GuestOrder, list_guests, order_guests};
+pub use guest_client::{GuestOrder, list_guests, order_guests, promise_guest, show_guest};
+pub use guest_promises::PromiseChange;
 pub use guest_settings::GuestSettings;
 pub use host_client::{set_budget, show_host};
 pub use policy_client::explain_policy;

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use control::Dedup;
+use control::{Dedup, Levers};
 use wire::PAGE_BYTES;
 use wire::machine::{RAM_BYTES_MAX, VCPUS_MAX, Workload};
 
@@ -18,7 +18,9 @@ use crate::bytes::ByteCount;
 use crate::config::{DOMAIN_DEFAULT, GUESTS_DEFAULT, MEMORY_BYTES_DEFAULT, RunConfig, SwapChoice};
 use crate::descriptors;
 use crate::error::Error;
-use crate::guest_settings::{GuestSettings, SHARES_MAX};
+use crate::guest_levers;
+use crate::guest_promises::Promises;
+use crate::guest_settings::GuestSettings;
 use crate::prerequisite::{self, VMA_RESERVE};
 use crate::promises::Promise;
 
@@ -69,31 +71,14 @@ pub struct PlannedGuest {
     pub vma_budget: u32,
     /// Sharing domain, unique in the run.
     pub domain: String,
-    /// What is done about equal pages.
-    pub dedup: Dedup,
+    /// The levers it has.
+    pub levers: Levers,
     /// Length of its swap file, 0 for none.
     pub swap_bytes: u64,
     /// What it was promised of the host's memory.
     pub promises: Promises,
     /// Thousandths of RAM that its workload uses, before and after it changes.
     pub active_permille: Option<[u16; 2]>,
-}
-
-/// What a guest was promised beyond the defaults, which are by its size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Promises {
-    /// Its weight.
-    pub shares: u32,
-    /// What it is certain of, bytes.
-    pub reservation_bytes: Option<u64>,
-    /// What it never gets more of, bytes.
-    pub limit_bytes: Option<u64>,
-}
-
-impl Default for Promises {
-    fn default() -> Self {
-        Promises { shares: policy::SHARES_DEFAULT, reservation_bytes: None, limit_bytes: None }
-    }
 }
 
 impl PlannedGuest {
@@ -107,7 +92,7 @@ impl PlannedGuest {
             workload: Workload::Idle,
             vma_budget: 1,
             domain: "default".into(),
-            dedup: Dedup::On,
+            levers: Levers { dedup: Dedup::On, balloon: true, pager: true },
             swap_bytes: 0,
             promises: Promises::default(),
             active_permille: None,
@@ -201,23 +186,24 @@ fn plan_guests(config: &RunConfig, count: u32) -> Result<Vec<PlannedGuest>, Erro
                 None => prerequisite::vma_budget(memory_bytes / PAGE_BYTES as u64).map_err(Error::Prerequisite)?,
             },
             domain,
-            dedup,
+            levers: Levers { dedup, ..config.levers },
             swap_bytes: 0,
             promises: Promises::default(),
             active_permille: None,
         })
     };
     let mut guests = (0..count).map(plan).collect::<Result<Vec<_>, Error>>()?;
-    settle(&config.guest_settings, &mut guests)?;
+    settle(config, &mut guests)?;
     Ok(guests)
 }
 
 /// Settles where the guests' swap files are, and how long; what is to be said of that.
 fn plan_swap(config: &mut RunConfig, guests: &mut [PlannedGuest]) -> Result<Option<String>, Error> {
-    let memory: Vec<_> = guests.iter().map(|guest| guest.memory_bytes).collect();
+    let memory = guest_levers::swapped_bytes(config, guests);
     // Without a pager nothing is ever evicted.
     let asked = if config.levers.pager { config.swap.clone() } else { SwapChoice::Off };
     let (swap, note) = crate::swap::settle(asked, &memory)?;
+    guest_levers::check_swap(config, &swap, note.as_deref())?;
     let shares = swap.files().map(|files| files.shares(&memory)).unwrap_or_default();
     guests.iter_mut().zip(shares).for_each(|(guest, bytes)| guest.swap_bytes = bytes);
     config.swap = swap;
@@ -225,8 +211,8 @@ fn plan_swap(config: &mut RunConfig, guests: &mut [PlannedGuest]) -> Result<Opti
 }
 
 /// Takes what `--guest` says over.
-fn settle(settings: &[GuestSettings], guests: &mut [PlannedGuest]) -> Result<(), Error> {
-    let count = guests.len();
+fn settle(config: &RunConfig, guests: &mut [PlannedGuest]) -> Result<(), Error> {
+    let (count, settings) = (guests.len(), &config.guest_settings);
     let refused = |settings: &GuestSettings, allowed: &str| out_of_range("--guest", settings.to_string(), allowed);
     for (at, one) in settings.iter().enumerate() {
         let Some(guest) = guests.get_mut(one.guest as usize) else {
@@ -235,36 +221,18 @@ fn settle(settings: &[GuestSettings], guests: &mut [PlannedGuest]) -> Result<(),
         if settings[..at].iter().any(|other| other.guest == one.guest) {
             return Err(refused(one, "all settings of a guest in one --guest"));
         }
-        if one.shares.is_some_and(|shares| !(1..=SHARES_MAX).contains(&shares)) {
-            return Err(refused(
-                one,
-                &format!("shares from 1 to {SHARES_MAX}; {} is the default", policy::SHARES_DEFAULT),
-            ));
-        }
         if one.workload.is_some() && guest.image.is_some() {
             return Err(refused(one, "workloads of guests without an image"));
         }
-        let least = crate::admission::least_bytes(guest.memory_bytes);
-        let most = crate::admission::most_bytes(guest.memory_bytes);
-        let (reservation, limit) = (one.reservation_bytes, one.limit_bytes);
-        if limit.is_some_and(|limit| !(least..=most).contains(&limit)) {
-            let allowed =
-                format!("limits from {} to {} (its RAM and what its VMM costs)", ByteCount(least), ByteCount(most));
-            return Err(refused(one, &allowed));
-        }
-        if reservation.is_some_and(|reservation| !(least..=limit.unwrap_or(most)).contains(&reservation)) {
-            let upper = if limit.is_some() { "its limit" } else { "its RAM and what its VMM costs" };
-            let allowed =
-                format!("reservations from {} to {} ({upper})", ByteCount(least), ByteCount(limit.unwrap_or(most)));
-            return Err(refused(one, &allowed));
-        }
         guest.promises = Promises {
             shares: one.shares.unwrap_or(policy::SHARES_DEFAULT),
-            reservation_bytes: reservation,
-            limit_bytes: limit,
+            reservation_bytes: one.reservation_bytes,
+            limit_bytes: one.limit_bytes,
         };
+        guest.promises.check(guest.memory_bytes).map_err(|allowed| refused(one, &allowed))?;
         guest.workload = one.workload.unwrap_or(guest.workload);
         guest.active_permille = one.active_permille;
+        guest_levers::settle(config, one, guest)?;
     }
     Ok(())
 }
@@ -299,7 +267,7 @@ fn plan_domains(config: &RunConfig, guests: u32) -> Result<Vec<(String, Dedup)>,
 }
 
 /// The domain of a guest that shares with itself only. No other can have this name: the colon is not allowed there.
-fn own_domain(number: u32) -> String {
+pub(crate) fn own_domain(number: u32) -> String {
     format!("own:guest{number}")
 }
 
@@ -371,7 +339,7 @@ mod tests {
             plan_guests(&RunConfig { domains, ..config(&[]) }, 4)
         };
         let plan = |domains: &[&str]| {
-            with(domains).unwrap().into_iter().map(|guest| (guest.domain, guest.dedup)).collect::<Vec<_>>()
+            with(domains).unwrap().into_iter().map(|guest| (guest.domain, guest.levers.dedup)).collect::<Vec<_>>()
         };
         let planned = |names: [&str; 4]| names.map(|name| (name.to_owned(), Dedup::On)).to_vec();
         assert_eq!(plan(&[]), planned(["default"; 4]));

@@ -19,7 +19,6 @@ use crate::admission::{overhead_bytes, promised};
 use crate::cow::Breaks;
 use crate::guest::View;
 use crate::phase::Phase;
-use crate::preflight::Promises;
 use crate::prices::{LeverFigures, Prices};
 
 /// What a pager keeps for itself of an allocation, bytes: the credits in hand and the evictor's reserve (224 pages), rounded up. Without it the
@@ -93,7 +92,7 @@ impl Rates {
     }
 
     /// The guest as policy sees it. Called once a tick.
-    pub(crate) fn guest(&mut self, config: &Config, view: &View, promises: &Promises, fraction: f64) -> policy::Guest {
+    pub(crate) fn guest(&mut self, config: &Config, view: &View, fraction: f64) -> policy::Guest {
         let (memory_bytes, pager) = (view.status.memory_bytes, &view.status.pager);
         let page_bytes = PAGE_BYTES as u64;
         let bytes = |ratio: f64| (ratio * memory_bytes as f64) as u64;
@@ -121,7 +120,7 @@ impl Rates {
             0 => overhead_bytes(memory_bytes),
             measured => measured + PAGER_RESERVE_BYTES,
         };
-        let mut guest = policy::Guest { usage, ..promised(config, promises, memory_bytes, overhead_bytes) };
+        let mut guest = policy::Guest { usage, ..promised(config, &view.promises, memory_bytes, overhead_bytes) };
         guest.usage.spared = self.regret.look(self.clock_ms, &guest);
         if config.pager {
             let gives = config.balloon && self.backoff.standing() != Standing::Stuck;

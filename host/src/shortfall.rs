@@ -65,6 +65,7 @@ mod tests {
             status: GuestStatus { pager, ..GuestStatus::default() },
             grant: Grant::default(),
             cow_expected_bytes: 0,
+            promises: Default::default(),
             unresponsive: false,
             past: Default::default(),
             freshness: Default::default(),

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::process::Stdio;
 
 use command_fds::{CommandFdExt, FdMapping};
-use control::{CONTROL_FD, GuestConfig, Levers, PROTOCOL_VERSION, PUBLISHED_FD, STORE_FD, SWAP_FD, ToVmm};
+use control::{CONTROL_FD, GuestConfig, PROTOCOL_VERSION, PUBLISHED_FD, STORE_FD, SWAP_FD, ToVmm};
 use dedup::{Descriptors, Domain, VmmId};
 use pager::SwapFile;
 use tokio::net::UnixStream;
@@ -46,7 +46,7 @@ pub(crate) fn start(
     home_frames: u32,
     id: VmmId,
 ) -> Result<(Vmm, Life), Error> {
-    let membership = domains.join(&plan.domain, plan.dedup, home_frames, id, plan.pages())?;
+    let membership = domains.join(&plan.domain, plan.levers.dedup, home_frames, id, plan.pages())?;
     match start_vmm(config, plan, membership.domain()) {
         Ok((pid, outbox, child, reader)) => Ok((Vmm { id, pid, outbox }, Life { child, reader, membership })),
         Err(source) => {
@@ -119,7 +119,7 @@ fn guest_config(config: &RunConfig, number: u32, plan: &PlannedGuest, grant: Gra
         workload: plan.workload as u32,
         seed: config.seed,
         image: plan.image.clone(),
-        levers: Levers { dedup: plan.dedup, ..config.levers },
+        levers: plan.levers,
         store_frames: domain.store_frames(),
         hash_secret: domain.hash_secret(),
         scanner_cpu_share: 0.0,

@@ -116,6 +116,7 @@ mod tests {
             grant: Grant::default(),
             cow_expected_bytes: 0,
             unresponsive: false,
+            promises: Default::default(),
             past: Default::default(),
             freshness: Default::default(),
         }

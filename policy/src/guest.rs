@@ -168,7 +168,7 @@ impl Guest {
     }
 
     /// The least it can run with now: what cannot be evicted, and room for the pages that it works on.
-    pub(crate) fn livable_bytes(&self) -> u64 {
+    pub fn livable_bytes(&self) -> u64 {
         match self.usage.irreducible_bytes {
             0 => 0,
             bytes => bytes.saturating_add(self.overhead_bytes).saturating_add(self.floor_bytes),

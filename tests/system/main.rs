@@ -12,6 +12,8 @@ mod domains;
 mod endpoint;
 mod floors;
 mod freshness;
+mod guest_levers;
+mod guest_promises;
 mod hinting;
 mod images;
 mod levers;

@@ -160,6 +160,20 @@ impl Run {
         sum_of(&self.metrics(), family, wanted)
     }
 
+    /// What `ballast ARGUMENTS` says of this run, or what it complains of.
+    pub fn ask(&self, arguments: &str) -> Result<String, String> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ballast"));
+        command.args(arguments.split_whitespace()).args(["--metrics", &self.address.to_string()]);
+        let output = command.output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+    }
+
+    /// What is at this path, as JSON; null while nobody answers.
+    pub fn json(&self, path: &str) -> Value {
+        serde_json::from_str(&get(self.address, path)).unwrap_or_default()
+    }
+
     /// Process ids of the VMMs, in the guests' order.
     pub fn vmms(&self) -> Vec<Pid> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.process.id())).into_iter().flatten().flatten();

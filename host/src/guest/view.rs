@@ -3,6 +3,7 @@
 use control::GuestStatus;
 
 use crate::freshness::Freshness;
+use crate::guest_promises::Promises;
 use crate::phase::Phase;
 
 /// What a guest was given.
@@ -37,6 +38,8 @@ pub struct View {
     pub freshness: Freshness,
     /// It has said nothing for so long that it is named for it.
     pub unresponsive: bool,
+    /// What it was promised.
+    pub promises: Promises,
 }
 
 /// What a guest did before it was last started anew.

@@ -8,6 +8,8 @@
 //! A lower budget is *requested*; guests follow it as far as they can be squeezed, and no longer than that takes. What of it is *reached*, by the last
 //! tick's decisions, the answer to GET says, and what keeps the rest.
 
+use std::sync::PoisonError;
+
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Json, State as Shared};
 use axum::http::StatusCode;
@@ -18,6 +20,7 @@ use serde_json::json;
 use super::{Local, State, json as respond, refuse};
 use crate::admission;
 use crate::bytes::ByteCount;
+use crate::guest::Guest;
 use crate::prerequisite;
 use crate::shortfall;
 
@@ -56,6 +59,7 @@ pub(super) async fn change(
         Ok(Json(change)) => change.budget_bytes,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, "bad_input", &error.body_text()),
     };
+    let _turn = state.changing.lock().unwrap_or_else(PoisonError::into_inner);
     if let Err(message) = fits(&state, budget_bytes) {
         return refuse(StatusCode::UNPROCESSABLE_ENTITY, "does_not_fit", &message);
     }
@@ -80,6 +84,6 @@ fn fits(state: &State, budget_bytes: u64) -> Result<(), String> {
         ));
     }
     let living = state.fleet.guests.iter().filter(|guest| !guest.has_ended());
-    let guests: Vec<_> = living.map(|guest| guest.plan.clone()).collect();
+    let guests: Vec<_> = living.map(Guest::current_plan).collect();
     admission::refit(&state.fleet.config, &guests, state.fleet.frames_bytes(), budget_bytes)
 }
