@@ -71,12 +71,15 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub enum Policy {
-    /// Inputs, rule, numbers and result of the last decisions.
+    /// What was decided, from when to when and how often, from what and by which rule, and what would change it.
     #[command(after_help = POLICY_EXAMPLES)]
     Explain {
-        /// A guest, for its last decisions; without one, the last decision about each
+        /// A guest, for its decisions; without one, the last decision about each
         #[arg(value_name = "GUEST")]
         guest: Option<String>,
+        /// More than a screen: all decisions that are remembered, or all about each guest's last one
+        #[arg(long)]
+        all: bool,
         /// Where the host serves /metrics
         #[arg(long, value_name = "ADDRESS", default_value = METRICS_DEFAULT)]
         metrics: SocketAddr,
@@ -161,7 +164,8 @@ const METRICS_DEFAULT: &str = "127.0.0.1:9464";
 const POLICY_EXAMPLES: &str = "\
 Examples:
   ballast policy explain                  the last decision about each guest
-  ballast policy explain guest3
+  ballast policy explain guest3           each distinct decision once, and what would change the last one
+  ballast policy explain guest3 --all
   ballast policy explain guest3 --json | jq '.decisions[0].inputs'";
 
 #[derive(Debug, Subcommand)]

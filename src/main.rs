@@ -29,8 +29,8 @@ fn main() -> ExitCode {
     match arguments.verb {
         Verb::Run(arguments) => run(*arguments),
         Verb::Doctor { json, swap } => doctor(json, swap.as_ref()),
-        Verb::Policy(Policy::Explain { guest, metrics, json }) => {
-            answer(host::explain_policy(metrics, guest.as_deref(), json))
+        Verb::Policy(Policy::Explain { guest, all, metrics, json }) => {
+            answer(host::explain_policy(metrics, guest.as_deref(), all, json))
         }
         Verb::Guest(arguments::Guest::List { metrics, json }) => answer(host::list_guests(metrics, json)),
         Verb::Guest(arguments::Guest::Show { guest, metrics, json }) => answer(host::show_guest(metrics, &guest, json)),

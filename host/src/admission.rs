@@ -45,7 +45,7 @@ pub fn refit(config: &RunConfig, guests: &[PlannedGuest], frames_bytes: u64, bud
     if needed_bytes + budget_bytes / MARGIN_DIVISOR <= budget_bytes {
         return Ok(());
     }
-    let would_do = budget_with_margin(needed_bytes.into());
+    let would_do = with_margin(needed_bytes.into()).div_ceil(1 << 20);
     Err(format!(
         "a budget of {} is too small: {} are reserved for the {} guests that run, and {} of frames are shared; give at least {would_do} MiB, or \
          end guests first",
@@ -85,7 +85,7 @@ pub fn repromise(
         return Err(refusal.to_string());
     };
     let left_bytes = u128::from(budget_bytes).saturating_sub(reserved_bytes + set_aside_bytes) as u64;
-    let would_do = budget_with_margin(needed_bytes - u128::from(host.host_overhead_bytes));
+    let would_do = with_margin(needed_bytes - u128::from(host.host_overhead_bytes)).div_ceil(1 << 20);
     Err(format!(
         "{} reserved for {} do not fit the budget of {}: {} are reserved for the {running} others, {} set aside for frames and upkeep; \
          reserve at most {} MiB, or raise the budget to at least {would_do} MiB",
@@ -98,9 +98,9 @@ pub fn repromise(
     ))
 }
 
-/// The least budget, in MiB, that leaves so much beside its margin.
-fn budget_with_margin(needed_bytes: u128) -> u128 {
-    (needed_bytes.div_ceil(u128::from(MARGIN_DIVISOR) - 1) * u128::from(MARGIN_DIVISOR)).div_ceil(1 << 20)
+/// The least budget that leaves so much beside its margin, bytes.
+pub(crate) fn with_margin(bytes: u128) -> u128 {
+    bytes.div_ceil(u128::from(MARGIN_DIVISOR) - 1) * u128::from(MARGIN_DIVISOR)
 }
 
 /// What admitted guests start with.

@@ -1,19 +1,17 @@
 //! What policy decided lately, and why: kept for whoever asks, counted for metrics, said in the log.
 
-use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use policy::Reason;
 use policy::levers::Lever;
 use policy::record::{Action, Record};
 use policy::state::{HostState, Thresholds};
+use policy::{Config, Guest, Host, Reason};
 use serde_json::{Value, json};
 
+use crate::episode::{Episode, Episodes};
 use crate::prices::LeverFigures;
-
-/// Decisions remembered of each guest: those that said something new.
-const RECORDS_MAX: usize = 16;
+use crate::remedies;
 
 /// The host's side of a decision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +30,8 @@ pub struct Situation {
     pub ceiling_bytes: u64,
     /// What it could be brought down to now at best, bytes.
     pub floor_bytes: u64,
+    /// The host as policy was told of it.
+    pub host: Host,
 }
 
 impl Situation {
@@ -49,6 +49,8 @@ impl Situation {
 /// See the module's description.
 #[derive(Debug)]
 pub struct Decisions {
+    /// Who decides, where it is our policy: what would change a decision is known of that only.
+    config: Option<Config>,
     books: Mutex<Books>,
 }
 
@@ -56,7 +58,9 @@ pub struct Decisions {
 struct Books {
     situation: Situation,
     counts: [[u64; Reason::ALL.len()]; Action::ALL.len()],
-    guests: Vec<(String, VecDeque<(SystemTime, Record)>)>,
+    guests: Vec<(String, Episodes)>,
+    /// By guest: what the last decisions were made from.
+    inputs: Vec<Option<Guest>>,
     levers: Vec<Option<GuestLevers>>,
 }
 
@@ -65,13 +69,15 @@ pub type GuestLevers = [LeverFigures; Lever::ALL.len()];
 
 impl Decisions {
     /// Nothing decided yet about guests of these names.
-    pub fn new(guests: impl IntoIterator<Item = String>) -> Decisions {
-        let guests = guests.into_iter().map(|name| (name, VecDeque::with_capacity(RECORDS_MAX))).collect();
+    pub fn new(guests: impl IntoIterator<Item = String>, config: Option<Config>) -> Decisions {
+        let guests = guests.into_iter().map(|name| (name, Episodes::default())).collect();
         Decisions {
+            config,
             books: Mutex::new(Books {
                 situation: Situation::default(),
                 counts: Default::default(),
                 guests,
+                inputs: Vec::new(),
                 levers: Vec::new(),
             }),
         }
@@ -81,6 +87,8 @@ impl Decisions {
     pub fn note(&self, situation: Situation, records: &[Option<Record>], levers: &[Option<GuestLevers>]) {
         let mut books = self.books();
         books.levers = levers.to_vec();
+        books.inputs = records.iter().map(|record| Some(record.as_ref()?.guest)).collect();
+        let now = SystemTime::now();
         let before = std::mem::replace(&mut books.situation, situation);
         if before.state != situation.state {
             let Situation { state, usable_bytes, free_bytes, .. } = situation;
@@ -91,7 +99,7 @@ impl Decisions {
         {
             let Books { counts, guests, .. } = &mut *books;
             let Some((name, past)) = guests.get_mut(number) else { continue };
-            if past.back().is_some_and(|(_, last)| record.repeats(last)) {
+            if !past.note(now, record) {
                 continue;
             }
             let (action, reason) = (record.action(), record.decision.reason);
@@ -105,10 +113,6 @@ impl Decisions {
                 active_bytes = record.guest.usage.active_bytes, stall_ratio = record.guest.usage.stall_ratio,
                 "decision"
             );
-            if past.len() == RECORDS_MAX {
-                past.pop_front();
-            }
-            past.push_back((SystemTime::now(), *record));
         }
     }
 
@@ -121,7 +125,7 @@ impl Decisions {
     pub fn last(&self, name: &str) -> Option<Record> {
         let books = self.books();
         let (_, past) = books.guests.iter().find(|(known, _)| known == name)?;
-        past.back().map(|(_, record)| *record)
+        past.last().map(|episode| episode.record)
     }
 
     /// The host as of the last tick.
@@ -142,9 +146,8 @@ impl Decisions {
     /// The host's state and every guest's last decision.
     pub fn overview(&self) -> Value {
         let books = self.books();
-        let last = |(number, (name, past)): (usize, &(String, VecDeque<_>))| {
-            let (at, record) = past.back()?;
-            let mut described = describe(name, *at, record);
+        let last = |(number, (name, past)): (usize, &(String, Episodes))| {
+            let mut described = describe(name, past.last()?);
             described["levers"] = levers_json(books.levers.get(number)?.as_ref());
             Some(described)
         };
@@ -154,19 +157,26 @@ impl Decisions {
         })
     }
 
-    /// A guest's last decisions, newest first; none of a guest there is not.
+    /// A guest's decisions, the newest first, each distinct one once, and what would change the newest; none of a guest there is not.
     pub fn of_guest(&self, name: &str) -> Option<Value> {
         let books = self.books();
         let number = books.guests.iter().position(|(known, _)| known == name)?;
         let (name, past) = &books.guests[number];
-        let decisions: Vec<_> = past.iter().rev().map(|(at, record)| describe(name, *at, record)).collect();
+        let decisions: Vec<_> = past.newest_first().map(|episode| describe(name, episode)).collect();
         let levers = levers_json(books.levers.get(number).and_then(Option::as_ref));
-        Some(json!({
+        let mut told = json!({
             "guest": name,
             "host": situation_json(&books.situation),
             "levers": levers,
             "decisions": decisions,
-        }))
+        });
+        let (situation, inputs) = (books.situation, books.inputs.clone());
+        let names: Vec<_> = books.guests.iter().map(|(name, _)| name.clone()).collect();
+        // Deciding again takes its time, which the control loop is not to wait for.
+        drop(books);
+        let remedies = self.config.map(|config| remedies::of(&config, &situation, &inputs, &names, number));
+        told["would_change_it"] = remedies.unwrap_or_default();
+        Some(told)
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -205,13 +215,21 @@ fn levers_json(levers: Option<&GuestLevers>) -> Value {
     levers.map_or(Value::Null, |levers| levers.iter().map(one).collect())
 }
 
-fn describe(name: &str, at: SystemTime, record: &Record) -> Value {
+fn describe(name: &str, episode: &Episode) -> Value {
+    let record = &episode.record;
     let Record { guest, decision, .. } = record;
     let usage = &guest.usage;
-    let unix_ms = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let unix_ms =
+        |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let [least, most] = episode.allocation_bytes;
     json!({
         "guest": name,
-        "at_unix_ms": unix_ms,
+        "at_unix_ms": unix_ms(episode.to),
+        "from_unix_ms": unix_ms(episode.from),
+        "to_unix_ms": unix_ms(episode.to),
+        "count": episode.count,
+        "allocation_range_bytes": { "least": least, "most": most },
+        "decision": decision.reason.to_string(),
         "action": record.action().name(),
         "reason": decision.reason.name(),
         "rule": decision.reason.rule(),
@@ -220,6 +238,7 @@ fn describe(name: &str, at: SystemTime, record: &Record) -> Value {
             "shares": guest.shares,
             "reservation_bytes": guest.reservation_bytes,
             "limit_bytes": guest.limit_bytes,
+            "cap_bytes": guest.cap_bytes,
             "idle_tax_percent": record.idle_tax_percent,
             "active_bytes": usage.active_bytes,
             "resident_bytes": usage.resident_bytes,
@@ -244,8 +263,8 @@ fn describe(name: &str, at: SystemTime, record: &Record) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use policy::allocate;
     use policy::backoff::Standing;
-    use policy::{Config, Guest, Host, allocate};
 
     const MIB: u64 = 1 << 20;
 
@@ -261,7 +280,7 @@ mod tests {
 
     #[test]
     fn what_is_new_is_kept_counted_and_told_and_what_is_not_is_not() {
-        let decisions = Decisions::new(["web".to_owned()]);
+        let decisions = Decisions::new(["web".to_owned()], None);
         for stall_ratio in [0.0, 0.0, 0.3, 0.3, 0.0] {
             decisions.note(
                 Situation { state: HostState::Hard, ..Situation::default() },
@@ -272,18 +291,24 @@ mod tests {
         let told = decisions.of_guest("web").unwrap();
         let reasons: Vec<_> =
             told["decisions"].as_array().unwrap().iter().map(|one| one["reason"].as_str().unwrap()).collect();
-        assert_eq!(reasons, ["settled", "exhausted", "settled"]);
+        assert_eq!(reasons, ["settled", "exhausted"], "each once, the newest first");
+        let counts: Vec<_> = told["decisions"].as_array().unwrap().iter().map(|one| one["count"].as_u64()).collect();
+        assert_eq!(counts, [Some(3), Some(2)]);
         assert_eq!(decisions.counts(), [(["keep", "settled"], 2), (["keep", "exhausted"], 1)]);
         assert_eq!(told["host"]["state"], "hard");
         assert!(decisions.of_guest("db").is_none());
     }
 
     #[test]
-    fn no_guest_s_past_grows_without_bound() {
-        let decisions = Decisions::new(["web".to_owned()]);
-        for tick in 0..100 {
-            decisions.note(Situation::default(), &[Some(record(f64::from(tick % 2) * 0.3))], &[]);
-        }
-        assert_eq!(decisions.of_guest("web").unwrap()["decisions"].as_array().unwrap().len(), RECORDS_MAX);
+    fn what_would_change_a_decision_is_told_with_it() {
+        let decisions = Decisions::new(["web".to_owned()], Some(Config::default()));
+        let host = Host { budget_bytes: 100 * MIB, ..Host::default() };
+        let (budget_bytes, usable_bytes) = (host.budget_bytes, host.budget_bytes);
+        let situation = Situation { budget_bytes, usable_bytes, host, ..Situation::default() };
+        decisions.note(situation, &[Some(record(0.3))], &[]);
+        let told = decisions.of_guest("web").unwrap();
+        assert_eq!(told["would_change_it"][0]["what"], "budget", "{told}");
+        decisions.note(situation, &[Some(record(0.0))], &[]);
+        assert_eq!(decisions.of_guest("web").unwrap()["would_change_it"], json!([]));
     }
 }

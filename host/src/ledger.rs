@@ -133,6 +133,7 @@ impl Ledger {
             ceiling_bytes: situation.ceiling_bytes,
             ..host(budget_bytes)
         };
+        situation.host = host;
         let living = || views.iter().enumerate().filter(|(_, view)| !view.has_ended());
         let guests: Vec<_> =
             living().map(|(number, view)| self.rates[number].guest(&self.configs[number], view, fraction)).collect();
@@ -211,6 +212,7 @@ impl Ledger {
             in_force_bytes,
             ceiling_bytes: self.ceiling_bytes,
             floor_bytes: sum(|view| view.status.pager.floor_bytes) + upkeep_bytes,
+            host: Host::default(),
         }
     }
 

@@ -79,7 +79,8 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
     let fleet = Fleet::launch(config, planned, &grants).await?;
 
     let meter = Arc::new(Meter::new(config.budget_bytes));
-    let decisions = Arc::new(Decisions::new(planned.iter().map(|guest| guest.name.clone())));
+    let ours = config.rule.is_none().then(|| admission::policy_config(config));
+    let decisions = Arc::new(Decisions::new(planned.iter().map(|guest| guest.name.clone()), ours));
     let ledger = Ledger::new(config, planned);
     let display = Display::new(config, Arc::clone(&fleet), Arc::clone(&meter));
     // Dropped, and with it stopped, when this function is left.

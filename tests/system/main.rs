@@ -10,6 +10,7 @@ mod books;
 mod clean;
 mod domains;
 mod endpoint;
+mod explanations;
 mod floors;
 mod freshness;
 mod guest_levers;

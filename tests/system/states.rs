@@ -31,7 +31,7 @@ fn wait_for_state(run: &Run, state: &str) {
         let guests = overview["guests"].as_array().map_or(&[][..], Vec::as_slice);
         let all = guests.len() == 3 && guests.iter().all(|guest| guest["inputs"]["host_state"] == state);
         overview["host"]["state"] == state && all && {
-            let said = ballast(run, "policy explain").unwrap();
+            let said = ballast(run, "policy explain --all").unwrap();
             said.starts_with(&format!("host is {state}:"))
                 && said.matches(&format!("host         {state}")).count() == 3
         }
