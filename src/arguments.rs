@@ -125,6 +125,25 @@ pub enum Guest {
         #[arg(long, value_name = "ADDRESS", default_value = METRICS_DEFAULT)]
         metrics: SocketAddr,
     },
+    /// Take memory from a guest now, by the cheapest levers; it gets it back when the time is over, or when it waits for memory.
+    #[command(after_help = RECLAIM_EXAMPLES)]
+    Reclaim {
+        /// The guest
+        #[arg(value_name = "GUEST")]
+        guest: String,
+        /// How much
+        #[arg(value_name = "SIZE", required_unless_present = "hold")]
+        bytes: Option<ByteCount>,
+        /// How long it is kept from the guest once it is there, 1s to 24h; 0 to end that now [default: 60s]
+        #[arg(long, value_name = "TIME", value_parser = hold)]
+        hold: Option<Duration>,
+        /// Where the host serves /metrics
+        #[arg(long, value_name = "ADDRESS", default_value = METRICS_DEFAULT)]
+        metrics: SocketAddr,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Hold guests' vCPUs; what others need of their memory goes, down to their reservations.
     Pause {
         /// The guests
@@ -151,8 +170,15 @@ Examples:
   ballast guest list --json | jq -r '.guests[] | select(.state == \"paused\").name'
   ballast guest show guest1
   ballast guest set guest1 shares=2000 limit=128MiB
+  ballast guest reclaim guest1 64MiB --hold 60s
   ballast guest pause guest1 guest2
   ballast guest resume guest1 guest2";
+
+const RECLAIM_EXAMPLES: &str = "\
+Examples:
+  ballast guest reclaim guest1 64MiB              exit code 1 if it was not all
+  ballast guest reclaim guest1 64MiB --hold 10m
+  ballast guest reclaim guest1 --hold 0           give it back";
 
 const SET_EXAMPLES: &str = "\
 Examples:
@@ -419,6 +445,11 @@ fn part_of_budget(text: &str) -> Result<f64, String> {
     let number =
         text.strip_suffix('%').unwrap_or(text).parse::<f64>().ok().filter(|number| (0.0..=100.0).contains(number));
     number.map(|percent| percent / 100.0).ok_or_else(|| "give per cent of the budget, 0% to 100%: 50%".into())
+}
+
+/// A duration; nothing of it needs no unit.
+fn hold(text: &str) -> Result<Duration, String> {
+    if text == "0" { Ok(Duration::ZERO) } else { duration(text) }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

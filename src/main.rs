@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -18,6 +19,8 @@ use tracing_subscriber::EnvFilter;
 use arguments::{Arguments, Policy, Verb};
 use host::GuestOrder;
 
+/// How long reclaimed memory is kept from a guest when nobody says.
+const HOLD_DEFAULT: Duration = Duration::from_secs(60);
 /// The command line is at fault.
 const USAGE: u8 = 2;
 
@@ -36,6 +39,9 @@ fn main() -> ExitCode {
         Verb::Guest(arguments::Guest::Show { guest, metrics, json }) => answer(host::show_guest(metrics, &guest, json)),
         Verb::Guest(arguments::Guest::Set { guest, promises, metrics }) => {
             answer(host::promise_guest(metrics, &guest, &promises).map(|()| String::new()))
+        }
+        Verb::Guest(arguments::Guest::Reclaim { guest, bytes, hold, metrics, json }) => {
+            reclaim(metrics, &guest, bytes, hold.unwrap_or(HOLD_DEFAULT), json)
         }
         Verb::Guest(arguments::Guest::Pause { guests, metrics }) => order(metrics, &guests, GuestOrder::Pause),
         Verb::Guest(arguments::Guest::Resume { guests, metrics }) => order(metrics, &guests, GuestOrder::Resume),
@@ -93,6 +99,17 @@ fn answer(said: Result<String, host::ClientError>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Fails if it was not all.
+fn reclaim(metrics: SocketAddr, guest: &str, bytes: Option<host::ByteCount>, hold: Duration, json: bool) -> ExitCode {
+    let bytes = bytes.map_or(0, |bytes| bytes.0);
+    // What is shorter than a second is one, and nothing is nothing.
+    let hold_seconds = hold.as_millis().div_ceil(1000) as u64;
+    let (said, all) = host::reclaim(metrics, guest, bytes, hold_seconds, json)
+        .map_or_else(|error| (Err(error), false), |(text, all)| (Ok(text), all));
+    let code = answer(said);
+    if all { code } else { ExitCode::FAILURE }
 }
 
 fn order(metrics: SocketAddr, guests: &[String], order: GuestOrder) -> ExitCode {

@@ -48,6 +48,8 @@ pub struct Running {
     pub hint_dropped_total: u64,
     /// Pages it reported free that were taken, and those that were back soon.
     pub reported: TakenStatus,
+    /// Memory is being reclaimed from it by hand.
+    pub reclaimed: bool,
 }
 
 /// What one VMM was told last, and what it said.
@@ -170,7 +172,7 @@ impl Told {
     }
 
     fn wants_round(&self, guest: &Running, state: HostState, now: Instant) -> bool {
-        let is_pressed = state > HostState::High || guest.evictions_total > self.evictions_total;
+        let is_pressed = state > HostState::High || guest.reclaimed || guest.evictions_total > self.evictions_total;
         is_pressed && self.round_began.is_none_or(|began| now - began >= self.round_interval)
     }
 
@@ -191,7 +193,14 @@ mod tests {
 
     fn running(vmm: u32, evictions_total: u64) -> Option<Running> {
         let reported = TakenStatus::default();
-        Some(Running { vmm: VmmId::first(vmm), pages: 65_536, evictions_total, hint_dropped_total: 0, reported })
+        Some(Running {
+            vmm: VmmId::first(vmm),
+            pages: 65_536,
+            evictions_total,
+            hint_dropped_total: 0,
+            reported,
+            reclaimed: false,
+        })
     }
 
     type ByGuest<T> = Vec<(usize, T)>;

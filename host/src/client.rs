@@ -8,6 +8,8 @@ use serde_json::Value;
 
 /// How long the host may take: it answers from memory.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it may take for what it answers when it is done: a connection has no longer.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(12);
 /// Longest answer, bytes: 256 guests with a few KiB each are far below it.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
@@ -60,6 +62,16 @@ pub(crate) fn patch(address: SocketAddr, path: &str, body: &Value) -> Result<(),
     exchange(address, "PATCH", path, Some(body)).map(drop)
 }
 
+/// Orders what `path` does, and what came of it: some orders are answered when they are done.
+pub(crate) fn post(address: SocketAddr, path: &str, body: &Value) -> Result<Value, ClientError> {
+    exchange(address, "POST", path, Some(body))
+}
+
+/// Ends what is at `path`.
+pub(crate) fn delete(address: SocketAddr, path: &str) -> Result<(), ClientError> {
+    exchange(address, "DELETE", path, None).map(drop)
+}
+
 /// The path of a guest, unless that cannot be a guest's name.
 pub(crate) fn guest_path(guest: &str) -> Result<String, ClientError> {
     let sound = !guest.is_empty() && guest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
@@ -84,7 +96,7 @@ fn exchange(address: SocketAddr, method: &str, path: &str, body: Option<&Value>)
 
 fn ask(address: SocketAddr, method: &str, path: &str, body: Option<&Value>) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_read_timeout(Some(if method == "POST" { ORDER_TIMEOUT } else { TIMEOUT }))?;
     let body = body.map(Value::to_string).unwrap_or_default();
     // In one piece: whoever refuses early would reset the connection under the rest, and the refusal would be lost.
     let request = format!(

@@ -102,11 +102,17 @@ pub async fn control(
             let reported = view.status.pager.reported;
             let hint_dropped_total = view.status.balloon.hint_dropped_pages_total;
             let (vmm, pages) = (guest.vmm(), view.status.memory_bytes / PAGE_BYTES as u64);
-            guest.listens().then_some(Running { vmm, pages, evictions_total, hint_dropped_total, reported })
+            let reclaimed = view.reclaiming.is_some_and(|reclaiming| reclaiming.is_taking());
+            guest.listens().then_some(Running { vmm, pages, evictions_total, hint_dropped_total, reported, reclaimed })
         });
         let running: Vec<_> = running.collect();
         for (guest, order) in balloons.due(settlement.situation.state, now, &running) {
             fleet.guests[guest].send(order);
+        }
+        for (guest, record) in fleet.guests.iter().zip(&settlement.records) {
+            if let Some(record) = record {
+                guest.tend_reclaim(ledger.policy(), &record.guest);
+            }
         }
         // What is taken is taken before anything is given.
         ledger.set_frames_refused(fleet.domains.set_store_budget_bytes(settlement.store_bytes_max));

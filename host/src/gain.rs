@@ -119,6 +119,7 @@ mod tests {
             grant: Grant::default(),
             cow_expected_bytes: 8192,
             promises: Default::default(),
+            reclaiming: None,
             past: Default::default(),
             freshness: Default::default(),
             unresponsive: false,

@@ -3,6 +3,7 @@
 //! Whatever happens to it happens through here, so that its [`Phase`] has one owner. Messages to the VMM go through a bounded outbox:
 //! nothing in the host ever waits for a VMM to read.
 
+mod orders;
 mod silence;
 mod view;
 
@@ -19,7 +20,6 @@ pub use view::{Grant, Past, STATES, View};
 
 use crate::clock::Clock;
 use crate::freshness::{Freshness, Heard};
-use crate::guest_promises::Promises;
 use crate::kept::Kept;
 use crate::phase::{End, Phase, describe_exit};
 use crate::preflight::PlannedGuest;
@@ -92,6 +92,7 @@ impl Guest {
             cow_expected_bytes: 0,
             past,
             promises: plan.promises,
+            reclaiming: None,
             freshness: Freshness::default(),
             unresponsive: false,
         };
@@ -293,16 +294,6 @@ impl Guest {
         self.check_sent(sent);
     }
 
-    /// Promises it something else from the next tick on.
-    pub fn promise(&self, promises: Promises) {
-        self.state().view.promises = promises;
-    }
-
-    /// Its plan, with the promises that are in force.
-    pub fn current_plan(&self) -> PlannedGuest {
-        PlannedGuest { promises: self.state().view.promises, ..self.plan.clone() }
-    }
-
     /// What breaks of its shared pages are expected to take, bytes.
     pub fn expect_breaks(&self, cow_expected_bytes: u64) {
         self.state().view.cow_expected_bytes = cow_expected_bytes;
@@ -384,6 +375,7 @@ impl Guest {
         state.view.status = GuestStatus { memory_bytes: self.plan.memory_bytes, ..GuestStatus::default() };
         state.figures = Heard::nothing_yet();
         state.view.phase = Phase::Starting;
+        state.view.reclaiming = None;
         true
     }
 

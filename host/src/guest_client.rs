@@ -2,17 +2,22 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
+use control::STATUS_INTERVAL;
 use serde_json::{Value, json};
 
 use crate::bytes::ByteCount;
-use crate::client::{ClientError, guest_path, patch, shown};
+use crate::client::{ClientError, delete, get, guest_path, patch, post, shown};
 use crate::guest_promises::PromiseChange;
 
 /// The guests of the run at `address`: as JSON, or as a table.
 pub fn list_guests(address: SocketAddr, as_json: bool) -> Result<String, ClientError> {
     shown(address, "/v1/guests", as_json, table)
 }
+
+/// Longest time that memory is taken from a guest before it is known what came of it, and some for a host that is late.
+const TAKING_MAX: Duration = Duration::from_secs(40);
 
 /// Whether a guest's vCPUs are to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +52,31 @@ pub fn promise_guest(address: SocketAddr, guest: &str, changes: &[PromiseChange]
     patch(address, &guest_path(guest)?, &Value::Object(given.collect()))
 }
 
+/// Reclaims so many bytes from a guest of the run at `address`, for `hold_seconds` from when they are there: what came of it, as JSON or in words, and
+/// whether it was all.
+pub fn reclaim(
+    address: SocketAddr,
+    guest: &str,
+    bytes: u64,
+    hold_seconds: u64,
+    as_json: bool,
+) -> Result<(String, bool), ClientError> {
+    let path = guest_path(guest)? + "/reclaim";
+    if hold_seconds == 0 {
+        return delete(address, &path).map(|()| (String::new(), true));
+    }
+    let mut answer = post(address, &path, &json!({ "bytes": bytes, "hold_seconds": hold_seconds }))?;
+    // What takes longer than a request may is asked about again.
+    let begun = Instant::now();
+    while answer["state"] == "taking" && begun.elapsed() < TAKING_MAX {
+        std::thread::sleep(STATUS_INTERVAL);
+        answer = get(address, &guest_path(guest)?)?["reclaim"].take();
+    }
+    let all = answer["state"] == "held" && answer["reached"] == "all";
+    let text = if as_json { format!("{answer:#}\n") } else { format!("{}\n", answer["text"].as_str().unwrap_or("")) };
+    Ok((text, all))
+}
+
 fn in_words(guest: &Value) -> Option<String> {
     let word = |field: &str| guest.pointer(field)?.as_str();
     let size = |field: &str| Some(ByteCount::rounded(guest.pointer(field)?.as_u64()?));
@@ -54,13 +84,15 @@ fn in_words(guest: &Value) -> Option<String> {
     let states = guest.get("by_state_bytes")?.as_object()?;
     let states = states.iter().filter_map(|(state, bytes)| Some((state, bytes.as_u64().filter(|&bytes| bytes > 0)?)));
     let states: Vec<_> = states.map(|(state, bytes)| format!("{} {state}", ByteCount::rounded(bytes))).collect();
+    let reclaimed = guest.pointer("/reclaim/text").and_then(Value::as_str);
+    let reclaimed = reclaimed.map_or(String::new(), |text| format!("reclaim      {text}\n"));
     Some(format!(
         "{}: {}, in domain {}\n\
          promises     {} reserved, {} at most, {} shares\n\
          levers       dedup {}, balloon {}, swap {}\n\
          memory       {} of {} allocated, {} resident\n\
          balloon      {} of {} asked for\n\
-         pages        {}\n",
+         pages        {}\n{reclaimed}",
         word("/name")?,
         word("/state")?,
         word("/domain")?,

@@ -12,6 +12,7 @@ mod guests;
 mod host;
 mod names;
 mod peers;
+mod reclaim;
 mod scrape;
 mod server;
 
@@ -22,7 +23,7 @@ use axum::extract::{self, ConnectInfo, DefaultBodyLimit, FromRequestParts, Reque
 use axum::http::{StatusCode, header, request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Router, body::HttpBody as _};
 use metrics::Snapshot;
 use policy::state::HostState;
@@ -93,6 +94,7 @@ fn router(state: State, names: Names) -> Router {
         .route("/v1/guests", get(guests::list))
         .route("/v1/guests/{guest}", get(guests::show).patch(guests::change))
         .route("/v1/guests/{guest}/policy", get(guest_policy))
+        .route("/v1/guests/{guest}/reclaim", post(reclaim::begin).delete(reclaim::end))
         .with_state(state)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(Arc::new(names), screen))

@@ -98,6 +98,11 @@ impl Ledger {
         }
     }
 
+    /// What policy is told of the run.
+    pub fn policy(&self) -> &Config {
+        &self.policy
+    }
+
     /// What the world outside says from now on.
     pub fn hear(&mut self, outside: Outside) {
         self.outside = outside;
@@ -266,6 +271,7 @@ mod tests {
                 cow_expected_bytes: 0,
                 unresponsive: false,
                 promises: Default::default(),
+                reclaiming: None,
                 past: Default::default(),
                 freshness: Default::default(),
             }

@@ -58,6 +58,7 @@ pub mod prerequisite;
 mod prices;
 mod promises;
 mod rates;
+mod reclaim;
 mod remedies;
 mod report;
 mod restarts;
@@ -77,7 +78,7 @@ pub use config::{FreePageReporting, Rule, RunConfig, SwapChoice, SwapConfig, Vmm
 pub use domain_range::DomainRange;
 pub use error::Error;
 pub use explain::explain;
-pub use guest_client::{GuestOrder, list_guests, order_guests, promise_guest, show_guest};
+pub use guest_client::{GuestOrder, list_guests, order_guests, promise_guest, reclaim, show_guest};
 pub use guest_promises::PromiseChange;
 pub use guest_settings::GuestSettings;
 pub use host_client::{set_budget, show_host};

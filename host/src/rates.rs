@@ -121,6 +121,7 @@ impl Rates {
             measured => measured + PAGER_RESERVE_BYTES,
         };
         let mut guest = policy::Guest { usage, ..promised(config, &view.promises, memory_bytes, overhead_bytes) };
+        guest.cap_bytes = view.reclaiming.and_then(|reclaiming| reclaiming.cap_bytes());
         guest.usage.spared = self.regret.look(self.clock_ms, &guest);
         if config.pager {
             let gives = config.balloon && self.backoff.standing() != Standing::Stuck;

@@ -207,6 +207,7 @@ mod tests {
             cow_expected_bytes: 0,
             unresponsive: false,
             promises: Default::default(),
+            reclaiming: None,
             past: Default::default(),
             freshness: Default::default(),
         };

@@ -66,6 +66,7 @@ mod tests {
             grant: Grant::default(),
             cow_expected_bytes: 0,
             promises: Default::default(),
+            reclaiming: None,
             unresponsive: false,
             past: Default::default(),
             freshness: Default::default(),

@@ -361,7 +361,8 @@ fn reason(place: &Place, goal: u64, allocation: u64, squeezed: bool) -> Reason {
         Greater if place.stalls => Reason::Stalls,
         Greater => Reason::Surplus,
         Less if place.slack => Reason::Slack,
-        Equal | Less if place.limit < place.before => Reason::Lowered,
+        // What its VMM costs wavers, and with it what it could have at most.
+        Equal | Less if place.limit.saturating_add(place.dead_band) < place.before => Reason::Lowered,
         Less if squeezed => Reason::Squeezed,
         Less if place.stalls => Reason::Outbid,
         Less => Reason::Yields,

@@ -1,5 +1,6 @@
 //! What policy knows: the promises made to a guest, what was measured of it, and the host's side of the ledger.
 
+use crate::allocate::STEP_DIVISOR;
 use crate::balloon;
 use crate::means::Means;
 
@@ -175,12 +176,12 @@ impl Guest {
         }
     }
 
-    /// The most it gets while memory is reclaimed from it: the cap is reached by steps as short as those by which a guest yields, and is no less than it can
-    /// run with.
+    /// The most it gets while memory is reclaimed from it: the cap is reached by steps no longer than those by which a guest grows, since nobody knows beforehand
+    /// which pages it uses, and is no less than it can run with.
     pub(crate) fn capped_bytes(&self) -> u64 {
         let Some(cap_bytes) = self.cap_bytes else { return u64::MAX };
         let held = self.usage.allocation_bytes.min(self.usage.resident_bytes);
-        let step = self.usage.means.step_bytes(self.memory_bytes);
+        let step = self.usage.means.step_bytes(self.memory_bytes).min(self.memory_bytes / STEP_DIVISOR);
         cap_bytes.max(held.saturating_sub(step)).max(self.livable_bytes())
     }
 

@@ -16,11 +16,13 @@ use crate::guest::{Config, Guest};
 /// A guest that waits so much more of its time than at the first look suffers for what is taken from it: five times what a busy host costs each
 /// guest now and then.
 const STALL_NOTICED: f64 = 0.1;
+/// ... and does so for this long, ms: the first pages that go are taken blindly, and some of them come back at once.
+const STALL_MS: u64 = 1_000;
 /// It comes no further if it has not given this part of its RAM for this long, ms: thirty ticks.
 const PROGRESS_DIVISOR: u64 = 1024;
 const STUCK_MS: u64 = 3_000;
 /// What was not won after this long, ms, is not won now.
-pub const TAKING_MS_MAX: u64 = 30_000;
+const TAKING_MS_MAX: u64 = 30_000;
 
 /// Where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +76,8 @@ pub struct Reclaim {
     /// The least it held so far, and when that was reached.
     lowest: (u64, u64),
     until_ms: u64,
+    /// Since when it has waited so much more.
+    stalled_ms: Option<u64>,
 }
 
 impl Reclaim {
@@ -89,6 +93,7 @@ impl Reclaim {
             begun_ms: 0,
             lowest: (u64::MAX, 0),
             until_ms: 0,
+            stalled_ms: None,
         }
     }
 
@@ -127,7 +132,9 @@ impl Reclaim {
             (self.stage, self.from_bytes, self.pressure_before) = (Stage::Taking, resident_bytes, pressure);
             (self.begun_ms, self.lowest) = (now_ms, (resident_bytes, now_ms));
         }
-        if self.cap_bytes().is_some() && pressure > self.pressure_before + STALL_NOTICED {
+        let stalls = self.cap_bytes().is_some() && pressure > self.pressure_before + STALL_NOTICED;
+        self.stalled_ms = stalls.then_some(self.stalled_ms.unwrap_or(now_ms));
+        if self.stalled_ms.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= STALL_MS) {
             self.stage = Stage::Ended(End::Stalled);
         }
         match self.stage {
@@ -272,14 +279,17 @@ mod tests {
     #[test]
     fn a_guest_that_waits_noticeably_gets_it_back_and_one_that_always_waited_does_not() {
         let config = Config::default();
-        for (before, after, stage) in
-            [(0.0, 0.05, Stage::Taking), (0.0, 0.2, Stage::Ended(End::Stalled)), (0.3, 0.35, Stage::Taking)]
-        {
+        for (before, after, looks, stage) in [
+            (0.0, 0.05, 20, Stage::Taking),
+            (0.0, 0.2, 10, Stage::Taking),
+            (0.0, 0.2, 11, Stage::Ended(End::Stalled)),
+            (0.3, 0.35, 20, Stage::Taking),
+        ] {
             let (mut reclaim, mut guest) = (Reclaim::new(64 * MIB, 1_000), guest());
             guest.usage.stall_ratio = before;
             reclaim.look(0, &config, &guest);
             guest.usage.stall_ratio = after;
-            reclaim.look(100, &config, &guest);
+            (1..=looks).for_each(|tick| reclaim.look(tick * 100, &config, &guest));
             assert_eq!(reclaim.stage(), stage);
         }
     }

@@ -25,6 +25,7 @@ mod pause;
 mod promise;
 mod promises;
 mod qemu_device;
+mod reclaim;
 mod restarts;
 mod scrape;
 mod starts;

@@ -5,6 +5,7 @@ use control::GuestStatus;
 use crate::freshness::Freshness;
 use crate::guest_promises::Promises;
 use crate::phase::Phase;
+use crate::reclaim::Reclaiming;
 
 /// What a guest was given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub struct View {
     pub unresponsive: bool,
     /// What it was promised.
     pub promises: Promises,
+    /// What is reclaimed from it by hand, or was last.
+    pub reclaiming: Option<Reclaiming>,
 }
 
 /// What a guest did before it was last started anew.

@@ -130,6 +130,7 @@ fn describe(state: &State, guest: &Guest) -> Value {
         "name": view.name,
         "domain": view.domain,
         "state": phase,
+        "reclaim": view.reclaiming.map(|reclaiming| reclaiming.describe(&view.name, state.fleet.clock.now())),
         "memory_bytes": status.memory_bytes,
         "shares": promised.shares,
         "reservation_bytes": promised.reservation_bytes,
