@@ -13,8 +13,8 @@ use ballast_fuzz::{RAM_FRAMES, Sink, memory};
 use balloon::Balloon;
 use libfuzzer_sys::fuzz_target;
 use vm_memory::{Bytes, GuestAddress};
-use vmm::bus::MmioDevice;
-use vmm::virtio_mmio::{BalloonDevice, Turn, VirtioMmio, Wires};
+use vmm::board::MmioDevice;
+use vmm::devices::virtio_mmio::{BalloonDevice, Turn, VirtioMmio, Wires};
 
 struct Unconnected;
 

@@ -1,6 +1,8 @@
 //! What ends a guest, from whichever thread it comes: the first is the reason, the others are its echoes.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+
+use crate::sync::lock;
 
 /// The place for the reason.
 #[derive(Clone, Default)]
@@ -10,11 +12,11 @@ impl Failures {
     /// Ends the guest, for this reason unless there is one already.
     pub fn report(&self, reason: String) {
         tracing::error!("{reason}");
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+        lock(&self.0).get_or_insert(reason);
     }
 
     /// The reason, if there is one.
     pub fn first(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.0).clone()
     }
 }

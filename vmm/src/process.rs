@@ -12,7 +12,7 @@ use std::{
     io::Write,
     os::{fd::OwnedFd, unix::net::UnixStream},
     process::ExitCode,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, mpsc},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -27,6 +27,7 @@ use crate::{
     Error, control_thread,
     failure::Failures,
     machine::Machine,
+    sync::lock,
     sys::{self, inherited},
 };
 
@@ -40,7 +41,7 @@ struct Host(Arc<Mutex<UnixStream>>);
 impl Host {
     fn send(&self, message: &ToHost) -> Result<(), Error> {
         let frame = encode(message).map_err(|error| Error::Control(error.to_string()))?;
-        let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stream = lock(&self.0);
         stream.write_all(&frame).map_err(|error| Error::Control(error.to_string()))
     }
 }

@@ -10,9 +10,7 @@ use std::{
 
 use vmm::{
     Error,
-    board::Board,
-    bus::{Bus, MmioDevice},
-    firmware::Firmware,
+    board::{Board, Bus, Firmware, InterruptLine, MmioDevice},
     kvm::{self, Registers, Vm},
     sys::{mapping::Mapping, ram::Ram},
     vcpus::Vcpus,
@@ -328,7 +326,7 @@ fn a_pause_right_after_a_resume_is_not_lost() {
 #[test]
 fn a_parked_guest_wakes_for_an_interrupt() {
     let Some(bench) = Bench::new(parks_forever::code(), 1) else { return };
-    let line = bench.board.interrupt_line();
+    let line = InterruptLine::new(bench.board.firmware.clone(), bench.board.gate.clone());
     bench.vcpus.resume();
     let start = Instant::now();
     for _ in 0..50 {

@@ -10,10 +10,8 @@ use std::{
 
 use vmm::{
     Error,
-    board::Board,
-    bus::Bus,
-    console::Console,
-    firmware::Firmware,
+    board::{Board, Bus, Firmware},
+    devices::Console,
     kvm::{self, Vm},
     sys::{mapping::Mapping, ram::Ram},
     vcpus::Vcpus,

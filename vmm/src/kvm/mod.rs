@@ -8,7 +8,6 @@
 //!
 //! No interrupt controller, no port I/O, no ring 0: what is left runs at full speed on hardware and software-nested KVM alike.
 
-pub mod page_tables;
 mod registers;
 mod sregs;
 mod vcpu;
@@ -23,7 +22,7 @@ use wire::machine::FIRMWARE_BASE;
 pub use self::{registers::Registers, vcpu::Vcpu};
 use crate::{
     Error,
-    firmware::{Firmware, Start},
+    board::{Firmware, Start},
     sys::ram::Ram,
 };
 

@@ -5,7 +5,7 @@
 
 use kvm_bindings::{kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
 
-use crate::firmware::Start;
+use crate::board::Start;
 
 /// CR0: protection, FPU present (MP, ET, NE), read-only pages bind everyone (WP), paging.
 const CR0: u64 = 1 << 0 | 1 << 1 | 1 << 4 | 1 << 5 | 1 << 16 | 1 << 31;

@@ -53,8 +53,7 @@ impl Vcpu {
 mod tests {
     use super::*;
     use crate::{
-        elf,
-        firmware::{self, Firmware},
+        board::{Firmware, elf, firmware},
         kvm::{self, Vm},
         sys::{kick, mapping::Mapping, ram::Ram},
     };

@@ -24,9 +24,7 @@ use std::{
 use control::status::PagerStatus;
 use vmm::{
     BARE_GUEST,
-    board::Board,
-    bus::Bus,
-    firmware::Firmware,
+    board::{Board, Bus, Firmware},
     kvm::Vm,
     sys::{self, ram::Ram},
     vcpus::Vcpus,

@@ -7,7 +7,7 @@ use std::sync::{
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use vmm::bus::MmioDevice;
+use vmm::board::MmioDevice;
 use wire::machine::{METER_FRESH, METER_RETURN, METER_WAIT};
 
 /// How long the processor's clock is compared with the system's.
@@ -26,7 +26,7 @@ pub struct Touches {
 #[derive(Default)]
 pub struct Meter {
     ticks: Mutex<Touches>,
-    waits: vmm::meter::Meter,
+    waits: vmm::devices::Meter,
     armed: AtomicBool,
 }
 

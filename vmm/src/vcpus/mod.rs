@@ -11,6 +11,8 @@
 //! A vCPU that fails takes the others with it. Not in here: any timeout for the guest itself; a guest that does not stop when
 //! asked is its owner's to kill.
 
+mod hosted;
+
 use std::{
     any::Any,
     panic::{self, AssertUnwindSafe},
@@ -21,11 +23,10 @@ use std::{
 
 use guest_driver::Guest;
 
+use self::hosted::{HostedMachine, Unwound};
 use crate::{
     Error,
-    board::Board,
-    gate::Order,
-    hosted::{HostedMachine, Unwound},
+    board::{Board, Order},
     kvm::Vm,
     sys::{kick, ram::Ram},
 };

@@ -1,6 +1,6 @@
 //! The doorbell: how a guest without interrupts or `hlt` says that it has nothing to do, or is done.
 //!
-//! Two registers, 32 bits, write-only. They need no device: parking concerns the vCPU that writes, so [`crate::board`] asks
+//! Two registers, 32 bits, write-only. They need no device: parking concerns the vCPU that writes, so [`super::Board`] asks
 //! here first, and waits itself.
 
 use std::time::Duration;

@@ -8,6 +8,14 @@
 //!   device thread --> InterruptLine::set --> Control::interrupt, parked vCPUs wake
 //! ```
 
+mod bus;
+mod doorbell;
+pub(crate) mod elf;
+pub(crate) mod firmware;
+mod gate;
+mod interrupt;
+mod page_tables;
+
 use std::{
     ops::ControlFlow,
     sync::{
@@ -19,7 +27,13 @@ use std::{
 
 use wire::machine::{DOORBELL_BASE, MMIO_END};
 
-use crate::{bus::Bus, doorbell::Ring, firmware::Firmware, gate::Gate};
+use self::doorbell::Ring;
+pub use self::{
+    bus::{Bus, MmioDevice},
+    firmware::{Firmware, Start},
+    gate::{Gate, Inside, Killed, Order},
+    interrupt::InterruptLine,
+};
 
 /// See the module's description.
 pub struct Board {
@@ -76,38 +90,10 @@ impl Board {
         self.firmware.control().now_ms.fetch_max(now_ms, Ordering::Relaxed);
     }
 
-    /// The line for a device that interrupts.
-    pub fn interrupt_line(&self) -> InterruptLine {
-        InterruptLine::new(self.firmware.clone(), self.gate.clone())
-    }
-
     /// Asks the guest to verify what it holds and to exit.
     pub fn stop_guest(&self) {
         // Release: pairs with the guest's load.
         self.firmware.control().stop.store(1, Ordering::Release);
         self.gate.wake();
-    }
-}
-
-/// The one interrupt line of the machine: a word the guest polls without an exit.
-#[derive(Clone)]
-pub struct InterruptLine {
-    firmware: Arc<Firmware>,
-    gate: Arc<Gate>,
-}
-
-impl InterruptLine {
-    /// The line of the machine with this firmware and gate.
-    pub fn new(firmware: Arc<Firmware>, gate: Arc<Gate>) -> Self {
-        Self { firmware, gate }
-    }
-
-    /// Raises or lowers the line; raised, it wakes vCPUs that are parked.
-    pub fn set(&self, pending: bool) {
-        // Release: the guest that sees the line sees what it is about.
-        self.firmware.control().interrupt.store(u32::from(pending), Ordering::Release);
-        if pending {
-            self.gate.wake();
-        }
     }
 }

@@ -3,15 +3,12 @@
 //! A histogram in the status is all that becomes of it. What the guest writes is believed in nothing else, and a guest that writes all the time costs
 //! itself exits.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Instant,
-};
+use std::{sync::Mutex, time::Instant};
 
 use control::status::{LATENCY_BUCKETS, LatencyStatus, latency_bucket};
 use wire::machine::METER_WAIT;
 
-use crate::bus::MmioDevice;
+use crate::{board::MmioDevice, sync::lock};
 
 /// The device.
 pub struct Meter {
@@ -30,7 +27,7 @@ impl Default for Meter {
 impl Meter {
     /// What was timed so far.
     pub fn status(&self) -> LatencyStatus {
-        self.times.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.times).clone()
     }
 
     /// Calibrated by all the time since the machine was built.
@@ -48,7 +45,7 @@ impl MmioDevice for Meter {
     fn write(&self, offset: u64, data: &[u8]) {
         let (METER_WAIT, Ok(bytes)) = (offset, data.try_into()) else { return };
         let ns = self.ns(u32::from_le_bytes(bytes));
-        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut times = lock(&self.times);
         times.buckets[latency_bucket(ns)] += 1;
         times.ns_total = times.ns_total.saturating_add(ns);
         times.ns_max = times.ns_max.max(ns);

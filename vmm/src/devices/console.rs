@@ -5,13 +5,13 @@
 
 use std::{
     io::{self, Write},
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
 use vm_superio::{Serial, Trigger, serial::NoEvents};
 
-use crate::bus::MmioDevice;
+use crate::{board::MmioDevice, sync::lock};
 
 /// Longest line, bytes: a panic message with its place fits.
 pub const LINE_BYTES_MAX: usize = 512;
@@ -54,14 +54,14 @@ impl MmioDevice for Console {
     fn read(&self, offset: u64, data: &mut [u8]) {
         data.fill(0xff);
         if let ([byte], 0..REGISTERS) = (data, offset) {
-            *byte = self.0.lock().unwrap_or_else(PoisonError::into_inner).read(offset as u8);
+            *byte = lock(&self.0).read(offset as u8);
         }
     }
 
     fn write(&self, offset: u64, data: &[u8]) {
         if let ([byte], 0..REGISTERS) = (data, offset) {
             // `Lines` never fails.
-            let _ = self.0.lock().unwrap_or_else(PoisonError::into_inner).write(offset as u8, *byte);
+            let _ = lock(&self.0).write(offset as u8, *byte);
         }
     }
 }

@@ -20,6 +20,8 @@ use std::{
     time::Duration,
 };
 
+use crate::sync;
+
 /// What all vCPUs are to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -140,7 +142,7 @@ impl Gate {
     }
 
     fn lock(&self) -> MutexGuard<'_, Crowd> {
-        self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.crowd)
     }
 }
 

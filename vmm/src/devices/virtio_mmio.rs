@@ -26,7 +26,7 @@ mod registers;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestAddressSpace;
@@ -35,7 +35,7 @@ use wire::mmio;
 pub use self::balloon::BalloonDevice;
 pub use self::device::{Progress, Turn, VirtioDevice, Wires};
 use self::registers::{Effect, Registers};
-use crate::bus::MmioDevice;
+use crate::{board::MmioDevice, sync::lock};
 
 /// One device behind its register window.
 pub struct VirtioMmio<D, M, W> {
@@ -219,9 +219,4 @@ where
 /// 4.2.2.2: accesses of 1, 2 or 4 bytes, at multiples of their size.
 fn is_aligned(offset: u64, bytes: usize) -> bool {
     matches!(bytes, 1 | 2 | 4) && offset.is_multiple_of(bytes as u64)
-}
-
-/// No panic leaves registers or queues half changed, and a guest must not lose its device to one.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

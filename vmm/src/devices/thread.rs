@@ -10,7 +10,8 @@ use std::{
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::{sys::rung, virtio_mmio::Turn};
+use super::virtio_mmio::Turn;
+use crate::sys::rung;
 
 /// Longest wait for an event. None is lost: this only bounds what a bug could cost.
 const WAIT_MAX: Duration = Duration::from_secs(10);

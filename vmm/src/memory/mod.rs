@@ -1,5 +1,8 @@
 //! Guest memory as the devices and the scanner want it: the pager behind their own traits.
 
+mod image;
+mod report_pace;
+
 use std::{ops::Range, sync::Arc, time::Instant};
 
 use balloon::PageSink;
@@ -7,7 +10,8 @@ use dedup::{Backing, ScanMemory};
 use pager::{GuestMemory, State};
 use wire::{Frame, Gfn, PageBytes, Run, Sharing};
 
-use crate::{failure::Failures, report_pace::ReportPace};
+pub use self::{image::Image, report_pace::ReportPace};
+use crate::failure::Failures;
 
 /// The pager, for devices and the scanner. A page that the pager cannot move ends the guest; what is returned then no longer
 /// matters.

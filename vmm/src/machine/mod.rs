@@ -37,21 +37,16 @@ use wire::{
 
 use crate::{
     Error,
-    board::{Board, InterruptLine},
-    bus::Bus,
-    console::Console,
-    device_thread::DeviceThread,
+    board::{Board, Bus, Firmware, Gate, InterruptLine},
+    devices::{
+        Console, DeviceThread, Meter,
+        virtio_mmio::{BalloonDevice, VirtioMmio, Wires},
+    },
     failure::Failures,
-    firmware::Firmware,
-    gate::Gate,
-    image::Image,
     kvm::Vm,
-    memory::GuestPages,
-    meter::Meter,
-    report_pace::ReportPace,
+    memory::{GuestPages, Image, ReportPace},
     sys::{self, ram::Ram},
     vcpus::Vcpus,
-    virtio_mmio::{BalloonDevice, VirtioMmio, Wires},
 };
 
 /// The bare guest, built with this program: an ELF file that starts on this VMM's machine and, by its PVH entry, on QEMU's `microvm`.

@@ -13,7 +13,8 @@ use wire::{
     },
 };
 
-use crate::{Error, elf, kvm::page_tables, sys::mapping::Mapping};
+use super::{elf, page_tables};
+use crate::{Error, sys::mapping::Mapping};
 
 /// Where a bare guest's vCPUs start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
