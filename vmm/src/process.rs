@@ -47,7 +47,7 @@ impl Host {
 }
 
 /// What guest memory is made of, as it was inherited.
-struct Memory {
+struct Inherited {
     store: OwnedFd,
     published: OwnedFd,
     swap: Option<OwnedFd>,
@@ -84,12 +84,12 @@ fn run() -> Result<(), Error> {
         Err(_) => return Ok(()),
     };
     let swap = if config.swap { Some(inherit(SWAP_FD)?) } else { None };
-    live(config, Memory { store, published, swap }, scanner, &host, &messages)
+    live(config, Inherited { store, published, swap }, scanner, &host, &messages)
 }
 
 fn live(
     config: GuestConfig,
-    Memory { store, published, swap }: Memory,
+    Inherited { store, published, swap }: Inherited,
     scanner: ScannerHandle,
     host: &Host,
     messages: &mpsc::Receiver<ToVmm>,
@@ -151,9 +151,11 @@ fn live(
         let now = Instant::now();
         if now >= next_status {
             next_status = now + STATUS_INTERVAL;
+            machine.measure();
             host.send(&ToHost::Status(Box::new(machine.status())))?;
         }
     };
+    machine.measure();
     host.send(&ToHost::Finished { result, status: Box::new(machine.status()) })?;
     // A vCPU or device thread may wait for a page that will never come; the process takes them with it.
     if failures.first().is_some() {

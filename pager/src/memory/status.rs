@@ -36,7 +36,7 @@ impl GuestMemory {
     }
 
     /// Looks which open pages the guest has written to, if it is time to: seldom while it writes to none.
-    /// `process_anonymous_bytes`: as for [`GuestMemory::status`].
+    /// `process_anonymous_bytes`: as for [`GuestMemory::measure`].
     pub fn note_written(&self, process_anonymous_bytes: u64) -> Result<(), Failure> {
         let table = &self.pages.table;
         let unknown_bytes = || {
@@ -51,10 +51,26 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// Brings the account up to date with the kernel's, and reports. `process_anonymous_bytes` is all
-    /// anonymous memory of this process as the kernel counts it: what the table does not know of is overhead.
-    pub fn status(&self, process_anonymous_bytes: u64) -> Result<PagerStatus, Failure> {
+    /// Brings the account up to date with the kernel's. `process_anonymous_bytes` is all anonymous memory of
+    /// this process as the kernel counts it: what the table does not know of is overhead.
+    pub fn measure(&self, process_anonymous_bytes: u64) -> Result<(), Failure> {
         self.note_written(process_anonymous_bytes)?;
+        let (private, counters) = (self.pages.table.counts().private, &self.pages.counters);
+        let accounted = private * PAGE_BYTES as u64 + lock(&self.pages.pool).bytes();
+        self.set_overhead(process_anonymous_bytes.saturating_sub(accounted), private as i64);
+        counters.evict_cpu_ns.fetch_max(cpu_ns(self.evict_clocks()), Ordering::Relaxed);
+        counters.fault_cpu_ns.fetch_max(cpu_ns(&self.fault_clocks()), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Measures, and then reports.
+    pub fn status(&self, process_anonymous_bytes: u64) -> Result<PagerStatus, Failure> {
+        self.measure(process_anonymous_bytes)?;
+        Ok(self.report())
+    }
+
+    /// What guest memory is at, by the account as it was last measured. Changes nothing.
+    pub fn report(&self) -> PagerStatus {
         let (table, counters) = (&self.pages.table, &self.pages.counters);
         let pages = table.counts();
         let (pool_bytes, patches) = {
@@ -62,7 +78,6 @@ impl GuestMemory {
             (pool.bytes(), pool.patches())
         };
         let accounted = pages.private * PAGE_BYTES as u64 + pool_bytes;
-        self.set_overhead(process_anonymous_bytes.saturating_sub(accounted), pages.private as i64);
         let credits = &self.pages.credits;
         let faults = counters.faults.status();
         let stall = counters.stall.status(|cause| self.waiting_stall(cause));
@@ -71,12 +86,8 @@ impl GuestMemory {
             pages_total: load(&counters.taken[taker as usize - 1]),
             back_soon_total: load(&counters.taken_back[taker as usize - 1]),
         };
-        // What a thread had used when it was last seen, once it has ended.
-        let cpu = |clocks: &[ThreadClock], seen: &crate::sync::AtomicU64| {
-            let now = clocks.iter().filter_map(|clock| clock.read()).sum::<Duration>().as_nanos() as u64;
-            seen.fetch_max(now, Ordering::Relaxed).max(now)
-        };
-        let fault_clocks = self.fault_clocks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // What a thread had used when it was last measured, once it has ended.
+        let cpu = |clocks: &[ThreadClock], measured: &crate::sync::AtomicU64| load(measured).max(cpu_ns(clocks));
         let swap = self.pages.swap.as_ref().map(|swap| swap.status(counters.now_ms())).unwrap_or_default();
         let slots_bytes = if swap.suspended { 0 } else { swap.capacity_bytes - swap.used_bytes };
         let held = Held {
@@ -88,7 +99,7 @@ impl GuestMemory {
             overhead_bytes: credits.overhead_bytes(),
             slots: slots_bytes / PAGE_BYTES as u64,
         };
-        Ok(PagerStatus {
+        PagerStatus {
             floor_bytes: held.floor_bytes(),
             allocation_bytes: credits.allocation_bytes(),
             committed_bytes: credits.committed_bytes(),
@@ -126,11 +137,19 @@ impl GuestMemory {
             zeroed: taken(Taker::Zero),
             incompressible_total: load(&counters.incompressible),
             breaks_total: load(&counters.breaks),
-            evict_cpu_ns: cpu(self.evict_clock.get().map_or(&[], slice::from_ref), &counters.evict_cpu_ns),
-            fault_cpu_ns: cpu(&fault_clocks, &counters.fault_cpu_ns),
+            evict_cpu_ns: cpu(self.evict_clocks(), &counters.evict_cpu_ns),
+            fault_cpu_ns: cpu(&self.fault_clocks(), &counters.fault_cpu_ns),
             sampling: *self.sampling.lock().unwrap_or_else(PoisonError::into_inner),
             swap,
-        })
+        }
+    }
+
+    fn evict_clocks(&self) -> &[ThreadClock] {
+        self.evict_clock.get().map_or(&[], slice::from_ref)
+    }
+
+    fn fault_clocks(&self) -> Vec<ThreadClock> {
+        self.fault_clocks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes a measured overhead over, unless pages were moving while it was measured.
@@ -145,4 +164,9 @@ impl GuestMemory {
             credits.resize(credits.allocation_bytes(), measured_bytes + NOISE_BYTES / 2);
         }
     }
+}
+
+/// What these threads have used, ns, as far as they have not ended.
+fn cpu_ns(clocks: &[ThreadClock]) -> u64 {
+    clocks.iter().filter_map(|clock| clock.read()).sum::<Duration>().as_nanos() as u64
 }

@@ -34,8 +34,13 @@ impl GuestPages {
         &self.reports
     }
 
+    /// How many pages RAM has.
+    pub fn count(&self) -> u32 {
+        self.memory.pages().count()
+    }
+
     fn all(&self) -> Run {
-        Run::from_range(0..self.memory.pages().count())
+        Run::from_range(0..self.count())
     }
 
     fn or_fail<T: Default>(&self, result: Result<T, pager::Error>) -> T {
@@ -79,7 +84,7 @@ impl PageSink for GuestPages {
 
 impl ScanMemory for GuestPages {
     fn pages(&self) -> u32 {
-        self.memory.pages().count()
+        self.count()
     }
 
     fn populated_pages(&self) -> u64 {
