@@ -1,8 +1,8 @@
 //! Builds the bare guest image, with the host's own target, by a cargo of its own.
 //!
-//! The image needs other linker arguments and panics than the rest of the workspace, and a cargo build has one set of each; so
-//! a second cargo builds it, in a target directory of its own (the first one's is locked), from the same lock file and without
-//! the network (it needs no crate but our own two).
+//! The image needs other linker arguments and panics than the rest of the workspace, and a cargo build has
+//! one set of each. So a second cargo builds it, in a target directory of its own, as the first one's is
+//! locked. It has the same lock file and no network: it needs no crate but our own two.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -39,7 +39,8 @@ fn main() {
     cargo.env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo").env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3");
     cargo.args(["rustc", "--frozen", "--quiet", "--release", "--package", "guest-driver", "--bin", "bare-guest"]);
     cargo.args(["--features", "image", "--target-dir"]).arg(&target);
-    // Position-independent code, because the image lies above 4 GiB, linked to a fixed place, so that nothing relocates it.
+    // Position-independent code, as the image lies above 4 GiB; linked to a fixed place, so nothing relocates
+    // it.
     cargo.args(["--", "-Crelocation-model=pic"]);
     let script = format!("-Wl,-T{}", guest.join("image.ld").display());
     for argument in ["-nostartfiles", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", &script] {

@@ -15,8 +15,8 @@ use dedup::ScannerHandle;
 
 use crate::Error;
 
-/// Messages that wait for the main thread: what the host says in about 20 seconds, if it says something new at
-/// each of its ticks. Then the socket waits, and at last the host ends a VMM that does not read.
+/// Messages that wait for the main thread: what the host says in about 20 seconds, if it says something new
+/// at each of its ticks. Then the socket waits, and at last the host ends a VMM that does not read.
 const MESSAGES_MAX: usize = 256;
 
 /// Reads the host's messages. The channel closes with the socket.

@@ -3,15 +3,19 @@
 //! | room | what is in it |
 //! |---|---|
 //! | `process`, `control_thread` | the life of the process, its half of the control protocol |
-//! | `machine` | one guest wired together (its picture shows every thread), what it is ordered, what it reports |
-//! | [`board`] | what surrounds the vCPUs: firmware shared with the guest, bus, doorbell, interrupt line, gate |
-//! | [`devices`] | what is attached to the bus: console, meter, virtio devices; the thread that works their queues |
+//! | `machine` | one guest wired together, with a picture of its threads; orders, status |
+//! | [`board`] | what surrounds the vCPUs: firmware, bus, doorbell, interrupt line, gate |
+//! | [`devices`] | what is on the bus: console, meter, virtio devices, and their thread |
 //! | [`kvm`], [`vcpus`] | what runs the guest: vCPUs of KVM, or host threads |
 //! | `memory` | guest memory as devices, scanner and images want it |
 //! | [`sys`] | system calls and raw memory |
 //!
-//! **Never in here:** a guest page that changes state other than by a transition of `pager`; a device that believes a number of
-//! the guest's before it has checked it; a second guest; an end of the guest without a reason for the host.
+//! **Never in here:**
+//!
+//! * a guest page that changes state other than by a transition of `pager`;
+//! * a device that believes a number of the guest's before it has checked it;
+//! * a second guest;
+//! * an end of the guest without a reason for the host.
 
 pub mod board;
 mod control_thread;

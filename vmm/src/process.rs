@@ -1,8 +1,10 @@
 //! The life of a VMM process, from its first message to its last.
 //!
 //! ```text
-//!   Start ─► build ─► (image read) ─► Ready ─► Run ─► ticks: clock, status, statistics ─► Stop, or the guest's own end ─► Finished
-//!                                       ▲ Allocate, Merge, Pause, Resume        a failure ends it too ─► Finished(why)
+//!   Start ─► build ─► (image read) ─► Ready ─► Run ─► ticks ─┬─► Stop, or the guest's own end ─► Finished
+//!                                                     │      └─► a failure ─► Finished(why)
+//!                                                     ├ clock, statistics, measure, status
+//!                                                     └ Allocate, Reclaim, Hold, Pause, Resume, ...
 //! ```
 //!
 //! One thread reads the socket, and hands the scanner what is for it; this one does everything else. The

@@ -1,4 +1,5 @@
-//! Hand-assembled guests on real KVM vCPUs: what the bare machine promises, and what becomes of a guest that breaks its rules.
+//! Hand-assembled guests on real KVM vCPUs: what the bare machine promises, and what becomes of a guest that
+//! breaks its rules.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -22,8 +23,8 @@ const RAM_BYTES: usize = 64 << 20;
 /// For things that take milliseconds.
 const LONG: Duration = Duration::from_secs(10);
 
-/// Declares a guest: assembly between two labels. At the start, rdi is the vCPU's number; the macro's users find the doorbell
-/// in rbx, the balloon's window in rbp and the vCPU's report in r12.
+/// Declares a guest: assembly between two labels. At the start, rdi is the vCPU's number; the macro's users
+/// find the doorbell in rbx, the balloon's window in rbp and the vCPU's report in r12.
 macro_rules! guest {
     ($name:ident, $($line:literal),+ $(,)?) => {
         mod $name {
@@ -55,7 +56,8 @@ macro_rules! guest {
 
             pub fn code() -> &'static [u8] {
                 let (start, end) = (&raw const START, &raw const END);
-                // SAFETY: both labels are in the block of assembly above, in this order, and code is constant.
+                // SAFETY: both labels are in the block of assembly above, in this order, and code is
+                // constant.
                 unsafe { std::slice::from_raw_parts(start, end.addr() - start.addr()) }
             }
         }

@@ -1,5 +1,5 @@
-//! The real guest, on KVM and hosted vCPUs, over plain anonymous memory: every workload starts, works, stops when told to,
-//! and finds every page right. What the pager and the balloon do to it is tested elsewhere.
+//! The real guest, on KVM and hosted vCPUs, over plain anonymous memory: every workload starts, works, stops
+//! when told to, and finds every page right. What the pager and the balloon do to it is tested elsewhere.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

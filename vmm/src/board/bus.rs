@@ -1,7 +1,7 @@
 //! Device registers by guest-physical address.
 //!
-//! A handful of windows, found by bisection; the guest decides address and length, so anything may come: what no device
-//! claims reads as all ones, as on a real bus, and is counted.
+//! A handful of windows, found by bisection. The guest decides address and length, so anything may come: what
+//! no device claims reads as all ones, as on a real bus, and is counted.
 
 use std::sync::{
     Arc,

@@ -1,13 +1,13 @@
 //! The doorbell: how a guest without interrupts or `hlt` says that it has nothing to do, or is done.
 //!
-//! Two registers, 32 bits, write-only. They need no device: parking concerns the vCPU that writes, so [`super::Board`] asks
-//! here first, and waits itself.
+//! Two registers, 32 bits, write-only. They need no device: parking concerns the vCPU that writes, so
+//! [`super::Board`] asks here first, and waits itself.
 
 use std::time::Duration;
 
 use wire::machine::{DOORBELL_BASE, DOORBELL_EXIT, DOORBELL_PARK, MMIO_END};
 
-/// Longest park, whatever the guest asks for: it keeps a guest that missed a wake-up, by a fault of its own, alive.
+/// Longest park, whatever the guest asks for: it keeps a guest alive that missed a wake-up.
 pub const PARK_MAX: Duration = Duration::from_secs(1);
 
 /// What a guest wants of its doorbell.

@@ -1,7 +1,8 @@
-//! The memory a bare guest shares with its VMM and the pager knows nothing of; see `wire::machine` for its map.
+//! Memory that a bare guest shares with its VMM, unknown to the pager; see `wire::machine` for its map.
 //!
-//! Written before the start: boot information, and for KVM the guest image and its page tables. Afterwards the VMM touches
-//! only the atomics of `Control` and `VcpuReport`; whatever else the guest does in here hurts the guest alone.
+//! Written before the start: boot information, and for KVM the guest image and its page tables. Afterwards
+//! the VMM touches only the atomics of `Control` and `VcpuReport`; whatever else the guest does in here hurts
+//! the guest alone.
 
 use std::sync::atomic::Ordering;
 

@@ -7,9 +7,10 @@
 //!                  Kill            (for good)
 //! ```
 //!
-//! Each vCPU thread calls [`Gate::pass`] wherever it can stop: before every entry into the guest (KVM), at every register
-//! access and look at its control words (hosted). As long as the order is `Run`, that is one load. A thread *inside* is one
-//! that may touch guest memory as a vCPU; it leaves when it waits here, and when it ends.
+//! Each vCPU thread calls [`Gate::pass`] wherever it can stop: before every entry into the guest (KVM), at
+//! every register access and look at its control words (hosted). As long as the order is `Run`, that is one
+//! load. A thread *inside* is one that may touch guest memory as a vCPU; it leaves when it waits here, and
+//! when it ends.
 
 use std::{
     sync::{
@@ -87,7 +88,7 @@ impl Gate {
         self.order() == Order::Run
     }
 
-    /// Gives an order; none is heard after `Kill`. Threads that wait at the gate or for the doorbell see it at once.
+    /// Gives an order; none is heard after `Kill`. Threads that wait, here or parked, see it at once.
     pub fn set(&self, order: Order) {
         let crowd = self.lock();
         if self.order() != Order::Kill {
@@ -103,7 +104,8 @@ impl Gate {
         self.lock().threads.iter().for_each(Thread::unpark);
     }
 
-    /// Waits until the order is not to run, `until` holds, [`Gate::wake`] was called, or `timeout` has passed. May return early.
+    /// Waits until the order is not to run, `until` holds, [`Gate::wake`] was called, or `timeout` has
+    /// passed. May return early.
     pub fn wait_for(&self, until: impl Fn() -> bool, timeout: Duration) {
         // A wake between the look and the wait is not lost: it makes the next `park` return at once.
         if self.is_open() && !until() {

@@ -1,9 +1,10 @@
-//! The machine around the vCPUs, the same for KVM and hosted ones: firmware, devices, doorbell, interrupt line and gate.
+//! The machine around the vCPUs, the same for KVM and hosted ones: firmware, devices, doorbell, interrupt
+//! line and gate.
 //!
 //! ```text
-//!   KVM exit  ----\                          /--> doorbell: park, exit
-//!                  > Board::read / write ---+---> bus: devices
-//!   hosted guest -/                          \--> (queue notifications of KVM guests never come here: ioeventfd)
+//!   KVM exit  ----\                       /--> doorbell: park, exit
+//!                  > Board::read / write ---+--> bus: devices
+//!   hosted guest -/                       \--> (notifications of KVM guests never come here: ioeventfd)
 //!
 //!   device thread --> InterruptLine::set --> Control::interrupt, parked vCPUs wake
 //! ```

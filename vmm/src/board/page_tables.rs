@@ -5,8 +5,8 @@
 //!                     [256]     --> page directory of device windows and firmware
 //! ```
 //!
-//! The accessed and dirty bits are set already, so that no CPU (and no KVM that emulates one) has to write here. All is user
-//! memory, writable; only the firmware can be executed.
+//! The accessed and dirty bits are set already, so that no CPU (and no KVM that emulates one) has to write
+//! here. All is user memory, writable; only the firmware can be executed.
 
 use wire::machine::{BALLOON_BASE, FIRMWARE_BASE, FIRMWARE_BYTES, MMIO_END, PAGE_TABLE_BASE, RAM_BYTES_MAX};
 

@@ -63,7 +63,7 @@ impl<D: VirtioDevice + 'static> Attached<D> {
         ring(&self.queues[index]);
     }
 
-    /// Starts the device's thread; with `vm`, the guest's notifications come to it without an exit.
+    /// Starts the device's thread. With `vm`, the guest notifies it without an exit.
     pub fn spawn(&self, vm: Option<&Vm>) -> Result<DeviceThread, Error> {
         for (queue, event) in self.queues.iter().enumerate() {
             vm.map_or(Ok(()), |vm| vm.register_ioevent(self.base + mmio::QUEUE_NOTIFY, queue as u32, event))?;

@@ -1,7 +1,7 @@
 //! The guest's 16550: what it prints becomes lines of the log.
 //!
-//! The guest is not trusted with the log either: lines are cut at a bound, control characters (terminal escapes among them)
-//! are replaced, and more lines than the log should hold are dropped and counted.
+//! The guest is not trusted with the log either. Lines are cut at a bound, and control characters (terminal
+//! escapes among them) are replaced. More lines than the log should hold are dropped and counted.
 
 use std::{
     io::{self, Write},

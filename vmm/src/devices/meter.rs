@@ -1,7 +1,8 @@
-//! The register that workloads write to what they have timed, in ticks of the processor's clock: gaps of `clock`, latencies of `serve`.
+//! The register that workloads write to what they have timed, in ticks of the processor's clock: gaps of
+//! `clock`, latencies of `serve`.
 //!
-//! A histogram in the status is all that becomes of it. What the guest writes is believed in nothing else, and a guest that writes all the time costs
-//! itself exits.
+//! A histogram in the status is all that becomes of it. What the guest writes is believed in nothing else,
+//! and a guest that writes all the time costs itself exits.
 
 use std::{sync::Mutex, time::Instant};
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   Devices::attach ──► bus:  CONSOLE_BASE  Console
 //!                             METER_BASE    Meter
-//!                             BALLOON_BASE  Attached<BalloonDevice>, a virtio device with an event for each queue
+//!                             BALLOON_BASE  Attached<BalloonDevice>: virtio, with an event a queue
 //!   Devices::spawn  ──► the thread that works the queues, rung by KVM or by the transport
 //! ```
 
@@ -72,7 +72,7 @@ impl Devices {
         Ok(Devices { meter, balloon })
     }
 
-    /// Starts the thread that works the queues, if there are any; with `vm`, notifications come to it without an exit.
+    /// Starts the thread that works the queues, if there are any. With `vm`, it is notified without an exit.
     pub fn spawn(&self, vm: Option<&Vm>) -> Result<Option<DeviceThread>, Error> {
         self.balloon.as_ref().map(|balloon| balloon.spawn(vm)).transpose()
     }

@@ -1,4 +1,4 @@
-//! The thread that works the queues: one event a queue, rung by KVM when the guest notifies it, and one that ends it.
+//! The thread that works the queues: one event a queue, rung by KVM or the transport, and one that ends it.
 //!
 //! It may block in a page fault on guest memory; nobody who serves faults ever waits for it.
 
@@ -23,7 +23,7 @@ pub struct DeviceThread {
 }
 
 impl DeviceThread {
-    /// Calls `process(i)` whenever `events[i]` is rung, and again, after the other queues, while there is more.
+    /// Calls `process(i)` when `events[i]` is rung, and again, after the other queues, while there is more.
     pub fn spawn(mut events: Vec<EventFd>, process: impl Fn(usize) -> Turn + Send + 'static) -> io::Result<Self> {
         let (stop, queues) = (EventFd::new(EFD_NONBLOCK)?, events.len());
         events.push(stop.try_clone()?);

@@ -1,24 +1,28 @@
-//! The virtio-mmio transport, version 2 (VIRTIO 1.3, 4.2): a device's register window, and turns of work on its queues.
+//! The virtio-mmio transport, version 2 (VIRTIO 1.3, 4.2): a device's register window, and turns of work on
+//! its queues.
 //!
 //! ```text
-//!   vCPU threads                                         the device thread
-//!    read, write --> Registers (status, features,         process(queue) --> live Queue --> VirtioDevice::process
-//!                    selectors, queue setups)                |                                |
-//!                      |  QUEUE_READY: setup, checked,       |                                |  guest memory (may block
-//!                      `----------> becomes a live Queue     `-- used buffers, NEEDS_RESET <--'  in a page fault)
+//!   vCPU threads                                  the device thread
+//!    read, write --> Registers (status, features, process(queue) --> live Queue --> VirtioDevice::process
+//!                    selectors, queue setups)       |                                 |
+//!                      |  QUEUE_READY: a setup,     |                                 |  guest memory
+//!                      |  checked, becomes          |                                 |  (may wait for it)
+//!                      `------------> a live Queue  `-- used buffers, NEEDS_RESET <---'
 //! ```
 //!
-//! **Threads and locks.** Register accesses come from any vCPU; [`VirtioMmio::process`] from one device thread. There are
-//! two locks, taken in this order:
+//! **Threads and locks.** Register accesses come from any vCPU; [`VirtioMmio::process`] from one device
+//! thread. There are two locks, taken in this order:
 //!
-//! 1. `queues`, held for a whole turn of work. Only a reset and QUEUE_READY take it on a vCPU, so that when the driver's
-//!    write of STATUS 0 returns, the device touches its memory no more (2.4.2). That wait is one turn long, which is bounded.
-//! 2. `registers`, never held over guest memory. Everything else a vCPU does takes this one alone, so a device that waits
-//!    for a page does not keep a vCPU from its registers. The device's own lock and [`Wires`] are leaves under it.
+//! 1. `queues`, held for a whole turn of work. Only a reset and QUEUE_READY take it on a vCPU, so that when
+//!    the driver's write of STATUS 0 returns, the device touches its memory no more (2.4.2). That wait is one
+//!    turn long, which is bounded.
+//! 2. `registers`, never held over guest memory. Everything else a vCPU does takes this one alone, so a
+//!    device that waits for a page does not keep a vCPU from its registers. The device's own lock and
+//!    [`Wires`] are leaves under it.
 //!
-//! **Architecture Invariant:** no register access touches guest memory; ring addresses are compared with its borders only.
-//! Whoever holds all threads (for a pause) must hold the device thread *between* turns: within one, a vCPU may be waiting
-//! for it in a reset.
+//! **Architecture Invariant:** no register access touches guest memory; ring addresses are compared with its
+//! borders only. Whoever holds all threads (for a pause) must hold the device thread *between* turns: within
+//! one, a vCPU may be waiting for it in a reset.
 
 mod balloon;
 mod device;
@@ -70,8 +74,8 @@ impl<D: VirtioDevice, M: GuestAddressSpace, W: Wires> VirtioMmio<D, M, W> {
         lock(&self.registers).refused_total
     }
 
-    /// One turn of work on a queue, by the device thread: when the queue's ioeventfd or [`Wires::notify`] says so, and
-    /// again after [`Turn::More`], other queues first.
+    /// One turn of work on a queue, by the device thread: when the queue's ioeventfd or [`Wires::notify`]
+    /// says so, and again after [`Turn::More`], other queues first.
     pub fn process(&self, index: usize) -> Turn {
         let mut queues = lock(&self.queues);
         if !lock(&self.registers).is_live() {
@@ -107,7 +111,8 @@ impl<D: VirtioDevice, M: GuestAddressSpace, W: Wires> VirtioMmio<D, M, W> {
         }
     }
 
-    /// Changes the configuration space: `change` says whether it did, and then the driver is told. `change` must not block.
+    /// Changes the configuration space: `change` says whether it did, and then the driver is told. `change`
+    /// must not block.
     pub fn configure(&self, change: impl FnOnce(&D) -> bool) {
         let mut registers = lock(&self.registers);
         if change(&self.device) {
@@ -129,7 +134,8 @@ impl<D: VirtioDevice, M: GuestAddressSpace, W: Wires> VirtioMmio<D, M, W> {
                     Some(Effect::Started) => {
                         self.device.driver_ok(&registers.ready_queues());
                         self.set_line(&registers);
-                        // A driver may fill a queue before it is started (Linux does, 5.5.5 demands it): look at all of them.
+                        // A driver may fill a queue before it is started (Linux does, 5.5.5 demands it): look
+                        // at all of them.
                         (0..self.queue_count()).for_each(|index| self.wires.notify(index));
                     }
                     Some(Effect::Notify(index)) => self.wires.notify(index),

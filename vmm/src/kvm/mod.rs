@@ -6,7 +6,8 @@
 //!   anything else     no slot: an access exits to `vcpu`, which asks the board
 //! ```
 //!
-//! No interrupt controller, no port I/O, no ring 0: what is left runs at full speed on hardware and software-nested KVM alike.
+//! No interrupt controller, no port I/O, no ring 0: what is left runs at full speed on hardware and
+//! software-nested KVM alike.
 
 mod registers;
 mod sregs;
@@ -74,8 +75,9 @@ impl Vm {
             (FIRMWARE_SLOT, FIRMWARE_BASE, memory.address().as_ptr() as u64, memory.bytes() as u64),
         ] {
             let region = kvm_userspace_memory_region { slot, flags: 0, guest_phys_addr, memory_size, userspace_addr };
-            // SAFETY: both mappings outlive the guest's last instruction: RAM by the contract of `Ram`, the firmware by
-            // the `Arc` kept here and in every vCPU's board; Rust looks at them through raw pointers and atomics only.
+            // SAFETY: both mappings outlive the guest's last instruction: RAM by the contract of `Ram`, the
+            // firmware by the `Arc` kept here and in every vCPU's board. Rust looks at them through raw
+            // pointers and atomics only.
             unsafe { fd.set_user_memory_region(region) }.map_err(Error::kvm("adding guest memory"))?;
         }
         Ok(Self { fd, cpuid, start, firmware })

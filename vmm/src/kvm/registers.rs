@@ -47,8 +47,8 @@ impl Registers {
 }
 
 impl Registers {
-    /// The vCPU was reset before it could be asked. KVM does that on AMD hardware when a guest shuts down (triple fault), as
-    /// the CPU leaves its state undefined then.
+    /// The vCPU was reset before it could be asked. KVM does that on AMD hardware when a guest shuts down
+    /// (triple fault), as the CPU leaves its state undefined then.
     pub fn are_lost(&self) -> bool {
         self.rip == RESET_RIP
     }

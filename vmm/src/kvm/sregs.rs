@@ -1,7 +1,8 @@
 //! The state a vCPU starts in: ring 3 of 64-bit mode, paging on, nowhere to go on an exception.
 //!
-//! There is no GDT or IDT, as nothing will read them: segments come loaded, and the guest never changes ring. An exception
-//! finds no handler, and so does the double fault that follows: a triple fault, which KVM reports as a shutdown.
+//! There is no GDT or IDT, as nothing will read them: segments come loaded, and the guest never changes ring.
+//! An exception finds no handler, and so does the double fault that follows: a triple fault, which KVM
+//! reports as a shutdown.
 
 use kvm_bindings::{kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
 
@@ -52,8 +53,8 @@ pub fn special(initial: kvm_sregs, start: Start) -> kvm_sregs {
     kvm_sregs { gdt: table, idt: table, cr0: CR0, cr3: start.page_table, cr4: CR4, efer: EFER, ..segments }
 }
 
-/// General registers: the vCPU's number in the first argument's, and the stack empty, as at the entry of a process (aligned
-/// to 16 bytes, no return address).
+/// General registers: the vCPU's number in the first argument's, and the stack empty, as at the entry of a
+/// process (aligned to 16 bytes, no return address).
 pub fn general(vcpu: u32, start: Start) -> kvm_regs {
     let rsp = Start::stack_top(vcpu);
     kvm_regs { rip: start.entry, rsp, rdi: u64::from(vcpu), rflags: RFLAGS, ..kvm_regs::default() }

@@ -35,7 +35,7 @@ impl Vcpu {
                     ControlFlow::Continue(()) => continue,
                     ControlFlow::Break(code) => return Ok(code),
                 },
-                // A signal (also one that came in a page fault that is not served yet), or a vCPU not quite ready.
+                // A signal (maybe in a page fault that is not served yet), or a vCPU not quite ready.
                 Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => continue,
                 Ok(VcpuExit::Shutdown) => "an exception, which a bare guest has no handler for".to_owned(),
                 Ok(VcpuExit::InternalError) => "KVM could not emulate an instruction".to_owned(),

@@ -25,10 +25,11 @@ use crate::{
     vcpus::Vcpus,
 };
 
-/// The bare guest, built with this program: an ELF file that starts on this VMM's machine and, by its PVH entry, on QEMU's
-/// `microvm`.
+/// The bare guest, built with this program: an ELF file that starts on this VMM's machine and, by its PVH
+/// entry, on QEMU's `microvm`.
 pub const BARE_GUEST: &[u8] = include_bytes!(env!("BALLAST_BARE_GUEST"));
-/// Bytes of tables a guest page costs: 8 for its state, 4 for its placement, 8 for the counts of its two frames, 5 for dedup.
+/// Bytes of tables a guest page costs: 8 for its state, 4 for its placement, 8 for the counts of its two
+/// frames, 5 for dedup.
 pub const TABLE_BYTES_PER_PAGE: u64 = 25;
 /// How often a guest is asked for its statistics until the host says otherwise.
 const STATISTICS_INTERVAL_MS: u64 = 1000;
@@ -36,8 +37,8 @@ const STATISTICS_INTERVAL_MS: u64 = 1000;
 const OVERHEAD_BYTES: u64 = 1 << 20;
 
 impl Machine {
-    /// Builds the guest; its vCPUs wait at the gate. `send` carries the scanner's requests to the host, whose answers are
-    /// posted to `handle`.
+    /// Builds the guest; its vCPUs wait at the gate. `send` carries the scanner's requests to the host, whose
+    /// answers are posted to `handle`.
     pub fn build(
         config: GuestConfig,
         store: OwnedFd,
@@ -70,7 +71,8 @@ impl Machine {
         let devices = Devices::attach(&mut bus, parts)?;
         let board = Arc::new(Board::new(firmware, bus, gate));
 
-        // SAFETY: `memory` is dropped last: its owner is this machine, which joins the vCPUs or exits the process first.
+        // SAFETY: `memory` is dropped last: its owner is this machine, which joins the vCPUs or exits the
+        // process first.
         let ram = unsafe { Ram::new(memory.base(), config.memory_bytes) };
         let (vm, vcpus) = vcpus(ram, &board, start)?;
         memory.set_vcpu_tids(vcpus.thread_ids());

@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Longest a guest is held back at a time: its clock must not stand still for longer than a scheduler's slice.
+/// Longest a guest is held back at a time: its clock must not stand still longer than a scheduler's slice.
 const HOLD_MAX: Duration = Duration::from_millis(100);
 
 /// See the module's description. It decides; its owner tells the vCPUs, under the lock that this lies behind.
@@ -31,8 +31,8 @@ impl Hold {
         self.runs
     }
 
-    /// Begins a hold of `time`, cut to [`HOLD_MAX`]: whether the vCPUs are to be stopped for it. Those that stand, or are
-    /// held back already, are not.
+    /// Begins a hold of `time`, cut to [`HOLD_MAX`]: whether the vCPUs are to be stopped for it. Those that
+    /// stand, or are held back already, are not.
     pub fn begin(&mut self, time: Duration, now: Instant) -> bool {
         let begins = self.runs && self.span.is_none();
         if begins {

@@ -10,8 +10,8 @@
 //!     └───────────────── scanner thread ──share, drop_zero──► GuestPages ───┘
 //! ```
 //!
-//! Here is its life, from the first `resume` to the verdict. `build` makes it, `orders` are what the host wishes meanwhile,
-//! `status` is what it is told.
+//! Here is its life, from the first `resume` to the verdict. `build` makes it, `orders` are what the host
+//! wishes meanwhile, `status` is what it is told.
 
 mod build;
 mod hold;
@@ -68,8 +68,9 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Fills RAM from the image, if there is one, on a thread of its own. Nothing else has to wait for it: the scanner takes
-    /// from a budget too small for all images what they have in common while they are being read.
+    /// Fills RAM from the image, if there is one, on a thread of its own. Nothing else has to wait for it:
+    /// the scanner takes from a budget too small for all images what they have in common while they are being
+    /// read.
     pub fn load_image(&self) -> Result<Option<JoinHandle<Result<(), Error>>>, Error> {
         let Some(image) = self.image.clone() else { return Ok(None) };
         let memory = self.memory.clone();
@@ -84,8 +85,8 @@ impl Machine {
         self.vcpus.iter().for_each(Vcpus::resume);
     }
 
-    /// Holds running vCPUs back for so long. Does not wait for them to leave the guest: one that waits for a page may not
-    /// leave before it has that, and is held back by that all the same.
+    /// Holds running vCPUs back for so long. Does not wait for them to leave the guest: one that waits for a
+    /// page is held back by that, and leaves when it has it.
     pub fn hold(&self, time: Duration) {
         let mut hold = lock(&self.hold);
         if hold.begin(time, Instant::now()) {
@@ -108,8 +109,8 @@ impl Machine {
         self.vcpus.iter().try_for_each(|vcpus| vcpus.pause(timeout))
     }
 
-    /// Stops the vCPUs without waiting for that: one that waits for a page leaves the guest when it has it. A status says
-    /// that they are paused when all have left.
+    /// Stops the vCPUs without waiting for that: one that waits for a page leaves the guest when it has it. A
+    /// status says that they are paused when all have left.
     pub fn order_pause(&self) {
         lock(&self.hold).set_runs(false);
         self.memory.pause();

@@ -47,7 +47,7 @@ impl Machine {
         self.memory.set_sample_period_ms(period_ms);
     }
 
-    /// How long pages that the guest reports free are left alone from now on, ms, and how many are taken at a time.
+    /// How long pages that the guest reports free are left alone, ms, and how many are taken at a time.
     pub fn set_report_pace(&self, delay_ms: u64, pages_max: u32) {
         self.reports.set(delay_ms, pages_max);
     }

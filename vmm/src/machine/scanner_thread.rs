@@ -21,7 +21,8 @@ pub(super) struct ScannerThread {
 }
 
 impl ScannerThread {
-    /// Scans `pages`; `send` carries requests to the host, on the scanner's thread, and answers are posted to `handle`.
+    /// Scans `pages`; `send` carries requests to the host, on the scanner's thread, and answers are posted to
+    /// `handle`.
     pub fn spawn(
         pages: GuestPages,
         config: ScannerConfig,

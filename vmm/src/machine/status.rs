@@ -9,8 +9,8 @@ use super::Machine;
 use crate::{sync::lock, sys, vcpus::Vcpus};
 
 impl Machine {
-    /// Brings the account of memory up to date with the kernel's, and says what went wrong with the swap file meanwhile.
-    /// To be called regularly, and before a status is to be exact.
+    /// Brings the account of memory up to date with the kernel's, and says what went wrong with the swap file
+    /// meanwhile. To be called regularly, and before a status is to be exact.
     pub fn measure(&self) {
         if let Some(trouble) = self.memory.take_trouble() {
             tracing::warn!("{trouble}");

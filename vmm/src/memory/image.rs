@@ -1,7 +1,7 @@
-//! Guests that start from a raw memory image: RAM is filled from the file, pages that are still as loaded are read from it again, and all of RAM is
-//! compared with it at the end.
+//! Guests that start from a raw memory image. RAM is filled from the file, pages that are still as loaded are
+//! read from it again, and all of RAM is compared with it at the end.
 //!
-//! The file is opened once: whoever puts another one in its place meanwhile changes nothing for a guest that runs.
+//! The file is opened once: another one in its place changes nothing for a guest that runs.
 
 use std::{
     fs::File,

@@ -13,8 +13,8 @@ use wire::{Frame, Gfn, PageBytes, Run, Sharing};
 pub use self::{image::Image, report_pace::ReportPace};
 use crate::failure::Failures;
 
-/// The pager, for devices and the scanner. A page that the pager cannot move ends the guest; what is returned then no longer
-/// matters.
+/// The pager, for devices and the scanner. A page that the pager cannot move ends the guest; what is returned
+/// then no longer matters.
 #[derive(Clone)]
 pub struct GuestPages {
     memory: Arc<GuestMemory>,

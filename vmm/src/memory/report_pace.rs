@@ -4,12 +4,15 @@
 //!   report ──► open? ──yes──► taken: nothing is behind the pages any more
 //!                └────no────► left:  acknowledged, and the pages stay as they are
 //!
-//!   open     for BURST from the first report that is taken, or for so many pages, and then not before the delay has passed since that
+//!   open     for BURST from the first report that is taken, or for so many pages; then not before the delay
+//!            has passed since that report
 //! ```
 //!
-//! A report is leave to take pages, not a duty (VIRTIO 1.3, 5.5.6.7), and it is answered at once either way: a guest cannot use pages while their report is
-//! being looked at, and one that is short of memory must not wait for that. What was left is not reported again before the guest has used it. So memory that is
-//! left is not out of reach: when the host grows short it asks which pages are free *now* (hinting), and those go, whenever they were reported.
+//! A report is leave to take pages, not a duty (VIRTIO 1.3, 5.5.6.7), and it is answered at once either way.
+//! A guest cannot use pages while their report is open, and one that is short of memory must not wait for
+//! that. What was left is not reported again before the guest has used it. Memory that is left is not out of
+//! reach: a host that grows short asks which pages are free *now* (hinting). Those go, whenever they were
+//! reported.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -44,8 +47,8 @@ impl Default for ReportPace {
 }
 
 impl ReportPace {
-    /// Between the beginnings of two bursts there are at least so many ms from now on, and a burst takes so many pages. A delay of 0 takes
-    /// everything.
+    /// Between the beginnings of two bursts there are at least so many ms from now on, and a burst takes so
+    /// many pages. A delay of 0 takes everything.
     pub fn set(&self, delay_ms: u64, pages_max: u32) {
         // Relaxed, here and below: a report that comes at the same moment may go by either.
         self.delay_ms.store(delay_ms, Ordering::Relaxed);
@@ -62,7 +65,8 @@ impl ReportPace {
         self.left_pages.load(Ordering::Relaxed)
     }
 
-    /// How many of these pages are to be taken, from the first on, reported at `now_ms` by a clock that does not go back.
+    /// How many of these pages are to be taken, from the first on, reported at `now_ms` by a clock that does
+    /// not go back.
     pub fn takes(&self, pages: u32, now_ms: u64) -> u32 {
         let delay_ms = self.delay_ms();
         let taken = match delay_ms {

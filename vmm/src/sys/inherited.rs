@@ -7,7 +7,8 @@ use std::{
 
 use nix::fcntl::{F_GETFD, F_SETFD, FdFlag, fcntl};
 
-/// Takes descriptor `fd` over; fails if it is not open. To be called once a descriptor, before anything else opens files.
+/// Takes descriptor `fd` over; fails if it is not open. To be called once a descriptor, before anything else
+/// opens files.
 pub fn take(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: the number is one the host promised to this process; nobody else in it knows of it.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };

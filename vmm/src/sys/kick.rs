@@ -1,8 +1,8 @@
 //! Getting a vCPU thread out of `KVM_RUN`, whatever it is doing there.
 //!
-//! A signal interrupts `KVM_RUN` (even where it waits for a page fault to be served), but a signal that comes just before
-//! the call would be lost. So its handler also sets `kvm_run.immediate_exit` of the vCPU its thread is at, and the thread
-//! clears that *before* it looks whether it may run:
+//! A signal interrupts `KVM_RUN` (even where it waits for a page fault to be served), but a signal that comes
+//! just before the call would be lost. So its handler also sets `kvm_run.immediate_exit` of the vCPU its
+//! thread is at, and the thread clears that *before* it looks whether it may run:
 //!
 //! ```text
 //!   vCPU thread                                  other thread
@@ -26,8 +26,8 @@ use std::{
 use kvm_ioctls::VcpuFd;
 
 thread_local! {
-    /// `immediate_exit` of the vCPU that this thread runs, or null. Constant initialisation and no destructor: reading
-    /// it in a signal handler is a plain load.
+    /// `immediate_exit` of the vCPU that this thread runs, or null. Constant initialisation and no
+    /// destructor: reading it in a signal handler is a plain load.
     static IMMEDIATE_EXIT: AtomicPtr<u8> = const { AtomicPtr::new(ptr::null_mut()) };
 }
 
@@ -39,7 +39,8 @@ fn set_immediate_exit(value: u8) {
     // Relaxed: only this thread and its own signal handler are at it.
     let flag = IMMEDIATE_EXIT.with(|flag| flag.load(Ordering::Relaxed));
     if !flag.is_null() {
-        // SAFETY: not null means that an `ImmediateExit` of this thread holds the vCPU, whose `kvm_run` is mapped.
+        // SAFETY: not null means that an `ImmediateExit` of this thread holds the vCPU, whose `kvm_run` is
+        // mapped.
         let flag = unsafe { AtomicU8::from_ptr(flag) };
         flag.store(value, Ordering::Relaxed);
     }
@@ -84,7 +85,8 @@ pub fn install() -> io::Result<()> {
         // SAFETY: all-zero is a valid `sigaction`: no flags, empty mask, default handler.
         let mut action: libc::sigaction = unsafe { mem::zeroed() };
         action.sa_sigaction = on_kick as extern "C" fn(libc::c_int) as libc::sighandler_t;
-        // SAFETY: `action` is initialised; the handler does only an atomic load and store; nobody else uses this signal.
+        // SAFETY: `action` is initialised; the handler does only an atomic load and store; nobody else uses
+        // this signal.
         let result = unsafe { libc::sigaction(libc::SIGRTMIN(), &action, ptr::null_mut()) };
         if result == 0 { 0 } else { io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL) }
     });

@@ -1,7 +1,7 @@
 //! Anonymous memory that a guest shares with its VMM.
 //!
-//! Bytes go in by copy, through `&mut`, before the guest runs; afterwards both sides see only atomics, through
-//! [`Mapping::shared`]. There is no `&` to anything in here that is not made of atomics.
+//! Bytes go in by copy, through `&mut`, before the guest runs; afterwards both sides see only atomics,
+//! through [`Mapping::shared`]. There is no `&` to anything in here that is not made of atomics.
 
 use std::{
     io,
@@ -60,7 +60,8 @@ impl Mapping {
         self.check(offset, bytes.len());
         // SAFETY: `check` says that offset lies within the mapping.
         let to = unsafe { self.address.as_ptr().add(offset) };
-        // SAFETY: `to` is good for this length (`check`), and `&mut self` rules out that `bytes` is part of it.
+        // SAFETY: `to` is good for this length (`check`), and `&mut self` rules out that `bytes` is part of
+        // it.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
     }
 
@@ -73,7 +74,8 @@ impl Mapping {
         assert!(offset.is_multiple_of(align_of::<T>()), "offset {offset:#x} is not aligned");
         // SAFETY: `check` says that offset lies within the mapping.
         let address = unsafe { self.address.as_ptr().add(offset) };
-        // SAFETY: mapped for as long as `self` lives, long enough, aligned, and `Shared` allows others to write it.
+        // SAFETY: mapped for as long as `self` lives, long enough, aligned, and `Shared` allows others to
+        // write it.
         unsafe { &*address.cast::<T>() }
     }
 

@@ -19,8 +19,8 @@ pub fn ignore_interrupts() -> io::Result<()> {
     Ok(())
 }
 
-/// Anonymous memory of this process, bytes: `RssAnon` of `/proc/self/status` (`Documentation/filesystems/proc.rst`).
-/// 0 where the kernel does not say.
+/// Anonymous memory of this process, bytes: `RssAnon` of `/proc/self/status`
+/// (`Documentation/filesystems/proc.rst`). 0 where the kernel does not say.
 pub fn anonymous_bytes() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kib =

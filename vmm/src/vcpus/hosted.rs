@@ -1,8 +1,9 @@
 //! The bare guest's code as host threads, for machines without KVM: everything but the CPU is real.
 //!
-//! The guest sees RAM where the host has it mapped, and its register accesses are calls. Nothing can stop it in between, so a
-//! pause is cooperative: it takes effect when the guest touches a register or looks at its control words, which it does
-//! between any two operations. A vCPU's end in mid-call (a kill, or the exit doorbell) unwinds its thread.
+//! The guest sees RAM where the host has it mapped, and its register accesses are calls. Nothing can stop it
+//! in between, so a pause is cooperative. It takes effect when the guest touches a register or looks at its
+//! control words, as it does between any two operations. A vCPU's end in mid-call (a kill, or the exit
+//! doorbell) unwinds its thread.
 
 use std::{
     ops::ControlFlow,

@@ -8,8 +8,8 @@
 //!   join                     the codes, or what went wrong first
 //! ```
 //!
-//! A vCPU that fails takes the others with it. Not in here: any timeout for the guest itself; a guest that does not stop when
-//! asked is its owner's to kill.
+//! A vCPU that fails takes the others with it. Not in here: any timeout for the guest itself; a guest that
+//! does not stop when asked is its owner's to kill.
 
 mod hosted;
 
@@ -113,8 +113,8 @@ impl Vcpus {
         self.board.gate.set(Order::Run);
     }
 
-    /// Stops the vCPUs where they are; returns once none of them executes guest code or a device's, or with an error after
-    /// `timeout`, when the order to pause still stands.
+    /// Stops the vCPUs where they are; returns once none of them executes guest code or a device's, or with
+    /// an error after `timeout`, when the order to pause still stands.
     pub fn pause(&self, timeout: Duration) -> Result<(), Error> {
         self.board.gate.set(Order::Pause);
         self.kick();
@@ -144,7 +144,8 @@ impl Vcpus {
         self.threads.iter().map(|thread| thread.tid).collect()
     }
 
-    /// Waits until all vCPUs have ended, so that [`Vcpus::join`] does not block, or for `timeout`; whether they have.
+    /// Waits until all vCPUs have ended, so that [`Vcpus::join`] does not block, or for `timeout`; whether
+    /// they have.
     pub fn wait(&self, timeout: Duration) -> bool {
         self.board.gate.wait_until_deserted(timeout)
     }

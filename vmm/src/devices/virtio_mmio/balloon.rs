@@ -13,14 +13,14 @@ use super::device::{Progress, VirtioDevice};
 /// The balloon as a virtio device.
 pub struct BalloonDevice<S> {
     balloon: Balloon<S>,
-    /// Refused requests after which one is logged again: it doubles, so a guest can cause 64 lines in its life.
+    /// Refused requests after which one is logged again: it doubles, so a guest can cause 64 lines.
     log_refusal_at: AtomicU64,
     /// CPU time spent inflating and deflating, and taking what is free.
     cpu_ns: [AtomicU64; 2],
 }
 
 impl<S: PageSink> BalloonDevice<S> {
-    /// Number of the statistics queue: to be processed after [`Balloon::request_statistics`].
+    /// Number of the statistics queue: to be processed when [`Balloon::poll_statistics`] says so.
     pub const STATISTICS_INDEX: usize = 2;
 
     /// A device around `balloon`.
@@ -33,7 +33,7 @@ impl<S: PageSink> BalloonDevice<S> {
         &self.balloon
     }
 
-    /// CPU time that it took so far to inflate and deflate, and to take what is reported free or hinted at, ns.
+    /// CPU time spent so far, ns: to inflate and deflate, and to take what is reported free or hinted at.
     pub fn cpu_ns(&self) -> [u64; 2] {
         self.cpu_ns.each_ref().map(|ns| ns.load(Ordering::Relaxed))
     }

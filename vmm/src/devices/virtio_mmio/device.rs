@@ -3,7 +3,7 @@
 use virtio_queue::Queue;
 use vm_memory::GuestMemory;
 
-/// A virtio device. Everything but [`VirtioDevice::process`] is called with registers locked, and must not block.
+/// A virtio device. All but [`VirtioDevice::process`] is called with registers locked, and must not block.
 pub trait VirtioDevice: Send + Sync {
     /// What makes a device stop until it is reset.
     type Error: std::error::Error + 'static;
@@ -32,7 +32,7 @@ pub trait VirtioDevice: Send + Sync {
     /// Writes the configuration space, where the driver may.
     fn write_config(&self, offset: u64, data: &[u8]);
 
-    /// One bounded turn of work on queue `index`, on the device thread. May block in page faults of guest memory.
+    /// One bounded turn of work on queue `index`, on the device thread. May block in page faults.
     fn process<M: GuestMemory>(&self, index: usize, queue: &mut Queue, memory: &M) -> Result<Progress, Self::Error>;
 }
 

@@ -1,15 +1,15 @@
-//! The register file: what the driver has said so far, and whether it may say what it says now. No locks, no I/O.
+//! The register file: what the driver has said so far, and whether it may say so now. No locks, no I/O.
 //!
 //! ```text
 //!             ACKNOWLEDGE       DRIVER          FEATURES_OK                DRIVER_OK
 //!   reset --------------> seen -------> driver ------------> agreed --------------------> live
 //!     ^                                  DRIVER_FEATURES      queues are set up            |
-//!     |                                  are taken here       here                         | a ring is broken
+//!     |                                  are taken here       here                         | broken ring
 //!     `---- STATUS = 0, from anywhere (and the only way out of FAILED, NEEDS_RESET) <------'
 //! ```
 //!
-//! FEATURES_OK stays clear when the features are not a subset of what is offered, or lack VERSION_1 (3.1.1 step 5, 6.2):
-//! the driver reads STATUS back to learn it.
+//! FEATURES_OK stays clear when the features are not a subset of what is offered, or lack VERSION_1 (3.1.1
+//! step 5, 6.2): the driver reads STATUS back to learn it.
 
 use virtio_queue::{Queue, QueueState};
 use wire::mmio;
@@ -122,8 +122,8 @@ impl Registers {
         self.tell_configuration();
     }
 
-    /// 2.1.2: "If DRIVER_OK is set, after it sets DEVICE_NEEDS_RESET, the device MUST send a device configuration change
-    /// notification to the driver."
+    /// 2.1.2: "If DRIVER_OK is set, after it sets DEVICE_NEEDS_RESET, the device MUST send a device
+    /// configuration change notification to the driver."
     ///
     /// Returns how often this has happened.
     pub(super) fn needs_reset(&mut self) -> u64 {
@@ -150,8 +150,9 @@ impl Registers {
         }
     }
 
-    /// The selected queue as the driver set it up: its size and alignments are right, its addresses yet to be compared
-    /// with guest memory. `None` as well where a driver ring is at address 0, which `virtio-queue` takes for no ring.
+    /// The selected queue as the driver set it up: its size and alignments are right, its addresses yet to be
+    /// compared with guest memory. `None` as well where a driver ring is at address 0, which `virtio-queue`
+    /// takes for no ring.
     pub(super) fn checked_queue(&self) -> Option<Queue> {
         let setup = self.queue_to_set_up()?;
         if setup.driver == 0 {
@@ -247,7 +248,8 @@ impl Registers {
         Some(effect)
     }
 
-    /// 2.2.1: "The driver MUST NOT accept a feature which the device did not offer"; and features are settled once.
+    /// 2.2.1: "The driver MUST NOT accept a feature which the device did not offer"; and features are settled
+    /// once.
     fn accept(&mut self, value: u32) -> Option<()> {
         if self.status & (STATUS_DRIVER | STATUS_FEATURES_OK | STATUS_FAILED) != STATUS_DRIVER {
             return None;

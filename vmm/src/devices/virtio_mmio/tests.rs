@@ -352,7 +352,8 @@ fn accesses_of_the_wrong_kind_read_0_and_are_counted() {
     assert!(machine.notified().is_empty());
 }
 
-/// Once STATUS 0 is written the rings are the driver's alone, even if the device was in the middle of a request.
+/// Once STATUS 0 is written the rings are the driver's alone, even if the device was in the middle of a
+/// request.
 #[test]
 fn a_reset_waits_for_the_turn_under_way_and_none_follows() {
     const PATTERN: [u8; 4] = [0x5a; 4];
