@@ -7,9 +7,8 @@
 //!
 //! A process that was stopped, or whose host was, does not find that its guest has starved meanwhile.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-use crate::sync::{AtomicU64, Ordering};
 
 /// A tick that comes later tells of a stop, or of a time in which nothing waited: twenty of the evictor's
 /// intervals while faults wait.
