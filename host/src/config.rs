@@ -1,4 +1,4 @@
-//! What a run is asked to do. Values are as the user gave them; [`crate::preflight`] is what checks them.
+//! What a run is asked to do. Values are as the user gave them; [`crate::request::preflight`] is what checks them.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -9,8 +9,8 @@ use std::time::Duration;
 use control::{Levers, VcpuKind};
 use wire::machine::Workload;
 
-use crate::domain_range::DomainRange;
-use crate::guest_settings::GuestSettings;
+use crate::request::domain_range::DomainRange;
+use crate::request::guest_settings::GuestSettings;
 
 /// Divides a host's memory instead of [`policy::allocate`], from the same measurements: benchmarks put rules of others in
 /// here. The milliseconds begin with the last tick and end with this one, by the run's clock.

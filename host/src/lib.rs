@@ -1,14 +1,24 @@
 //! The control plane: one process that starts the guests' VMMs, divides the host's memory among them, and says how it goes.
 //!
 //! ```text
-//!   RunConfig -- preflight --> Plan -- Fleet::launch --> VMM processes
-//!                                        |  latest word of each guest
-//!                 control_loop <---------+---------> http (/metrics), display
-//!                   |  policy::allocate  |
-//!                   +--> grants --------->           accounting (kernel's books) --> peak
-//!                                        |
-//!                                     Outcome --> summary, JSON report, exit code
+//!   RunConfig -- request --> Plan -- fleet --> VMM processes
+//!                                      |  latest word of each guest
+//!                control <-------------+-------------> show (HTTP, live table) <---- client
+//!                   |  policy::allocate
+//!                   +--> grants ----> fleet             fleet::accounting (kernel's books) --> peak
+//!                                      |
+//!                                   Outcome --> show (summary, JSON report), exit code
 //! ```
+//!
+//! `run` is a run from beginning to end; `plan` is what a checked request makes of a guest. The rooms:
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | `request` | what is asked for, checked against itself, the machine and other runs |
+//! | `fleet` | guests, their processes and lives; what they said last; what they cost |
+//! | `control` | ten times a second: the budget divided anew, and told |
+//! | `show` | live table, summary, report, HTTP |
+//! | `client` | the other end of HTTP, for the verbs of the command line |
 //!
 //! Invariants:
 //! * No guest starts before everything that can be checked has been checked.
@@ -18,71 +28,31 @@
 
 #![forbid(unsafe_code)]
 
-mod accounting;
-mod admission;
-mod balloon_orders;
-mod budget;
 mod bytes;
 mod client;
 mod clock;
 mod config;
-mod control_loop;
-mod cow;
-mod decisions;
-mod descriptors;
-pub mod display;
-mod domain_range;
-mod domains;
-mod episode;
+mod control;
 mod error;
-mod explain;
 mod fleet;
-mod freshness;
-mod gain;
-mod guest;
-mod guest_client;
-mod guest_levers;
-mod guest_promises;
-mod guest_settings;
-mod host_client;
-mod http;
-mod hurry;
-mod kept;
-mod ledger;
-mod link;
-mod outside;
-mod phase;
-mod policy_client;
-mod preflight;
-pub mod prerequisite;
-mod prices;
-mod promises;
-mod rates;
-mod reclaim;
-mod remedies;
-mod report;
-mod restarts;
+mod plan;
+mod request;
 mod run;
-mod shortfall;
-mod start;
-mod summary;
-mod swap;
-mod table;
-mod throttle;
-mod totals;
-mod upkeep;
+mod show;
 
 pub use bytes::ByteCount;
-pub use client::ClientError;
+pub use client::connection::ClientError;
+pub use client::guests::{GuestOrder, list_guests, order_guests, promise_guest, reclaim, show_guest};
+pub use client::host::{set_budget, show_host};
+pub use client::policy::explain_policy;
 pub use config::{FreePageReporting, Rule, RunConfig, SwapChoice, SwapConfig, VmmCommand};
-pub use domain_range::DomainRange;
 pub use error::Error;
-pub use explain::explain;
-pub use guest_client::{GuestOrder, list_guests, order_guests, promise_guest, reclaim, show_guest};
-pub use guest_promises::PromiseChange;
-pub use guest_settings::GuestSettings;
-pub use host_client::{set_budget, show_host};
-pub use policy_client::explain_policy;
-pub use report::Outcome;
+pub use request::domain_range::DomainRange;
+pub use request::guest_promises::PromiseChange;
+pub use request::guest_settings::GuestSettings;
+pub use request::prerequisite;
 pub use run::run;
-pub use summary::summary;
+pub use show::display;
+pub use show::explain::explain;
+pub use show::report::Outcome;
+pub use show::summary::summary;

@@ -16,22 +16,22 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
-use crate::accounting::Meter;
-use crate::admission;
 use crate::config::RunConfig;
-use crate::control_loop::{self, Limits};
-use crate::decisions::Decisions;
-use crate::display::{self, Display};
+use crate::control::control_loop::{self, Limits};
+use crate::control::decisions::Decisions;
+use crate::control::ledger::Ledger;
 use crate::error::Error;
-use crate::fleet::Fleet;
-use crate::gain::DomainGain;
-use crate::guest::Guest;
-use crate::http;
-use crate::ledger::Ledger;
-use crate::preflight;
-use crate::report::Outcome;
-use crate::restarts;
-use crate::totals::Reclaimed;
+use crate::fleet::accounting::Meter;
+use crate::fleet::guest::Guest;
+use crate::fleet::lives::Fleet;
+use crate::fleet::restarts;
+use crate::request::admission;
+use crate::request::preflight;
+use crate::show::display::{self, Display};
+use crate::show::gain::DomainGain;
+use crate::show::http;
+use crate::show::report::Outcome;
+use crate::show::totals::Reclaimed;
 
 /// How long building guests may take: reading images of many GiB from a slow disk.
 const START_GRACE: Duration = Duration::from_secs(120);

@@ -1,0 +1,327 @@
+//! What VMMs are told about their balloons besides how large they ought to be.
+//!
+//! ```text
+//!   the host is not short   the guest says how it is once a second; five times a second otherwise, as memory moves by what guests say
+//!   the guest evicts,       every 5 s it is asked which pages it does not need (free page hinting): those go at no cost to anybody, before
+//!   or the host is short    more is evicted; the more seldom the more often that won next to nothing. A round that the guest has not ended in 1 s is ended for it
+//!   the host has plenty     pages that it reports free are taken in bursts, the more seldom the more of them come back soon (`policy::reporting`);
+//!   the host is short       often. What was left lying is found by hinting, with which every guest is asked when the host becomes short
+//! ```
+//!
+//! A round of hinting write-protects the guest's memory, all of which KVM then maps anew as the guest comes to it, so a guest that has enough is not asked, and one
+//! that uses all it has seldom.
+
+use std::time::{Duration, Instant};
+
+use control::status::TakenStatus;
+use control::{Round, ToVmm};
+use dedup::VmmId;
+use policy::reporting::Reporting;
+use policy::state::HostState;
+
+use crate::config::FreePageReporting;
+use crate::control::maintenance::{Shortage, Turns};
+
+/// Statistics while memory is plentiful, and while it is not, ms.
+const STATISTICS_MS: [u64; 2] = [1_000, 200];
+/// Between the beginnings of two rounds; twice as long after each that won less than [`ROUND_GAIN_DIVISOR`] says, up to the longest, in one shortage.
+const ROUND_INTERVAL: Duration = Duration::from_secs(5);
+const ROUND_INTERVAL_MAX: Duration = Duration::from_secs(80);
+/// What makes a round worth it: this part of all pages. An estimate; mapping a page anew costs a fraction of what one costs that comes back from the pool.
+const ROUND_GAIN_DIVISOR: u64 = 256;
+/// Longest round.
+const ROUND_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long after reported pages were taken it is looked at how many came back: those of a loop do so within its length.
+const REPORTING_WINDOW: Duration = Duration::from_secs(3);
+
+/// A guest that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Its VMM.
+    pub vmm: VmmId,
+    /// Pages of RAM.
+    pub pages: u64,
+    /// Pages it has evicted, in all.
+    pub evictions_total: u64,
+    /// Pages that went because it hinted at them.
+    pub hint_dropped_total: u64,
+    /// Pages it reported free that were taken, and those that were back soon.
+    pub reported: TakenStatus,
+    /// Memory is being reclaimed from it by hand.
+    pub reclaimed: bool,
+}
+
+/// What one VMM was told last, and what it said.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    vmm: VmmId,
+    statistics_ms: u64,
+    evictions_total: u64,
+    hint_dropped_total: u64,
+    round_interval: Duration,
+    round_began: Option<Instant>,
+    round_is_open: bool,
+    /// The delay, and how many pages at a time.
+    pace: Option<(u64, u32)>,
+    reporting: Reporting,
+    /// What had been taken when reporting was looked at last, and when something was taken for the first time since.
+    reported: TakenStatus,
+    taken_since: Option<Instant>,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct BalloonOrders {
+    taking: FreePageReporting,
+    rounds: Turns,
+    shortage: Shortage,
+    told: Vec<Option<Told>>,
+}
+
+impl BalloonOrders {
+    /// Nobody was told anything yet, on a machine with so many CPUs.
+    pub fn new(taking: FreePageReporting, cpus: usize) -> BalloonOrders {
+        BalloonOrders { taking, rounds: Turns::new(cpus), shortage: Shortage::default(), told: Vec::new() }
+    }
+
+    /// What to tell whom now. `guests` always has the same guests; none for one that does not run.
+    pub fn due(&mut self, state: HostState, now: Instant, guests: &[Option<Running>]) -> Vec<(usize, ToVmm)> {
+        self.told.resize(guests.len(), None);
+        if self.shortage.begins(state > HostState::High, now) {
+            self.told.iter_mut().flatten().for_each(|told| told.round_interval = ROUND_INTERVAL);
+        }
+        let mut orders = Vec::new();
+        for (number, (guest, told)) in guests.iter().zip(&mut self.told).enumerate() {
+            let Some(guest) = guest else { continue };
+            let told = match told {
+                Some(told) if told.vmm == guest.vmm => told,
+                // A new life, or the first.
+                _ => told.insert(Told::nothing(guest)),
+            };
+            orders.extend(told.statistics(state).map(|order| (number, order)));
+            orders.extend(told.reports(guest, self.taking, state, now).map(|order| (number, order)));
+            orders.extend(told.end_round(now).map(|round| (number, ToVmm::HintPages(round))));
+        }
+        orders.extend(
+            self.begin_rounds(state, now, guests).into_iter().map(|number| (number, ToVmm::HintPages(Round::Begin))),
+        );
+        orders
+    }
+
+    /// Begins the rounds that are due, of guests that were asked the longest ago first.
+    fn begin_rounds(&mut self, state: HostState, now: Instant, guests: &[Option<Running>]) -> Vec<usize> {
+        let both = guests.iter().zip(&mut self.told).enumerate();
+        let known = both.filter_map(|(number, (guest, told))| Some((number, guest.as_ref()?, told.as_mut()?)));
+        let mut due: Vec<_> = known.filter(|(_, guest, told)| told.wants_round(guest, state, now)).collect();
+        due.sort_by_key(|(_, _, told)| told.round_began);
+        due.truncate(self.rounds.take(now, due.len()));
+        due.iter_mut().for_each(|(_, guest, told)| told.begin_round(guest, now));
+        due.into_iter().map(|(number, ..)| number).collect()
+    }
+}
+
+impl Told {
+    fn nothing(guest: &Running) -> Told {
+        let &Running { vmm, evictions_total, hint_dropped_total, reported, .. } = guest;
+        Told {
+            vmm,
+            statistics_ms: 0,
+            evictions_total,
+            hint_dropped_total,
+            round_interval: ROUND_INTERVAL,
+            round_began: None,
+            round_is_open: false,
+            pace: None,
+            reporting: Reporting::default(),
+            reported,
+            taken_since: None,
+        }
+    }
+
+    fn reports(&mut self, guest: &Running, taking: FreePageReporting, state: HostState, now: Instant) -> Option<ToVmm> {
+        let grown = |of: fn(&TakenStatus) -> u64| of(&guest.reported).saturating_sub(of(&self.reported));
+        let (taken, back_soon) = (grown(|taken| taken.pages_total), grown(|taken| taken.back_soon_total));
+        match self.taken_since {
+            None if taken > 0 => self.taken_since = Some(now),
+            Some(since) if now - since >= REPORTING_WINDOW => {
+                self.reporting.look(taken, back_soon);
+                (self.reported, self.taken_since) = (guest.reported, None);
+            }
+            _ => {}
+        }
+        let (delay_ms, pages_max) = match taking {
+            FreePageReporting::Adaptive => (self.reporting.delay_ms(state), self.reporting.pages_max()),
+            FreePageReporting::Eager => (0, u32::MAX),
+            FreePageReporting::Off => (u64::MAX, 0),
+        };
+        let is_new = self.pace.replace((delay_ms, pages_max)) != Some((delay_ms, pages_max));
+        is_new.then_some(ToVmm::TakeReports { delay_ms, pages_max })
+    }
+
+    fn statistics(&mut self, state: HostState) -> Option<ToVmm> {
+        let interval_ms = STATISTICS_MS[usize::from(state > HostState::High)];
+        (std::mem::replace(&mut self.statistics_ms, interval_ms) != interval_ms)
+            .then_some(ToVmm::PollStatistics { interval_ms })
+    }
+
+    fn end_round(&mut self, now: Instant) -> Option<Round> {
+        let is_over = self.round_is_open && self.round_began.is_some_and(|began| now - began >= ROUND_LIMIT);
+        self.round_is_open &= !is_over;
+        is_over.then_some(Round::End)
+    }
+
+    fn wants_round(&self, guest: &Running, state: HostState, now: Instant) -> bool {
+        let is_pressed = state > HostState::High || guest.reclaimed || guest.evictions_total > self.evictions_total;
+        is_pressed && self.round_began.is_none_or(|began| now - began >= self.round_interval)
+    }
+
+    fn begin_round(&mut self, guest: &Running, now: Instant) {
+        let won = guest.hint_dropped_total.saturating_sub(self.hint_dropped_total);
+        self.round_interval = match self.round_began {
+            Some(_) if won < guest.pages / ROUND_GAIN_DIVISOR => (self.round_interval * 2).min(ROUND_INTERVAL_MAX),
+            _ => ROUND_INTERVAL,
+        };
+        (self.hint_dropped_total, self.evictions_total) = (guest.hint_dropped_total, guest.evictions_total);
+        (self.round_began, self.round_is_open) = (Some(now), true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running(vmm: u32, evictions_total: u64) -> Option<Running> {
+        let reported = TakenStatus::default();
+        Some(Running {
+            vmm: VmmId::first(vmm),
+            pages: 65_536,
+            evictions_total,
+            hint_dropped_total: 0,
+            reported,
+            reclaimed: false,
+        })
+    }
+
+    type ByGuest<T> = Vec<(usize, T)>;
+
+    /// Intervals of statistics by guest, and rounds by guest.
+    fn told(orders: ByGuest<ToVmm>) -> (ByGuest<u64>, ByGuest<Round>) {
+        let (mut intervals, mut rounds) = (Vec::new(), Vec::new());
+        for (guest, order) in orders {
+            match order {
+                ToVmm::PollStatistics { interval_ms } => intervals.push((guest, interval_ms)),
+                ToVmm::HintPages(round) => rounds.push((guest, round)),
+                ToVmm::TakeReports { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        (intervals, rounds)
+    }
+
+    #[test]
+    fn statistics_come_more_often_while_memory_is_short_and_are_asked_for_once() {
+        let (mut orders, now) = (BalloonOrders::new(FreePageReporting::Adaptive, 4), Instant::now());
+        let mut at = |state, guests: [Option<Running>; 2]| told(orders.due(state, now, &guests)).0;
+        assert_eq!(at(HostState::High, [running(7, 0), running(8, 0)]), [(0, 1000), (1, 1000)]);
+        assert_eq!(at(HostState::High, [running(7, 0), running(8, 0)]), []);
+        assert_eq!(at(HostState::Soft, [running(7, 0), running(8, 0)]), [(0, 200), (1, 200)]);
+        assert_eq!(at(HostState::Low, [None, running(9, 0)]), [(1, 200)], "a new VMM has heard nothing");
+    }
+
+    #[test]
+    fn a_guest_that_evicts_is_asked_for_free_pages_one_round_at_a_time() {
+        let (mut orders, start) = (BalloonOrders::new(FreePageReporting::Adaptive, 4), Instant::now());
+        let mut at = |ms: u64, evictions| {
+            let now = start + Duration::from_millis(ms);
+            told(orders.due(HostState::High, now, &[running(1, 0), running(2, evictions)])).1
+        };
+        assert_eq!(at(0, 100), [], "how many there were before says nothing");
+        assert_eq!(at(100, 101), [(1, Round::Begin)]);
+        assert_eq!(at(200, 102), []);
+        assert_eq!(at(1100, 103), [(1, Round::End)]);
+        assert_eq!(at(1200, 104), []);
+        assert_eq!(at(5100, 104), [(1, Round::Begin)]);
+        assert_eq!(at(6100, 104), [(1, Round::End)]);
+        assert_eq!(at(60_000, 104), [], "it evicts no more");
+    }
+
+    #[test]
+    fn a_guest_that_has_nothing_to_spare_is_asked_more_and_more_seldom() {
+        let (mut orders, start) = (BalloonOrders::new(FreePageReporting::Adaptive, 4), Instant::now());
+        // It drops a MiB at second 400.
+        let dropped = |second: u64| if second < 400 { 255 } else { 511 };
+        let began = |second: &u64| {
+            let hint_dropped_total = dropped(*second);
+            let guest = Running { hint_dropped_total, ..running(1, *second).unwrap() };
+            let rounds = told(orders.due(HostState::Soft, start + Duration::from_secs(*second), &[Some(guest)])).1;
+            rounds.contains(&(0, Round::Begin))
+        };
+        let rounds: Vec<_> = (0..500).filter(began).collect();
+        assert_eq!(rounds, [0, 5, 15, 35, 75, 155, 235, 315, 395, 475, 480, 490]);
+    }
+
+    #[test]
+    fn a_host_that_becomes_short_asks_at_once_whatever_asking_has_won_before_unless_it_was_short_just_now() {
+        let (mut orders, start) = (BalloonOrders::new(FreePageReporting::Adaptive, 4), Instant::now());
+        let began = |second: &u64| {
+            let is_short = (100..110).contains(second) || (125..140).contains(second);
+            let state = if is_short { HostState::Soft } else { HostState::High };
+            let rounds = told(orders.due(state, start + Duration::from_secs(*second), &[running(1, *second)])).1;
+            rounds.contains(&(0, Round::Begin))
+        };
+        let rounds: Vec<_> = (0..200).filter(began).collect();
+        assert_eq!(rounds, [1, 6, 16, 36, 76, 100, 110, 130, 170], "at 125 there were 15 s of plenty");
+    }
+
+    #[test]
+    fn every_guest_is_asked_while_the_host_is_short() {
+        let (mut orders, now) = (BalloonOrders::new(FreePageReporting::Adaptive, 4), Instant::now());
+        let rounds = told(orders.due(HostState::Soft, now, &[running(1, 0), None, running(3, 0)])).1;
+        assert_eq!(rounds, [(0, Round::Begin), (2, Round::Begin)]);
+    }
+
+    #[test]
+    fn not_all_guests_are_asked_at_once() {
+        let (mut orders, start) = (BalloonOrders::new(FreePageReporting::Adaptive, 4), Instant::now());
+        let guests: Vec<_> = (0..6).map(|vmm| running(vmm, 0)).collect();
+        let mut begun = |ms| {
+            let orders = told(orders.due(HostState::Soft, start + Duration::from_millis(ms), &guests)).1;
+            orders.into_iter().filter(|&(_, round)| round == Round::Begin).map(|(guest, _)| guest).collect::<Vec<_>>()
+        };
+        assert_eq!([0, 100, 250, 500, 750].map(&mut begun), [vec![0, 1, 2, 3], vec![], vec![4], vec![5], vec![]]);
+        assert_eq!([9_000, 9_250].map(&mut begun), [vec![0, 1, 2, 3], vec![4]], "those asked longest ago come first");
+    }
+
+    #[test]
+    fn reports_are_taken_the_more_seldom_the_more_come_back_and_often_while_the_host_is_short() {
+        let (mut orders, start) = (BalloonOrders::new(FreePageReporting::Adaptive, 4), Instant::now());
+        let mut at = |second, state, pages_total, back_soon_total| {
+            let reported = TakenStatus { pages_total, back_soon_total };
+            let guest = Running { reported, ..running(1, 0).unwrap() };
+            let orders = orders.due(state, start + Duration::from_secs(second), &[Some(guest)]);
+            orders.into_iter().find_map(|(_, order)| match order {
+                ToVmm::TakeReports { delay_ms, .. } => Some(delay_ms),
+                _ => None,
+            })
+        };
+        assert_eq!(at(0, HostState::High, 0, 0), Some(2_000));
+        assert_eq!(at(1, HostState::High, 1000, 0), None, "nothing can have come back yet");
+        assert_eq!(at(4, HostState::High, 1000, 900), Some(8_000));
+        assert_eq!(at(5, HostState::High, 2000, 900), None);
+        assert_eq!(at(8, HostState::High, 2000, 1800), Some(32_000));
+        assert_eq!(at(60, HostState::Hard, 3000, 1800), Some(320), "there is no time to wait");
+        assert_eq!(at(63, HostState::Hard, 3000, 1800), Some(80), "these stay away");
+    }
+
+    #[test]
+    fn reports_are_always_or_never_taken_where_that_was_asked_for() {
+        for (taking, delay_ms, pages_max) in
+            [(FreePageReporting::Eager, 0, u32::MAX), (FreePageReporting::Off, u64::MAX, 0)]
+        {
+            let mut orders = BalloonOrders::new(taking, 4);
+            let orders = orders.due(HostState::High, Instant::now(), &[running(1, 0)]);
+            assert!(orders.contains(&(0, ToVmm::TakeReports { delay_ms, pages_max })), "{orders:?}");
+        }
+    }
+}

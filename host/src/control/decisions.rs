@@ -1,0 +1,314 @@
+//! What policy decided lately, and why: kept for whoever asks, counted for metrics, said in the log.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use policy::levers::Lever;
+use policy::record::{Action, Record};
+use policy::state::{HostState, Thresholds};
+use policy::{Config, Guest, Host, Reason};
+use serde_json::{Value, json};
+
+use crate::control::episode::{Episode, Episodes};
+use crate::control::prices::LeverFigures;
+use crate::control::remedies;
+
+/// The host's side of a decision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Situation {
+    /// How short the host is.
+    pub state: HostState,
+    /// What the run may use, bytes.
+    pub budget_bytes: u64,
+    /// What the world outside leaves of that, bytes.
+    pub usable_bytes: u64,
+    /// What of that is not in use, bytes.
+    pub free_bytes: u64,
+    /// What guests may keep or have not let go of yet, frames and upkeep, bytes.
+    pub in_force_bytes: u64,
+    /// What there was when that last fitted, bytes; more is never in force.
+    pub ceiling_bytes: u64,
+    /// What it could be brought down to now at best, bytes.
+    pub floor_bytes: u64,
+    /// The host as policy was told of it.
+    pub host: Host,
+}
+
+impl Situation {
+    /// What is in force above what can be used, bytes: a number was lowered, and guests cannot be squeezed so far, or not yet.
+    pub fn short_bytes(&self) -> u64 {
+        self.in_force_bytes.saturating_sub(self.usable_bytes)
+    }
+
+    /// How far a budget is followed, bytes: it, or what is in force above it.
+    pub fn reached_bytes(&self) -> u64 {
+        self.in_force_bytes.max(self.budget_bytes)
+    }
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Decisions {
+    /// Who decides, where it is our policy: what would change a decision is known of that only.
+    config: Option<Config>,
+    books: Mutex<Books>,
+}
+
+#[derive(Debug)]
+struct Books {
+    situation: Situation,
+    counts: [[u64; Reason::ALL.len()]; Action::ALL.len()],
+    guests: Vec<(String, Episodes)>,
+    /// By guest: what the last decisions were made from.
+    inputs: Vec<Option<Guest>>,
+    levers: Vec<Option<GuestLevers>>,
+}
+
+/// What each lever costs on one guest.
+pub type GuestLevers = [LeverFigures; Lever::ALL.len()];
+
+impl Decisions {
+    /// Nothing decided yet about guests of these names.
+    pub fn new(guests: impl IntoIterator<Item = String>, config: Option<Config>) -> Decisions {
+        let guests = guests.into_iter().map(|name| (name, Episodes::default())).collect();
+        Decisions {
+            config,
+            books: Mutex::new(Books {
+                situation: Situation::default(),
+                counts: Default::default(),
+                guests,
+                inputs: Vec::new(),
+                levers: Vec::new(),
+            }),
+        }
+    }
+
+    /// Takes note of one tick's decisions, by guest.
+    pub fn note(&self, situation: Situation, records: &[Option<Record>], levers: &[Option<GuestLevers>]) {
+        let mut books = self.books();
+        books.levers = levers.to_vec();
+        books.inputs = records.iter().map(|record| Some(record.as_ref()?.guest)).collect();
+        let now = SystemTime::now();
+        let before = std::mem::replace(&mut books.situation, situation);
+        if before.state != situation.state {
+            let Situation { state, usable_bytes, free_bytes, .. } = situation;
+            tracing::info!(from = %before.state, to = %state, free_bytes, usable_bytes, "host state");
+        }
+        for (number, record) in
+            records.iter().enumerate().filter_map(|(number, record)| Some((number, record.as_ref()?)))
+        {
+            let Books { counts, guests, .. } = &mut *books;
+            let Some((name, past)) = guests.get_mut(number) else { continue };
+            if !past.note(now, record) {
+                continue;
+            }
+            let (action, reason) = (record.action(), record.decision.reason);
+            if let Some(count) = counts.get_mut(action as usize).and_then(|counts| counts.get_mut(reason as usize)) {
+                *count += 1;
+            }
+            tracing::debug!(
+                guest = name, action = action.name(), reason = reason.name(), state = %record.state,
+                before_bytes = record.guest.usage.allocation_bytes, allocation_bytes = record.decision.allocation_bytes,
+                balloon_bytes = record.decision.balloon_bytes, entitlement_bytes = record.decision.entitlement_bytes,
+                active_bytes = record.guest.usage.active_bytes, stall_ratio = record.guest.usage.stall_ratio,
+                "decision"
+            );
+        }
+    }
+
+    /// What each lever costs on a guest, by the guest's number; none of one that is gone.
+    pub fn levers(&self, number: usize) -> Option<GuestLevers> {
+        self.books().levers.get(number).copied().flatten()
+    }
+
+    /// The last decision about a guest.
+    pub fn last(&self, name: &str) -> Option<Record> {
+        let books = self.books();
+        let (_, past) = books.guests.iter().find(|(known, _)| known == name)?;
+        past.last().map(|episode| episode.record)
+    }
+
+    /// The host as of the last tick.
+    pub fn situation(&self) -> Situation {
+        self.books().situation
+    }
+
+    /// Decisions that changed something, by what they did and why.
+    pub fn counts(&self) -> Vec<([&'static str; 2], u64)> {
+        let books = self.books();
+        let by_reason = |&action: &Action| Reason::ALL.map(|reason| (action, reason));
+        let count = |(action, reason): (Action, Reason)| {
+            ([action.name(), reason.name()], books.counts[action as usize][reason as usize])
+        };
+        Action::ALL.iter().flat_map(by_reason).map(count).filter(|&(_, count)| count > 0).collect()
+    }
+
+    /// The host's state and every guest's last decision.
+    pub fn overview(&self) -> Value {
+        let books = self.books();
+        let last = |(number, (name, past)): (usize, &(String, Episodes))| {
+            let mut described = describe(name, past.last()?);
+            described["levers"] = levers_json(books.levers.get(number)?.as_ref());
+            Some(described)
+        };
+        json!({
+            "host": situation_json(&books.situation),
+            "guests": books.guests.iter().enumerate().filter_map(last).collect::<Vec<_>>(),
+        })
+    }
+
+    /// A guest's decisions, the newest first, each distinct one once, and what would change the newest; none of a guest there is not.
+    pub fn of_guest(&self, name: &str) -> Option<Value> {
+        let books = self.books();
+        let number = books.guests.iter().position(|(known, _)| known == name)?;
+        let (name, past) = &books.guests[number];
+        let decisions: Vec<_> = past.newest_first().map(|episode| describe(name, episode)).collect();
+        let levers = levers_json(books.levers.get(number).and_then(Option::as_ref));
+        let mut told = json!({
+            "guest": name,
+            "host": situation_json(&books.situation),
+            "levers": levers,
+            "decisions": decisions,
+        });
+        let (situation, inputs) = (books.situation, books.inputs.clone());
+        let names: Vec<_> = books.guests.iter().map(|(name, _)| name.clone()).collect();
+        // Deciding again takes its time, which the control loop is not to wait for.
+        drop(books);
+        let remedies = self.config.map(|config| remedies::of(&config, &situation, &inputs, &names, number));
+        told["would_change_it"] = remedies.unwrap_or_default();
+        Some(told)
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        // Every critical section leaves the books whole.
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn situation_json(situation: &Situation) -> Value {
+    let at = Thresholds::of(situation.usable_bytes);
+    json!({
+        "state": situation.state.name(),
+        "budget_bytes": situation.budget_bytes,
+        "usable_bytes": situation.usable_bytes,
+        "free_bytes": situation.free_bytes,
+        "in_force_bytes": situation.in_force_bytes,
+        "short_bytes": situation.short_bytes(),
+        "thresholds_bytes": { "high": at.high_bytes, "soft": at.soft_bytes, "hard": at.hard_bytes, "low": at.low_bytes },
+    })
+}
+
+/// What is measured now, not what a decision was made from: that is among its inputs.
+fn levers_json(levers: Option<&GuestLevers>) -> Value {
+    let one = |figures: &LeverFigures| {
+        let price = &figures.price;
+        json!({
+            "lever": figures.lever.name(),
+            "price_us": price.per_page_us(),
+            "win_us": price.win_us(),
+            "back_soon_ratio": price.returns(),
+            "stall_us": price.stall_us(),
+            "pages_per_second": price.pages_per_second(),
+            "available_bytes": figures.available_bytes,
+        })
+    };
+    levers.map_or(Value::Null, |levers| levers.iter().map(one).collect())
+}
+
+fn describe(name: &str, episode: &Episode) -> Value {
+    let record = &episode.record;
+    let Record { guest, decision, .. } = record;
+    let usage = &guest.usage;
+    let unix_ms =
+        |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let [least, most] = episode.allocation_bytes;
+    json!({
+        "guest": name,
+        "at_unix_ms": unix_ms(episode.to),
+        "from_unix_ms": unix_ms(episode.from),
+        "to_unix_ms": unix_ms(episode.to),
+        "count": episode.count,
+        "allocation_range_bytes": { "least": least, "most": most },
+        "decision": decision.reason.to_string(),
+        "action": record.action().name(),
+        "reason": decision.reason.name(),
+        "rule": decision.reason.rule(),
+        "inputs": {
+            "host_state": record.state.name(),
+            "shares": guest.shares,
+            "reservation_bytes": guest.reservation_bytes,
+            "limit_bytes": guest.limit_bytes,
+            "cap_bytes": guest.cap_bytes,
+            "idle_tax_percent": record.idle_tax_percent,
+            "active_bytes": usage.active_bytes,
+            "resident_bytes": usage.resident_bytes,
+            "committed_bytes": usage.committed_bytes,
+            "charged_bytes": usage.charged_bytes,
+            "stall_ratio": usage.stall_ratio,
+            "refaults_per_second": usage.refaults_per_second,
+            "spared": usage.spared,
+            "balloon": record.standing.name(),
+            "balloon_bytes_before": usage.balloon_bytes,
+            "allocation_bytes_before": usage.allocation_bytes,
+        },
+        "result": {
+            "allocation_bytes": decision.allocation_bytes,
+            "balloon_bytes": decision.balloon_bytes,
+            "entitlement_bytes": decision.entitlement_bytes,
+        },
+        "text": record.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy::allocate;
+    use policy::backoff::Standing;
+
+    const MIB: u64 = 1 << 20;
+
+    fn record(stall_ratio: f64) -> Record {
+        let config = Config::default();
+        let mut guest = Guest::new(&config, 256 * MIB, 0);
+        guest.usage.allocation_bytes = 100 * MIB;
+        guest.usage.resident_bytes = 100 * MIB;
+        guest.usage.stall_ratio = stall_ratio;
+        let decision = allocate(&config, &Host { budget_bytes: 100 * MIB, ..Host::default() }, &[guest])[0];
+        Record::new(&config, HostState::Hard, &guest, decision, Standing::Settled)
+    }
+
+    #[test]
+    fn what_is_new_is_kept_counted_and_told_and_what_is_not_is_not() {
+        let decisions = Decisions::new(["web".to_owned()], None);
+        for stall_ratio in [0.0, 0.0, 0.3, 0.3, 0.0] {
+            decisions.note(
+                Situation { state: HostState::Hard, ..Situation::default() },
+                &[Some(record(stall_ratio))],
+                &[],
+            );
+        }
+        let told = decisions.of_guest("web").unwrap();
+        let reasons: Vec<_> =
+            told["decisions"].as_array().unwrap().iter().map(|one| one["reason"].as_str().unwrap()).collect();
+        assert_eq!(reasons, ["settled", "exhausted"], "each once, the newest first");
+        let counts: Vec<_> = told["decisions"].as_array().unwrap().iter().map(|one| one["count"].as_u64()).collect();
+        assert_eq!(counts, [Some(3), Some(2)]);
+        assert_eq!(decisions.counts(), [(["keep", "settled"], 2), (["keep", "exhausted"], 1)]);
+        assert_eq!(told["host"]["state"], "hard");
+        assert!(decisions.of_guest("db").is_none());
+    }
+
+    #[test]
+    fn what_would_change_a_decision_is_told_with_it() {
+        let decisions = Decisions::new(["web".to_owned()], Some(Config::default()));
+        let host = Host { budget_bytes: 100 * MIB, ..Host::default() };
+        let (budget_bytes, usable_bytes) = (host.budget_bytes, host.budget_bytes);
+        let situation = Situation { budget_bytes, usable_bytes, host, ..Situation::default() };
+        decisions.note(situation, &[Some(record(0.3))], &[]);
+        let told = decisions.of_guest("web").unwrap();
+        assert_eq!(told["would_change_it"][0]["what"], "budget", "{told}");
+        decisions.note(situation, &[Some(record(0.0))], &[]);
+        assert_eq!(decisions.of_guest("web").unwrap()["would_change_it"], json!([]));
+    }
+}

@@ -1,0 +1,404 @@
+//! One guest as the host knows it: where its VMM process stands, what it said last, and the way to tell it something.
+//!
+//! Whatever happens to it happens through here, so that its [`Phase`] has one owner. Messages to the VMM go through a bounded outbox:
+//! nothing in the host ever waits for a VMM to read.
+
+mod orders;
+mod silence;
+mod view;
+
+use std::process::ExitStatus;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use control::{GuestStatus, ToVmm};
+use dedup::VmmId;
+use tokio::sync::{Notify, mpsc};
+
+pub use silence::Need;
+pub use view::{Grant, Past, STATES, View};
+
+use crate::clock::Clock;
+use crate::fleet::freshness::{Freshness, Heard};
+use crate::fleet::kept::Kept;
+use crate::fleet::phase::{End, Phase, describe_exit};
+use crate::plan::PlannedGuest;
+
+/// Messages that may wait for one VMM: merge answers to more questions than a scanner has under way.
+pub const OUTBOX_MAX: usize = 1024;
+
+/// A VMM process, and the way to it.
+#[derive(Debug)]
+pub struct Vmm {
+    /// Its number, which no other VMM of the run has had.
+    pub id: VmmId,
+    /// Its process id.
+    pub pid: u32,
+    /// Where messages to it go.
+    pub outbox: mpsc::Sender<ToVmm>,
+}
+
+/// What is to be done when a guest ends as it was told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Afterwards {
+    /// Nothing.
+    End,
+    /// It is started anew.
+    Restart,
+}
+
+/// A guest and the way to its VMM.
+#[derive(Debug)]
+pub struct Guest {
+    /// Name, size, image.
+    pub plan: PlannedGuest,
+    killed: Notify,
+    clock: Arc<Clock>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    view: View,
+    vmm: Vmm,
+    /// The VMM that is being started for the guest's next life, and what it is to hear after its first message.
+    expected: Option<(VmmId, Vec<ToVmm>)>,
+    afterwards: Afterwards,
+    /// What it is to be told when it speaks again.
+    kept: Kept,
+    /// When it last said something, by the clock that stops with the host; the like below.
+    heard: Instant,
+    figures: Heard,
+    /// When it last verified a page, or was told to verify all.
+    verified: Instant,
+    finished: Option<Result<(), String>>,
+    kill_reason: Option<String>,
+    last_words: Option<String>,
+}
+
+impl Guest {
+    /// A guest whose VMM was just started with this grant.
+    pub fn new(plan: PlannedGuest, vmm: Vmm, grant: Grant, clock: Arc<Clock>) -> Guest {
+        let status = GuestStatus { memory_bytes: plan.memory_bytes, ..GuestStatus::default() };
+        let (name, domain) = (plan.name.clone(), plan.domain.clone());
+        let (pid, phase, past) = (vmm.pid, Phase::Starting, Past::default());
+        let view = View {
+            name,
+            domain,
+            pid,
+            phase,
+            status,
+            grant,
+            cow_expected_bytes: 0,
+            past,
+            promises: plan.promises,
+            reclaiming: None,
+            freshness: Freshness::default(),
+            unresponsive: false,
+        };
+        let now = clock.now();
+        let state = State {
+            view,
+            vmm,
+            expected: None,
+            afterwards: Afterwards::End,
+            kept: Kept::default(),
+            heard: now,
+            figures: Heard::nothing_yet(),
+            verified: now,
+            finished: None,
+            kill_reason: None,
+            last_words: None,
+        };
+        Guest { plan, killed: Notify::new(), clock, state: Mutex::new(state) }
+    }
+
+    /// A VMM with this number is about to be started for the guest: what is meant for it is kept until it is there. To be called before others can
+    /// learn of the number.
+    pub(crate) fn expect(&self, vmm: VmmId) {
+        self.state().expected = Some((vmm, Vec::new()));
+    }
+
+    /// A message for the VMM with this number; what was meant for an earlier life is nothing for this one.
+    pub(crate) fn send_to(&self, vmm: VmmId, message: ToVmm) {
+        let mut state = self.state();
+        if let Some((expected, held)) = &mut state.expected
+            && *expected == vmm
+        {
+            held.push(message);
+        } else if state.vmm.id == vmm && self.must_wait(&state) {
+            let kept = state.kept.keep(message);
+            drop(state);
+            self.check_sent(kept);
+        } else if state.vmm.id == vmm {
+            let sent = state.vmm.outbox.try_send(message);
+            drop(state);
+            self.check_sent(sent);
+        }
+    }
+
+    /// A new VMM was started for a guest that is to be started anew. What `start` makes of the guest's grant is the first message it
+    /// gets: nobody else can say anything to it before, and no grant can change in between.
+    pub(crate) fn start_anew(&self, vmm: Vmm, start: impl FnOnce(Grant) -> ToVmm) {
+        let mut state = self.state();
+        // A new outbox has room; if its VMM is gone already, the guest's task finds out.
+        let _ = vmm.outbox.try_send(start(state.view.grant));
+        for message in state.expected.take().filter(|(id, _)| *id == vmm.id).into_iter().flat_map(|(_, held)| held) {
+            let _ = vmm.outbox.try_send(message);
+        }
+        state.view.pid = vmm.pid;
+        state.vmm = vmm;
+        state.kept = Kept::default();
+        state.heard = self.clock.now();
+        state.figures = Heard::nothing_yet();
+        state.last_words = None;
+    }
+
+    /// Its next VMM could not be started yet, and says nothing for that reason.
+    pub(crate) fn await_start(&self) {
+        self.state().heard = Instant::now();
+    }
+
+    /// Process id of its VMM.
+    pub fn pid(&self) -> u32 {
+        self.state().view.pid
+    }
+
+    /// Number of its VMM.
+    pub fn vmm(&self) -> VmmId {
+        self.state().vmm.id
+    }
+
+    /// The guest as it is now.
+    pub fn view(&self) -> View {
+        let state = self.state();
+        View {
+            freshness: state.figures.freshness(Instant::now()),
+            unresponsive: self.is_silent(&state),
+            ..state.view.clone()
+        }
+    }
+
+    /// Whether its process is reaped.
+    pub fn has_ended(&self) -> bool {
+        self.state().view.has_ended()
+    }
+
+    /// Whether it has said that it is built, or never will.
+    pub fn has_started(&self) -> bool {
+        self.state().view.phase != Phase::Starting
+    }
+
+    /// Whether its vCPUs run.
+    pub fn is_running(&self) -> bool {
+        self.state().view.phase == Phase::Running
+    }
+
+    /// Whether its vCPUs run and its VMM speaks, so that it is worth telling what can wait.
+    pub fn listens(&self) -> bool {
+        let state = self.state();
+        state.view.phase == Phase::Running && !self.is_silent(&state)
+    }
+
+    /// Whether it is being started anew at this moment.
+    pub fn is_between_lives(&self) -> bool {
+        let view = &self.state().view;
+        view.past.restarts > 0 && matches!(view.phase, Phase::Starting | Phase::Ready)
+    }
+
+    /// Sends a message; a VMM that has stopped reading is killed.
+    pub fn send(&self, message: ToVmm) {
+        let sent = self.state().vmm.outbox.try_send(message);
+        self.check_sent(sent);
+    }
+
+    fn check_sent(&self, sent: Result<(), mpsc::error::TrySendError<ToVmm>>) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = sent {
+            self.kill("no longer reads its control socket");
+        }
+    }
+
+    /// Starts the vCPUs.
+    pub fn run(&self) {
+        if self.advance(Phase::Ready, Phase::Running) {
+            // From here on, and not while other guests are still being built, silence is suspicious.
+            self.state().heard = self.clock.now();
+            self.send(ToVmm::Run);
+        }
+    }
+
+    /// Holds the vCPUs of a running guest; whether it is paused now. Its VMM says when the last of them has left the guest.
+    pub fn pause(&self) -> bool {
+        if self.advance(Phase::Running, Phase::Paused) {
+            self.send(ToVmm::Pause);
+        }
+        self.state().view.phase == Phase::Paused
+    }
+
+    /// Lets the vCPUs of a paused guest go on; whether it runs now.
+    pub fn resume(&self) -> bool {
+        if self.advance(Phase::Paused, Phase::Running) {
+            self.send(ToVmm::Resume);
+        }
+        self.is_running()
+    }
+
+    /// Has the guest verify everything and end; one that never ran is killed. A VMM that was stopped by a signal goes on for that.
+    pub fn stop(&self) {
+        if self.view().unresponsive {
+            self.wake();
+        }
+        // It cannot verify anything while it is paused.
+        self.resume();
+        if self.advance(Phase::Running, Phase::Stopping) {
+            self.state().verified = self.clock.now();
+            self.send(ToVmm::Stop);
+        } else if matches!(self.state().view.phase, Phase::Starting | Phase::Ready) {
+            self.kill("stopped before it ran");
+        }
+    }
+
+    /// Has a running guest verify everything and end, to be started anew; whether it was running.
+    pub fn restart(&self) -> bool {
+        let mut state = self.state();
+        let running = state.view.phase == Phase::Running && !self.is_silent(&state);
+        if running {
+            state.view.phase = Phase::Stopping;
+            state.afterwards = Afterwards::Restart;
+            state.verified = self.clock.now();
+            drop(state);
+            self.send(ToVmm::Stop);
+        }
+        running
+    }
+
+    /// From now on the guest is not started anew, even if it has been told to end for that.
+    pub fn end_restarts(&self) {
+        self.state().afterwards = Afterwards::End;
+    }
+
+    /// Gives the guest an allocation and a balloon, if that changes anything.
+    pub fn grant(&self, grant: Grant) {
+        let mut state = self.state();
+        let before = std::mem::replace(&mut state.view.grant, grant);
+        if before == grant {
+            return;
+        }
+        if self.is_silent(&state) {
+            state.kept.grant = true;
+            return;
+        }
+        let Grant { allocation_bytes, balloon_bytes } = grant;
+        let sent = state.vmm.outbox.try_send(ToVmm::Allocate { allocation_bytes, balloon_bytes });
+        drop(state);
+        self.check_sent(sent);
+    }
+
+    /// What breaks of its shared pages are expected to take, bytes.
+    pub fn expect_breaks(&self, cow_expected_bytes: u64) {
+        self.state().view.cow_expected_bytes = cow_expected_bytes;
+    }
+
+    /// Ends the VMM at once. The first reason is the one remembered.
+    pub fn kill(&self, reason: impl Into<String>) {
+        self.state().kill_reason.get_or_insert(reason.into());
+        self.killed.notify_one();
+    }
+
+    /// Completes when somebody wants the VMM killed.
+    pub(crate) async fn kill_wanted(&self) {
+        self.killed.notified().await;
+    }
+
+    /// The VMM built the guest.
+    pub(crate) fn on_ready(&self) {
+        self.advance(Phase::Starting, Phase::Ready);
+    }
+
+    /// The VMM reported.
+    pub(crate) fn on_status(&self, status: GuestStatus) {
+        let mut state = self.state();
+        let was_silent = self.is_silent(&state);
+        state.heard = self.clock.now();
+        state.figures.status(&status, Instant::now());
+        if status.workload.pages_verified_total != state.view.status.workload.pages_verified_total {
+            state.verified = state.heard;
+        }
+        state.view.status = status;
+        let State { kept, vmm, view, .. } = &mut *state;
+        kept.send(&vmm.outbox, view.grant);
+        if was_silent {
+            tracing::info!(guest = self.plan.name, "speaks again");
+        }
+    }
+
+    /// The guest ended by itself.
+    pub(crate) fn on_finished(&self, result: Result<(), String>, status: GuestStatus) {
+        self.on_status(status);
+        self.state().finished = Some(result);
+    }
+
+    /// The VMM wrote a line to its standard error.
+    pub(crate) fn on_words(&self, line: &str) {
+        tracing::warn!(target: "vmm", "{}: {line}", self.plan.name);
+        if !line.starts_with("note: ") {
+            self.state().last_words = Some(line.to_owned());
+        }
+    }
+
+    /// The process is reaped; what it was is now decided. Says whether the guest is to be started anew.
+    pub(crate) fn on_reaped(&self, exit: std::io::Result<ExitStatus>) -> bool {
+        let mut state = self.state();
+        let corrupt = state.view.status.workload.pages_corrupt_total;
+        let clean = exit.as_ref().is_ok_and(ExitStatus::success);
+        let end = match (state.finished.take(), state.kill_reason.take()) {
+            (Some(Err(why)), _) => End::Failed(why),
+            (Some(Ok(())), _) if corrupt > 0 => {
+                let gpa = state.view.status.workload.first_corrupt_gpa;
+                End::Failed(format!("{corrupt} corrupt pages, the first at guest-physical address {gpa:#x}"))
+            }
+            (Some(Ok(())), _) if clean => End::Verified,
+            (_, Some(reason)) => End::Lost(format!("{reason}; killed")),
+            (_, None) => End::Lost(match (describe_exit(exit), &state.last_words) {
+                (how, Some(words)) => format!("{how} ({words})"),
+                (how, None) => how,
+            }),
+        };
+        tracing::debug!(guest = self.plan.name, %end, "reaped");
+        let afterwards = std::mem::replace(&mut state.afterwards, Afterwards::End);
+        if (afterwards, &end) != (Afterwards::Restart, &End::Verified) {
+            state.view.phase = Phase::Ended(end);
+            return false;
+        }
+        let (operations, pages_verified) = (state.view.operations(), state.view.pages_verified());
+        state.view.past = Past { restarts: state.view.past.restarts + 1, operations, pages_verified };
+        state.view.status = GuestStatus { memory_bytes: self.plan.memory_bytes, ..GuestStatus::default() };
+        state.figures = Heard::nothing_yet();
+        state.view.phase = Phase::Starting;
+        state.view.reclaiming = None;
+        true
+    }
+
+    /// There is no VMM for a guest that was to be started anew.
+    pub(crate) fn on_lost(&self, why: String) {
+        self.state().view.phase = Phase::Ended(End::Lost(why));
+    }
+
+    fn advance(&self, from: Phase, to: Phase) -> bool {
+        let mut state = self.state();
+        let due = state.view.phase == from;
+        if due {
+            state.view.phase = to;
+        }
+        due
+    }
+
+    /// Every critical section leaves the state whole, so a panic elsewhere is no reason to give up on a guest.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[path = "guest_tests.rs"]
+mod tests;

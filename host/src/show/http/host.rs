@@ -1,0 +1,89 @@
+//! The host of a run: what it may use, what it does use, and how short it is.
+//!
+//! ```text
+//!   GET   /v1/host
+//!   PATCH /v1/host    {"budget_bytes": N}      204, or 422 where what is promised would not fit, with what would
+//! ```
+//!
+//! A lower budget is *requested*; guests follow it as far as they can be squeezed, and no longer than that takes. What of it is *reached*, by the last
+//! tick's decisions, the answer to GET says, and what keeps the rest.
+
+use std::sync::PoisonError;
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Json, State as Shared};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Local, State, json as respond, refuse};
+use crate::bytes::ByteCount;
+use crate::control::shortfall;
+use crate::fleet::guest::Guest;
+use crate::request::admission;
+use crate::request::prerequisite;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Change {
+    budget_bytes: u64,
+}
+
+pub(super) async fn show(Shared(state): Shared<State>) -> Response {
+    let situation = state.decisions.situation();
+    respond(
+        StatusCode::OK,
+        &json!({
+            "state": situation.state.name(),
+            "budget_bytes": state.meter.budget.bytes(),
+            "requested_bytes": situation.budget_bytes,
+            "reached_bytes": situation.reached_bytes(),
+            "usable_bytes": situation.usable_bytes,
+            "short_bytes": situation.short_bytes(),
+            "floor_bytes": situation.floor_bytes,
+            "why_short": shortfall::why(&situation, &state.fleet.views()),
+            "used_bytes": state.meter.used_bytes(),
+            "peak_used_bytes": state.meter.peak_used_bytes(),
+            "frames_bytes": state.fleet.frames_bytes(),
+        }),
+    )
+}
+
+pub(super) async fn change(
+    _: Local,
+    Shared(state): Shared<State>,
+    body: Result<Json<Change>, JsonRejection>,
+) -> Response {
+    let budget_bytes = match body {
+        Ok(Json(change)) => change.budget_bytes,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, "bad_input", &error.body_text()),
+    };
+    let _turn = state.changing.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Err(message) = fits(&state, budget_bytes) {
+        return refuse(StatusCode::UNPROCESSABLE_ENTITY, "does_not_fit", &message);
+    }
+    // Of what is refused nothing has changed.
+    if let Err(message) = state.promise.change(budget_bytes) {
+        let message = format!("a budget of {}: {message}", ByteCount(budget_bytes));
+        return refuse(StatusCode::UNPROCESSABLE_ENTITY, "does_not_fit", &message);
+    }
+    let before = state.meter.budget.change(budget_bytes, state.fleet.clock.now());
+    tracing::info!(from_bytes = before, to_bytes = budget_bytes, "budget changed");
+    StatusCode::NO_CONTENT.into_response()
+}
+
+/// Whether the machine has so much, and what is promised to the guests that live fits it.
+fn fits(state: &State, budget_bytes: u64) -> Result<(), String> {
+    let machine = prerequisite::memory_bytes().map_err(|error| error.to_string())?;
+    if budget_bytes > machine {
+        return Err(format!(
+            "a budget of {} is more than this machine's memory; give at most {}",
+            ByteCount(budget_bytes),
+            ByteCount(machine)
+        ));
+    }
+    let living = state.fleet.guests.iter().filter(|guest| !guest.has_ended());
+    let guests: Vec<_> = living.map(Guest::current_plan).collect();
+    admission::refit(&state.fleet.config, &guests, state.fleet.frames_bytes(), budget_bytes)
+}
