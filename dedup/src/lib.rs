@@ -43,6 +43,7 @@ mod notes;
 mod pace;
 mod protocol;
 mod published;
+mod refused;
 mod retire;
 mod scanner;
 mod segment;

@@ -35,6 +35,7 @@ use crate::hash::{BatchHasher, Content};
 use crate::inbox::Event;
 use crate::notes::{DIFFERS, NO_ROOM, Notes, OVER_BUDGET, Seen, TAKEN, TOLD};
 use crate::pace::{Pace, PassFindings};
+use crate::refused::RefusedRuns;
 use crate::{Backing, ScanMemory, ScannerConfig, ScannerHandle};
 
 /// Pages that are looked at between two looks into the letter box: what one page table maps, and at most half
@@ -68,9 +69,7 @@ pub struct Scanner<P> {
     /// Pages were compared since the memory last was at rest.
     to_rest: bool,
     /// Runs refused for want of areas since all content began to be told once more.
-    refused_runs: u64,
-    /// Where the last of them would go on: the next page, and how far its frame lies from it.
-    refused_run: Option<(Gfn, u32)>,
+    refused: RefusedRuns,
     /// Hashes to be told.
     stable: Vec<(Gfn, u64)>,
     /// Pages that were told last: the answer may be on its way.
@@ -96,8 +95,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
             pass: 0,
             found: PassFindings::default(),
             to_rest: false,
-            refused_runs: 0,
-            refused_run: None,
+            refused: RefusedRuns::default(),
             stable: Vec::new(),
             told: Vec::new(),
             urgent: false,
@@ -306,7 +304,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
         self.urgent = false;
         if self.pass.is_multiple_of(RETRY_PASSES) {
             self.status.vmas_won_back_total += u64::from(self.memory.win_areas_back(WIN_BACK_MAX));
-            self.status.vma_refused_runs = std::mem::take(&mut self.refused_runs);
+            self.status.vma_refused_runs = self.refused.take();
         }
         self.next = 0;
         if self.pass.is_multiple_of(RELAX_PASSES) {
@@ -324,11 +322,11 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
 
     /// Shares pages with frames; the pages ascend.
     fn share(&mut self, pairs: &[(Gfn, Frame)]) {
-        let Self { memory, notes, status, found, refused_runs, refused_run, .. } = self;
+        let Self { memory, notes, status, found, refused, .. } = self;
         memory.share(pairs, &mut |gfn, outcome| {
             let at = pairs.partition_point(|&(page, _)| page < gfn);
-            let distance = pairs.get(at).map_or(0, |&(_, frame)| frame.0.wrapping_sub(gfn.0));
-            let home = distance == 0;
+            let frame = pairs.get(at).map_or(gfn.home(), |&(_, frame)| frame);
+            let home = frame == gfn.home();
             match outcome {
                 Sharing::Shared => {
                     *(if home { &mut status.merged_same_address_total } else { &mut status.merged_alias_total }) += 1;
@@ -341,8 +339,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
                 }
                 Sharing::Refused => {
                     notes.set(gfn, OVER_BUDGET);
-                    let goes_on = refused_run.replace((gfn.plus(1), distance)) == Some((gfn, distance));
-                    *refused_runs += u64::from(!goes_on);
+                    refused.note(gfn, frame);
                 }
                 Sharing::NotPrivate => {}
             }
