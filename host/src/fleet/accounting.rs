@@ -10,10 +10,10 @@
 //!
 //! The page-state tables' own sum is taken beside it (`RUST_LOG=host=trace`): the two must agree, which a whole-system test checks.
 
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::Mutex;
@@ -68,9 +68,16 @@ impl Meter {
             let (begun, cpu_begun) = (Instant::now(), thread_cpu_time());
             (used_bytes(&reading), begun.elapsed(), thread_cpu_time().saturating_sub(cpu_begun))
         });
-        // A reader that panicked leaves the last sample standing.
+        // A reader that panicked leaves the last sample standing, and so does one that could not read.
         let Ok((used_bytes, took, cpu)) = measured.await else { return INTERVAL_MIN };
         drop(held);
+        let used_bytes = match used_bytes {
+            Ok(used_bytes) => used_bytes,
+            Err(error) => {
+                tracing::warn!(%error, "used memory cannot be measured; the last figure stands");
+                return INTERVAL_MIN;
+            }
+        };
         self.used_bytes.store(used_bytes, Ordering::Relaxed);
         self.peak_used_bytes.fetch_max(used_bytes, Ordering::Relaxed);
         self.budget.judge(used_bytes, fleet.clock.now());
@@ -90,11 +97,11 @@ impl Meter {
     }
 }
 
-fn used_bytes(fleet: &Fleet) -> u64 {
+fn used_bytes(fleet: &Fleet) -> io::Result<u64> {
     let books = Books::of_this_kernel();
     let living = fleet.guests.iter().filter(|guest| !guest.has_ended());
-    let anonymous: u64 = living.map(|guest| books.anonymous_bytes(guest.pid()).unwrap_or(0)).sum();
-    anonymous + fleet.frames_bytes()
+    let anonymous: u64 = living.map(|guest| books.anonymous_bytes(guest.pid())).sum::<io::Result<u64>>()?;
+    Ok(anonymous + fleet.frames_bytes())
 }
 
 /// Where the kernel says how much anonymous memory a process has.
@@ -121,16 +128,27 @@ impl Books {
         }
     }
 
-    /// Anonymous memory of a process; `None` once it is gone.
-    fn anonymous_bytes(self, pid: u32) -> Option<u64> {
+    /// Anonymous memory of a process, bytes; 0 once it is gone. An error is not that: this process may be
+    /// short of descriptors, say.
+    fn anonymous_bytes(self, pid: u32) -> io::Result<u64> {
         let (file, field) = match self {
             Books::Status => ("status", "RssAnon:"),
             Books::SmapsRollup => ("smaps_rollup", "Pss_Anon:"),
         };
-        let text = fs::read_to_string(format!("/proc/{pid}/{file}")).ok()?;
-        let kib = text.lines().find_map(|line| line.strip_prefix(field))?;
-        Some(kib.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+        let text = match fs::read_to_string(format!("/proc/{pid}/{file}")) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound || is_gone(&error) => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        // One that is over but not reaped has no such line.
+        let kib = text.lines().find_map(|line| line.strip_prefix(field)?.trim().strip_suffix("kB"));
+        Ok(kib.and_then(|kib| kib.trim().parse::<u64>().ok()).unwrap_or(0) << 10)
     }
+}
+
+/// Whether the process went while its file was read.
+fn is_gone(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32)
 }
 
 /// CPU time of the calling thread: unlike the clock on the wall, it does not grow while others have the CPU.
@@ -165,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_process_that_is_gone_costs_nothing() {
-        assert_eq!(Books::Status.anonymous_bytes(u32::MAX), None);
-        assert_eq!(Books::SmapsRollup.anonymous_bytes(u32::MAX), None);
+        assert_eq!(Books::Status.anonymous_bytes(u32::MAX).unwrap(), 0);
+        assert_eq!(Books::SmapsRollup.anonymous_bytes(u32::MAX).unwrap(), 0);
     }
 }
