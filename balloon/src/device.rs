@@ -155,18 +155,13 @@ impl<S: PageSink> Balloon<S> {
         state.num_pages() != before
     }
 
-    /// Wishes for fresh statistics: the next [`Balloon::process`] of the statistics queue asks the driver.
-    pub fn request_statistics(&self) {
-        self.state().statistics.request();
-    }
-
     /// How often to ask for statistics from now on, ms; 0 for never.
     pub fn set_statistics_interval_ms(&self, interval_ms: u64) {
         self.state().poll.set_interval_ms(interval_ms);
     }
 
-    /// Wishes for fresh statistics if it is time, `now_ms` by any clock that does not go back. Whether it
-    /// was.
+    /// Wishes for fresh statistics if it is time, `now_ms` by any clock that does not go back: the next
+    /// [`Balloon::process`] of the statistics queue asks the driver. Whether it was time.
     pub fn poll_statistics(&self, now_ms: u64) -> bool {
         let mut state = self.state();
         let due = state.poll.is_due(now_ms);

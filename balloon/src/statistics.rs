@@ -1,7 +1,7 @@
 //! The statistics queue (5.5.6.3): one buffer that travels between driver and device.
 //!
 //! ```text
-//!   Absent --driver makes its first buffer available--> Kept --request_statistics, process--> Returned
+//!   Absent --driver makes its first buffer available--> Kept --poll_statistics, process--> Returned
 //!                                                         ^                                      |
 //!                                                         `--- driver fills it again: parsed ----'
 //! ```

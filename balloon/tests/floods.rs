@@ -30,7 +30,7 @@ fn a_flood_of_statistics_takes_bounded_turns_and_leaves_one_buffer() {
 
     // All but the last, which is kept to ask again.
     assert_eq!(back + driver.take_used().len(), usize::from(flood) - 1);
-    balloon.request_statistics();
+    driver::ask_for_statistics(&balloon);
     balloon.process(BalloonQueue::Statistics, &mut driver.queue, &driver.memory).unwrap();
     assert_eq!(driver.take_used().len(), 1);
 }

@@ -149,7 +149,7 @@ fn statistics_come_when_asked_for() {
     assert_eq!(balloon.status().statistics, []);
 
     // It goes back as a request, once.
-    balloon.request_statistics();
+    driver::ask_for_statistics(&balloon);
     assert!(process(&mut driver).used);
     assert!(!process(&mut driver).used);
     assert_eq!(driver.take_used(), [head]);
@@ -161,7 +161,7 @@ fn statistics_come_when_asked_for() {
     assert_eq!(balloon.status().statistics, [(4, 3), (5, 4), (0xbeef, 1)]);
 
     // A statistic that is no longer reported is absent, not stale.
-    balloon.request_statistics();
+    driver::ask_for_statistics(&balloon);
     process(&mut driver);
     driver.offer(&[(DATA, 10, 0)]);
     process(&mut driver);
@@ -200,7 +200,7 @@ fn a_reset_forgets_the_driver_and_keeps_the_wish() {
     let status = balloon.status();
     assert_eq!((status.requested_pages, status.actual_pages, status.driver_ok), (10, 0, false));
     assert_eq!(balloon.queue_at(2), None);
-    balloon.request_statistics();
+    driver::ask_for_statistics(&balloon);
     assert!(!balloon.process(BalloonQueue::Statistics, &mut driver.queue, &driver.memory).unwrap().used);
 }
 

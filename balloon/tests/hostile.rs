@@ -104,7 +104,7 @@ fn malformed_statistics_change_nothing_and_keep_the_buffer() {
     for bytes in [0, 10, 9, (STATISTICS_MAX as u32 + 1) * 10] {
         let head = driver.offer(&[(DATA, bytes, 0)]);
         balloon.process(BalloonQueue::Statistics, &mut driver.queue, &driver.memory).unwrap();
-        balloon.request_statistics();
+        driver::ask_for_statistics(&balloon);
         balloon.process(BalloonQueue::Statistics, &mut driver.queue, &driver.memory).unwrap();
         assert_eq!(driver.take_used(), [head]);
     }
@@ -182,7 +182,7 @@ proptest! {
         balloon.set_driver_ok(&[0, 1, 2, 3, 4]);
         balloon.begin_hinting().unwrap();
         balloon.announce_hinting();
-        balloon.request_statistics();
+        driver::ask_for_statistics(&balloon);
 
         let queued = available.map_or(heads.len(), usize::from);
         let turns = queued + 1;

@@ -39,7 +39,8 @@ fuzz_target!(|input: &[u8]| {
         assert!(balloon.announce_hinting());
     }
     if also & 2 != 0 {
-        balloon.request_statistics();
+        balloon.set_statistics_interval_ms(1);
+        assert!(balloon.poll_statistics(0));
     }
     let mut queue = Queue::new(128).expect("a power of two");
     queue.set_size(1 << (size % 8));

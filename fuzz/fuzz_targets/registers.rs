@@ -48,7 +48,8 @@ fuzz_target!(|input: &[u8]| {
             }
             6 => {
                 mmio.configure(|device| device.balloon().set_requested_pages(value));
-                mmio.device().balloon().request_statistics();
+                mmio.device().balloon().set_statistics_interval_ms(1);
+                mmio.device().balloon().poll_statistics(u64::MAX);
                 match short % 3 {
                     0 if mmio.device().balloon().begin_hinting().is_ok() => {
                         mmio.configure(|device| device.balloon().announce_hinting());

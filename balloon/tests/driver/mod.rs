@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
-use balloon::{PageSink, QUEUE_SIZE_MAX};
+use balloon::{Balloon, PageSink, QUEUE_SIZE_MAX};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -21,6 +21,12 @@ pub const INDIRECT: u16 = 4;
 const DESCRIPTORS: u64 = 0x1000;
 const AVAILABLE: u64 = 0x2000;
 pub const USED: u64 = 0x3000;
+
+/// Has the next turn of the statistics queue ask, whenever it was asked last.
+pub fn ask_for_statistics<S: PageSink>(balloon: &Balloon<S>) {
+    balloon.set_statistics_interval_ms(1);
+    assert!(balloon.poll_statistics(u64::MAX));
+}
 
 pub fn memory() -> GuestMemoryMmap<()> {
     GuestMemoryMmap::from_ranges(&[(GuestAddress(0), RAM_FRAMES as usize * 4096)]).unwrap()
