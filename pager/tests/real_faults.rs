@@ -36,6 +36,18 @@ fn fresh_memory_reads_as_zero_and_keeps_what_is_written() {
 }
 
 #[test]
+fn only_a_measurement_moves_the_account_and_a_report_just_reads_it() {
+    const MEASURED_BYTES: u64 = 1 << 20;
+    let Some((_store, memory, _threads)) = guest(AMPLE) else { return };
+    assert_eq!([memory.report(), memory.report()].map(|status| status.overhead_bytes), [0, 0]);
+    memory.measure(MEASURED_BYTES).unwrap();
+    let [first, second] =
+        [memory.report(), memory.report()].map(|status| (status.overhead_bytes, status.resident_bytes));
+    assert_eq!(first, second);
+    assert!(first.0 >= MEASURED_BYTES && first.1 >= MEASURED_BYTES, "{first:?}");
+}
+
+#[test]
 fn a_guest_larger_than_its_allocation_keeps_every_byte_and_stays_within_it() {
     let Some((_store, memory, _threads)) = guest(u64::from(PAGES) * 3 / 4) else { return };
     for round in 1..4 {
