@@ -205,7 +205,8 @@ pub enum Host {
         #[arg(long)]
         json: bool,
     },
-    /// Change what the run may use. Less than is in use is taken from the guests, as far as they can be squeezed.
+    /// Change what the run may use. Less than is in use is taken from the guests, as far as they can be
+    /// squeezed.
     Set {
         /// Host memory that all guests together may cost from now on
         #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
@@ -318,8 +319,8 @@ pub struct Run {
     /// Compress pages that are not in use
     #[arg(long, value_enum, default_value = "on")]
     pager: Switch,
-    /// Where pages go that neither compress nor fit: a directory on a disk, and how much of it [default: the guests' RAM]; `off` for
-    /// nowhere; `auto` for /var/tmp, if direct I/O works there and there is room
+    /// Where pages go that neither compress nor fit: a directory on a disk, and how much of it [default: the
+    /// guests' RAM]; `off` for nowhere; `auto` for /var/tmp, if direct I/O works there and there is room
     #[arg(long, value_name = "DIR[:SIZE]|auto|off", default_value = "auto")]
     swap: SwapChoice,
     /// Evict pages that guests do not seem to need before memory is short, slowly, while more than this part of the budget is in use [default: never]

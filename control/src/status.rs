@@ -68,7 +68,8 @@ pub struct PagerStatus {
     pub committed_bytes: u64,
     /// Host memory in use by the table's account, bytes: private pages, pool and overhead.
     pub resident_bytes: u64,
-    /// What it could be squeezed to now, bytes: overhead, and what neither compresses nor has a swap file to go to. A lower bound.
+    /// What it could be squeezed to now, bytes: overhead, and what neither compresses nor has a swap file to
+    /// go to. A lower bound.
     pub floor_bytes: u64,
     /// Part of it that is the compressed pool.
     pub pool_bytes: u64,

@@ -146,7 +146,8 @@ pub struct GuestMemory {
     /// Sampling period, ms; 0 for none.
     sample_period_ms: AtomicU64,
     sampling: Mutex<SamplingStatus>,
-    /// Since when no more memory will come, by the host's word, on the wait clock, ms; negative while some may.
+    /// Since when no more memory will come, by the host's word, on the wait clock, ms; negative while some
+    /// may.
     ends_since_ms: AtomicI64,
     last_private: AtomicI64,
     notice: Mutex<Notice>,
@@ -303,7 +304,8 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// What becomes of a guest whose faults find no credit; what it waited while it was to wait does not count.
+    /// What becomes of a guest whose faults find no credit; what it waited while it was to wait does not
+    /// count.
     pub fn set_starved(&self, starved: Starved) {
         let now_ms = self.wait_clock.shown() as i64;
         let change = |since_ms: i64| match starved {

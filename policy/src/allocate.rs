@@ -19,9 +19,11 @@
 //!   reserved  minimum               minimum                 minimum            what admission has promised
 //! ```
 //!
-//! *Reserved* is what a guest was promised. What neither compresses nor has a swap file to go to is a guest's *floor*: less would not win memory, only
-//! end the guest. While the floors fit the budget, nobody goes below his. They may not: a budget can be lowered after guests have filled their memory.
-//! Then the floors are in force, and the budget is what is short, up to what was in force before it was lowered ([`Host::ceiling_bytes`]).
+//! *Reserved* is what a guest was promised. What neither compresses nor has a swap file to go to is a guest's
+//! *floor*: less would not win memory, only end the guest. While the floors fit the budget, nobody goes below
+//! his. They may not: a budget can be lowered after guests have filled their memory. Then the floors are in
+//! force, and the budget is what is short, up to what was in force before it was lowered
+//! ([`Host::ceiling_bytes`]).
 //!
 //! A guest's *entitlement* is its part of the budget by shares, with idle memory taxed (`fill.rs`). Nobody who uses what it has is pushed
 //! below it, for whoever's sake: one step down ends there. So idle guests give first and most, busy guests end at the ratio of their
@@ -265,7 +267,8 @@ fn entitlements(config: &Config, total: u64, guests: &[Guest]) -> Vec<u64> {
     entitled.iter().zip(guests).map(|(&entitled, guest)| entitled.saturating_sub(guest.usage.charged_bytes)).collect()
 }
 
-/// What there is to be divided, when floors do not fit the budget: those, as far as they were in force before it was lowered.
+/// What there is to be divided, when floors do not fit the budget: those, as far as they were in force before
+/// it was lowered.
 fn with_floors(total: u64, host: &Host, places: &[Place]) -> u64 {
     let bytes = |height: fn(&Place) -> u64| u64::try_from(sum(&rung(places, height))).unwrap_or(u64::MAX);
     let before = total.saturating_add(host.ceiling_bytes.saturating_sub(host.budget_bytes));

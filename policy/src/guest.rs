@@ -49,8 +49,8 @@ impl Default for Config {
 pub struct Host {
     /// All that guests, frames and upkeep may take.
     pub budget_bytes: u64,
-    /// What may be in force for want of anything better while guests cannot be squeezed into a budget that was lowered: what was in force before. A
-    /// ceiling below the budget says nothing.
+    /// What may be in force for want of anything better while guests cannot be squeezed into a budget that
+    /// was lowered: what was in force before. A ceiling below the budget says nothing.
     pub ceiling_bytes: u64,
     /// Frame stores, in use.
     pub frames_bytes: u64,
@@ -111,7 +111,8 @@ pub struct Usage {
     pub zero_bytes: u64,
     /// Guest memory in the compressed pool, less the pool.
     pub compressed_saved_bytes: u64,
-    /// What would be left of it if all that can go went: what neither compresses nor has a swap file to go to. Below that it could not run at all.
+    /// What would be left of it if all that can go went: what neither compresses nor has a swap file to go
+    /// to. Below that it could not run at all.
     pub irreducible_bytes: u64,
     /// Share of its time its vCPUs were blocked.
     pub stall_ratio: f64,

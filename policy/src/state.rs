@@ -152,7 +152,8 @@ pub fn usable_budget(budget_bytes: u64, used_bytes: u64, outside: &Outside) -> u
     calm.min(within_limit).min(within_machine)
 }
 
-/// The most that can be had at all, however little guests can be squeezed: the control group's whole limit, and what the machine has.
+/// The most that can be had at all, however little guests can be squeezed: the control group's whole limit,
+/// and what the machine has.
 pub fn possible_bytes(used_bytes: u64, outside: &Outside) -> u64 {
     let within_machine = outside.available_bytes.map_or(u64::MAX, |available| used_bytes.saturating_add(available));
     outside.limit_bytes.unwrap_or(u64::MAX).min(within_machine)

@@ -163,7 +163,8 @@ fn a_budget_below_the_floors_is_followed_as_far_as_they_go_and_takes_from_nobody
         obey(&mut guests, &decisions);
     }
     assert_eq!(guests.map(|guest| guest.usage.allocation_bytes / MIB), [200, 200, 200, 36]);
-    // One grows incompressible later: what it was squeezed to is not enough any more, and it was not long ago that more was in force.
+    // One grows incompressible later: what it was squeezed to is not enough any more, and it was not long ago
+    // that more was in force.
     guests[3].usage.irreducible_bytes = 60 * MIB;
     let later = allocate(&ON, &lowered, &guests);
     assert_eq!(later[3].allocation_bytes, 80 * MIB);
@@ -174,7 +175,8 @@ fn a_budget_below_the_floors_is_followed_as_far_as_they_go_and_takes_from_nobody
     assert!(no_more[3].allocation_bytes <= 36 * MIB, "{no_more:?}");
 }
 
-/// A guest that was outbid, and whose pages then stop compressing: those who outbid it give back before it starves.
+/// A guest that was outbid, and whose pages then stop compressing: those who outbid it give back before it
+/// starves.
 #[test]
 fn a_guest_that_grows_incompressible_after_it_was_outbid_gets_back_what_it_cannot_run_without() {
     let host = Host { budget_bytes: 320 * MIB, ..Host::default() };

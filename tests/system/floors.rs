@@ -1,4 +1,5 @@
-//! Numbers that are lowered below what guests can be squeezed to: nobody is ended for it, and whoever lowered them hears how far it went.
+//! Numbers that are lowered below what guests can be squeezed to: nobody is ended for it, and whoever lowered
+//! them hears how far it went.
 
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -96,7 +97,8 @@ fn whoever_does_not_wait_is_told_nothing() {
     assert_eq!(both.status.code(), Some(2), "{both:?}");
 }
 
-/// A guest that was held while others with forty times its shares took all they could, and fills its memory with what does not compress then.
+/// A guest that was held while others with forty times its shares took all they could, and fills its memory
+/// with what does not compress then.
 #[test]
 fn an_outbid_guest_that_grows_incompressible_later_is_given_what_it_cannot_run_without() {
     let Some(_turn) = Turn::take_with_kvm() else { return };

@@ -57,8 +57,8 @@ pub struct Finished {
 }
 
 impl Run {
-    /// Starts `ballast run` with these arguments, and a free address and a report file besides. There are no swap files unless the arguments say so: most
-    /// tests are of what memory alone has to hold.
+    /// Starts `ballast run` with these arguments, and a free address and a report file besides. There are no
+    /// swap files unless the arguments say so: most tests are of what memory alone has to hold.
     pub fn start(arguments: &str) -> Run {
         Run::start_by(&mut Command::new(env!("CARGO_BIN_EXE_ballast")), free_address(), arguments)
     }

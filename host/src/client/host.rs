@@ -16,7 +16,8 @@ pub fn show_host(address: SocketAddr, as_json: bool) -> Result<String, ClientErr
     shown(address, "/v1/host", as_json, in_words)
 }
 
-/// Gives the run at `address` another budget, and waits until it is reached, for at most so long. What was reached, in words; nothing without a wait.
+/// Gives the run at `address` another budget, and waits until it is reached, for at most so long. What was
+/// reached, in words; nothing without a wait.
 pub fn set_budget(address: SocketAddr, budget: ByteCount, wait: Option<Duration>) -> Result<String, ClientError> {
     patch(address, "/v1/host", &json!({ "budget_bytes": budget.0 }))?;
     let Some(wait) = wait else { return Ok(String::new()) };

@@ -11,8 +11,8 @@
 //!                       |-- GRACE -|
 //! ```
 //!
-//! A budget may be lowered further than guests can be squeezed. Then use is judged by what the ledger has in force ([`Budget::exceed_to`]), which never
-//! grows above what there was before.
+//! A budget may be lowered further than guests can be squeezed. Then use is judged by what the ledger has in
+//! force ([`Budget::exceed_to`]), which never grows above what there was before.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -35,7 +35,8 @@ pub struct Situation {
 }
 
 impl Situation {
-    /// What is in force above what can be used, bytes: a number was lowered, and guests cannot be squeezed so far, or not yet.
+    /// What is in force above what can be used, bytes: a number was lowered, and guests cannot be squeezed so
+    /// far, or not yet.
     pub fn short_bytes(&self) -> u64 {
         self.in_force_bytes.saturating_sub(self.usable_bytes)
     }

@@ -1,7 +1,8 @@
 //! Swap files: one for each guest, in the directory of `--swap`, without a name.
 //!
-//! They are what makes the difference between a guest that is slow and one that ends: memory that does not compress has nowhere else to go. So there
-//! are some unless somebody says `off`, in a place that every Linux has, as long as that costs nobody anything.
+//! They are what makes the difference between a guest that is slow and one that ends: memory that does not
+//! compress has nowhere else to go. So there are some unless somebody says `off`, in a place that every Linux
+//! has, as long as that costs nobody anything.
 
 use std::path::Path;
 use std::str::FromStr;

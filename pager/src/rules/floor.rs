@@ -12,7 +12,8 @@
 
 use wire::PAGE_BYTES;
 
-/// What a pool takes however little is in it: a slab of each of its 23 classes. It says nothing of how dense it is.
+/// What a pool takes however little is in it: a slab of each of its 23 classes. It says nothing of how dense
+/// it is.
 const POOL_BYTES_ANYHOW: u64 = 23 << 14;
 
 /// What a guest holds.

@@ -5,8 +5,9 @@
 //!   PATCH /v1/host    {"budget_bytes": N}      204, or 422 where what is promised would not fit, with what would
 //! ```
 //!
-//! A lower budget is *requested*; guests follow it as far as they can be squeezed, and no longer than that takes. What of it is *reached*, by the last
-//! tick's decisions, the answer to GET says, and what keeps the rest.
+//! A lower budget is *requested*; guests follow it as far as they can be squeezed, and no longer than that
+//! takes. What of it is *reached*, by the last tick's decisions, the answer to GET says, and what keeps the
+//! rest.
 
 use std::sync::PoisonError;
 
