@@ -71,7 +71,8 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub enum Policy {
-    /// What was decided, from when to when and how often, from what and by which rule, and what would change it.
+    /// What was decided, from when to when and how often, from what and by which rule, and what would change
+    /// it.
     #[command(after_help = POLICY_EXAMPLES)]
     Explain {
         /// A guest, for its decisions; without one, the last decision about each
@@ -118,14 +119,16 @@ pub enum Guest {
         /// The guest
         #[arg(value_name = "GUEST")]
         guest: String,
-        /// shares=2000 (weight when memory is short), reservation=64MiB (never less), limit=128MiB (never more)
+        /// shares=2000 (weight when memory is short), reservation=64MiB (never less), limit=128MiB (never
+        /// more)
         #[arg(value_name = "KEY=VALUE", required = true)]
         promises: Vec<PromiseChange>,
         /// Where the host serves /metrics
         #[arg(long, value_name = "ADDRESS", default_value = METRICS_DEFAULT)]
         metrics: SocketAddr,
     },
-    /// Take memory from a guest now, by the cheapest levers; it gets it back when the time is over, or when it waits for memory.
+    /// Take memory from a guest now, by the cheapest levers; it gets it back when the time is over, or when
+    /// it waits for memory.
     #[command(after_help = RECLAIM_EXAMPLES)]
     Reclaim {
         /// The guest
@@ -265,11 +268,13 @@ pub struct Run {
     /// Take the budget even if other runs of this machine have promised that memory already
     #[arg(long)]
     over_promise: bool,
-    /// What the guests do: idle, identical, zipf, churn, stream, gups, hog, mixed, wake, scan, tide, probe, clock, serve
+    /// What the guests do: idle, identical, zipf, churn, stream, gups, hog, mixed, wake, scan, tide, probe,
+    /// clock, serve
     #[arg(long, value_name = "NAME", default_value = "mixed", value_parser = workload)]
     workload: Workload,
-    /// What is special about one guest, by number: shares=1000, reservation=64MiB, limit=256MiB, workload=NAME, active=30% (of its
-    /// RAM, for tide and zipf), dedup=on|zero-pages-only|off, balloon=on|off, swap=on|off (less than the run has); repeatable
+    /// What is special about one guest, by number: shares=1000, reservation=64MiB, limit=256MiB,
+    /// workload=NAME, active=30% (of its RAM, for tide and zipf), dedup=on|zero-pages-only|off,
+    /// balloon=on|off, swap=on|off (less than the run has); repeatable
     #[arg(long = "guest", value_name = "NUMBER:KEY=VALUE,...")]
     guest_settings: Vec<GuestSettings>,
     /// How much dearer idle memory is than memory in use, when guests are short of it: at 75 %, four times
@@ -299,15 +304,17 @@ pub struct Run {
     /// Share equal pages; zero-pages-only: drop pages that are all zero, share nothing
     #[arg(long, value_enum, default_value = "on")]
     dedup: DedupSwitch,
-    /// CPU that looking for equal pages may take while there is nothing to gain, in per cent of one; up to a whole one while there is,
-    /// and when memory is short
+    /// CPU that looking for equal pages may take while there is nothing to gain, in per cent of one; up to a
+    /// whole one while there is, and when memory is short
     #[arg(long, value_name = "PERCENT", default_value = "5%", value_parser = percent)]
     dedup_cpu: f64,
-    /// Guests that may share with each other, by number: the first COUNT, the next COUNT, ... Each guest of `none`, or left over,
-    /// shares with itself only. NAME:zero-pages-only shares nothing [default: all guests in `default`]
+    /// Guests that may share with each other, by number: the first COUNT, the next COUNT, ... Each guest of
+    /// `none`, or left over, shares with itself only. NAME:zero-pages-only shares nothing [default: all
+    /// guests in `default`]
     #[arg(long = "domain", value_name = "NAME[=COUNT]", value_delimiter = ',')]
     domains: Vec<DomainRange>,
-    /// Address-space areas that pages shared at another address may cost each guest [default: one for each page]
+    /// Address-space areas that pages shared at another address may cost each guest [default: one for each
+    /// page]
     #[arg(long, value_name = "AREAS")]
     vma_budget: Option<u32>,
     /// Ask guests for memory
@@ -323,7 +330,8 @@ pub struct Run {
     /// guests' RAM]; `off` for nowhere; `auto` for /var/tmp, if direct I/O works there and there is room
     #[arg(long, value_name = "DIR[:SIZE]|auto|off", default_value = "auto")]
     swap: SwapChoice,
-    /// Evict pages that guests do not seem to need before memory is short, slowly, while more than this part of the budget is in use [default: never]
+    /// Evict pages that guests do not seem to need before memory is short, slowly, while more than this part
+    /// of the budget is in use [default: never]
     #[arg(long, value_name = "PERCENT", value_parser = part_of_budget)]
     proactive_reclaim: Option<f64>,
     /// Bring a guest's working set back in bulk when it is resumed, or given much memory at once

@@ -1,4 +1,5 @@
-//! The `ballast` command: turns a command line into a [`host::RunConfig`], and what comes of it into an exit code.
+//! The `ballast` command: turns a command line into a [`host::RunConfig`], and what comes of it into an exit
+//! code.
 //!
 //! Exit codes: 0 done, 1 failed, 2 the command line is at fault.
 

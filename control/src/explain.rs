@@ -1,8 +1,8 @@
 //! Why a guest's pages are not merged: each page that is neither shared nor zero has exactly one reason.
 //!
-//! Where a page is (compressed, swapped, given up) is of this moment; why a private page is private is what the scanner found at its
-//! last visit, brought to the number of pages that are private now: what it has not come to yet is `not_visited`, and what
-//! has left since is taken off in proportion.
+//! Where a page is (compressed, swapped, given up) is of this moment; why a private page is private is what
+//! the scanner found at its last visit, brought to the number of pages that are private now: what it has not
+//! come to yet is `not_visited`, and what has left since is taken off in proportion.
 
 use crate::Dedup;
 use crate::status::GuestStatus;

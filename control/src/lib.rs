@@ -1,7 +1,8 @@
 //! What the host process and a VMM process say to each other.
 //!
-//! One unix stream socket a guest, inherited by the VMM as descriptor [`CONTROL_FD`]. Both directions carry *frames*: a
-//! 32-bit little-endian length, then that many bytes of a postcard-encoded [`ToVmm`] or [`ToHost`].
+//! One unix stream socket a guest, inherited by the VMM as descriptor [`CONTROL_FD`]. Both directions carry
+//! *frames*: a 32-bit little-endian length, then that many bytes of a postcard-encoded [`ToVmm`] or
+//! [`ToHost`].
 //!
 //! ```text
 //!   host                              vmm
@@ -21,8 +22,9 @@
 //!    | <------------------ Finished --- |   last; then the VMM closes the socket and exits
 //! ```
 //!
-//! Never in here: a message longer than [`FRAME_BYTES_MAX`], a message with a pointer or descriptor in it, trust. Whoever reads
-//! checks: gfns against the guest's size, frame numbers against the store's, counts against the bounds stated here.
+//! Never in here: a message longer than [`FRAME_BYTES_MAX`], a message with a pointer or descriptor in it,
+//! trust. Whoever reads checks: gfns against the guest's size, frame numbers against the store's, counts
+//! against the bounds stated here.
 
 #![forbid(unsafe_code)]
 

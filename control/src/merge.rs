@@ -15,9 +15,10 @@
 //!    |                                          |   all answered "not held": the hole is punched
 //! ```
 //!
-//! A frame is *held* by a VMM from `Adopted` (or `Retired` with `held`) until `Dropped`, `Retired` without `held`, or the VMM's death.
-//! `Share` is a hint and holds nothing: an adoption counts only if the published bit is still set after the VMM's own reference
-//! was counted, so a frame retired in between is simply not adopted.
+//! A frame is *held* by a VMM from `Adopted` (or `Retired` with `held`) until `Dropped`, `Retired` without
+//! `held`, or the VMM's death. `Share` is a hint and holds nothing: an adoption counts only if the published
+//! bit is still set after the VMM's own reference was counted, so a frame retired in between is simply not
+//! adopted.
 
 use serde::{Deserialize, Serialize};
 use wire::{Frame, Gfn};

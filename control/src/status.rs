@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Dedup;
 
-/// Latency buckets: bucket `i` counts faults served in at most [`latency_bound_ns`]`(i)`; the last one has no bound.
+/// Latency buckets: bucket `i` counts faults served in at most [`latency_bound_ns`]`(i)`; the last one has no
+/// bound.
 pub const LATENCY_BUCKETS: usize = 42;
 
 /// Upper bound of a bucket, ns: 1 µs, 1.41 µs, 2 µs, ... to 1 s by factors of √2.
@@ -64,7 +65,8 @@ pub struct PageCounts {
 pub struct PagerStatus {
     /// Allocation asked for last by the host, bytes.
     pub allocation_bytes: u64,
-    /// Upper bound of what the guest uses now or may use before the next check, bytes: the host must count with this much.
+    /// Upper bound of what the guest uses now or may use before the next check, bytes: the host must count
+    /// with this much.
     pub committed_bytes: u64,
     /// Host memory in use by the table's account, bytes: private pages, pool and overhead.
     pub resident_bytes: u64,
@@ -121,7 +123,8 @@ pub struct PagerStatus {
     pub promotions_total: u64,
     /// Pages brought back along with others that a fault brought back.
     pub read_ahead_total: u64,
-    /// Pages brought back in bulk before a fault asked for them: the working set of a guest that was paused, or given much memory at once.
+    /// Pages brought back in bulk before a fault asked for them: the working set of a guest that was paused,
+    /// or given much memory at once.
     pub prefetched_total: u64,
     /// Pages brought back soon after their eviction.
     pub refaults_total: u64,
@@ -220,7 +223,8 @@ pub struct SwapStatus {
     pub pages_in_total: u64,
     /// Writes that failed; their pages stayed in memory.
     pub write_errors_total: u64,
-    /// Reads that failed or gave other bytes than were written, those that went right when tried again included.
+    /// Reads that failed or gave other bytes than were written, those that went right when tried again
+    /// included.
     pub read_errors_total: u64,
     /// Freed room that was given back to the disk.
     pub discarded_bytes_total: u64,
@@ -266,7 +270,8 @@ pub struct DedupStatus {
     pub vmas_won_back_total: u64,
     /// Most areas they may cost.
     pub vma_budget: u64,
-    /// Runs of pages that were refused for want of areas, while all content was told once: at most two areas each would take them.
+    /// Runs of pages that were refused for want of areas, while all content was told once: at most two areas
+    /// each would take them.
     pub vma_refused_runs: u64,
     /// What is done about equal pages.
     pub mode: Dedup,

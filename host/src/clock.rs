@@ -117,7 +117,8 @@ mod tests {
     fn a_stop_does_not_count_nor_do_the_moments_in_which_what_waited_is_read() {
         assert_eq!(shown_ms(&[100, 100, 45_000, 100, 100, 100, 100]), 200);
         assert_eq!(shown_ms(&[100, 100, 45_000, 100, 100, 100, 100, 100]), 300);
-        // Stopped again and again: of each stop that falls on the one tick that counts, no more than a step does.
+        // Stopped again and again: of each stop that falls on the one tick that counts, no more than a step
+        // does.
         assert_eq!(shown_ms(&[45_000, 100, 45_000, 100, 100]), 0);
         assert!(shown_ms(&[45_000; 60]) <= 5_000);
     }

@@ -1,4 +1,5 @@
-//! What a run is asked to do. Values are as the user gave them; [`crate::request::preflight`] is what checks them.
+//! What a run is asked to do. Values are as the user gave them; [`crate::request::preflight`] is what checks
+//! them.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -12,8 +13,8 @@ use wire::machine::Workload;
 use crate::request::domain_range::DomainRange;
 use crate::request::guest_settings::GuestSettings;
 
-/// Divides a host's memory instead of [`policy::allocate`], from the same measurements: benchmarks put rules of others in
-/// here. The milliseconds begin with the last tick and end with this one, by the run's clock.
+/// Divides a host's memory instead of [`policy::allocate`], from the same measurements: benchmarks put rules
+/// of others in here. The milliseconds begin with the last tick and end with this one, by the run's clock.
 pub type Rule = fn(&policy::Config, &policy::Host, &[policy::Guest], Range<u64>) -> Vec<policy::Decision>;
 
 /// `ballast run`, as asked for.
@@ -51,16 +52,18 @@ pub struct RunConfig {
     pub seed: u64,
     /// Which levers the guests' memory may be reclaimed with.
     pub levers: Levers,
-    /// Most CPU that all scanners together may use while there is nothing to gain and memory is not short, in CPUs.
+    /// Most CPU that all scanners together may use while there is nothing to gain and memory is not short, in
+    /// CPUs.
     pub dedup_cpu_share: f64,
     /// Address-space areas that the aliases of each guest may cost; without it, one for each page.
     pub vma_budget: Option<u32>,
-    /// Which guests may share with which, in the order of their numbers; those that are left share with themselves only. Without any,
-    /// all guests are in [`DOMAIN_DEFAULT`].
+    /// Which guests may share with which, in the order of their numbers; those that are left share with
+    /// themselves only. Without any, all guests are in [`DOMAIN_DEFAULT`].
     pub domains: Vec<DomainRange>,
     /// Where pages go that neither compress nor fit.
     pub swap: SwapChoice,
-    /// Pages are evicted before memory is short while more than this part of the budget is in use; without it, never.
+    /// Pages are evicted before memory is short while more than this part of the budget is in use; without
+    /// it, never.
     pub proactive_reclaim: Option<f64>,
     /// Whether working sets come back in bulk when guests are resumed, or given much memory at once.
     pub prefetch: bool,

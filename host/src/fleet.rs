@@ -1,4 +1,5 @@
-//! The guests that there are: their processes, lives and links, what each said last, and what they cost by the kernel's books.
+//! The guests that there are: their processes, lives and links, what each said last, and what they cost by
+//! the kernel's books.
 
 pub(crate) mod accounting;
 pub(crate) mod domains;

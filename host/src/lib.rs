@@ -1,4 +1,5 @@
-//! The control plane: one process that starts the guests' VMMs, divides the host's memory among them, and says how it goes.
+//! The control plane: one process that starts the guests' VMMs, divides the host's memory among them, and
+//! says how it goes.
 //!
 //! ```text
 //!   RunConfig -- request --> Plan -- fleet --> VMM processes
@@ -23,8 +24,10 @@
 //! Invariants:
 //! * No guest starts before everything that can be checked has been checked.
 //! * No guest's memory is ever in this process: it may die at any moment, and takes no content with it.
-//! * A VMM is believed in nothing that concerns other guests: a broken one is killed, reaped, named, and its memory reused.
-//! * Nothing in here waits for one guest while others want something; only the end of a run waits, with a deadline.
+//! * A VMM is believed in nothing that concerns other guests: a broken one is killed, reaped, named, and its
+//!   memory reused.
+//! * Nothing in here waits for one guest while others want something; only the end of a run waits, with a
+//!   deadline.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! What a run is asked for: checked against itself, this machine and what others were promised, before any guest starts.
+//! What a run is asked for: checked against itself, this machine and what others were promised, before any
+//! guest starts.
 
 pub(crate) mod admission;
 pub(crate) mod descriptors;

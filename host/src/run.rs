@@ -35,15 +35,17 @@ use crate::show::totals::Reclaimed;
 
 /// How long building guests may take: reading images of many GiB from a slow disk.
 const START_GRACE: Duration = Duration::from_secs(120);
-/// How long guests may take to verify all they hold: every page of 32 guests of 256 MiB coming back through a 100 µs fault, twice.
+/// How long guests may take to verify all they hold: every page of 32 guests of 256 MiB coming back through a
+/// 100 µs fault, twice.
 const STOP_GRACE: Duration = Duration::from_secs(420);
 /// The same after Ctrl-C: somebody waits.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(5);
 /// How long killed processes may take to be reaped; an estimate for large guests.
 const KILL_GRACE: Duration = Duration::from_secs(60);
 
-/// Nice value of the threads that read what guests report, grant memory and keep the books: some hundredths of a CPU, without which nobody gets memory.
-/// On a host with a hundred threads for each of its CPUs they would wait for seconds otherwise.
+/// Nice value of the threads that read what guests report, grant memory and keep the books: some hundredths
+/// of a CPU, without which nobody gets memory. On a host with a hundred threads for each of its CPUs they
+/// would wait for seconds otherwise.
 const HOST_NICE: i32 = -15;
 
 /// Runs guests as asked for, showing how it goes; an error means that nothing was started.
@@ -51,14 +53,16 @@ pub fn run(config: RunConfig) -> Result<Outcome, Error> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).enable_all().on_thread_start(take_precedence).build();
     let runtime = runtime.map_err(|source| Error::System { doing: "starting the runtime", source })?;
-    // The main thread starts the VMMs: they die with the thread that did (see `fleet`), and have its nice value.
+    // The main thread starts the VMMs: they die with the thread that did (see `fleet`), and have its nice
+    // value.
     runtime.block_on(run_guests(preflight::check(config)?))
 }
 
 /// Why a thread could not be put before those of the guests.
 static NO_PRECEDENCE: OnceLock<std::io::Error> = OnceLock::new();
 
-/// Puts the calling thread before those of the guests. Allowed with `CAP_SYS_NICE`, or the limit `RLIMIT_NICE`.
+/// Puts the calling thread before those of the guests. Allowed with `CAP_SYS_NICE`, or the limit
+/// `RLIMIT_NICE`.
 fn take_precedence() {
     if let Err(errno) = rustix::process::setpriority_process(None, HOST_NICE) {
         _ = NO_PRECEDENCE.set(errno.into());
@@ -138,8 +142,8 @@ async fn live(fleet: &Fleet, duration: Duration) {
     let _ = timeout(duration, fleet.until_all(Guest::has_ended)).await;
 }
 
-/// Has all guests verify what they hold and end; kills those that take too long. Afterwards no process is left.
-/// Returns whether the run was interrupted, now or before.
+/// Has all guests verify what they hold and end; kills those that take too long. Afterwards no process is
+/// left. Returns whether the run was interrupted, now or before.
 async fn end(fleet: &Fleet, signals: &mut Signals, mut interrupted: bool) -> bool {
     let grace = if interrupted { INTERRUPT_GRACE } else { START_GRACE };
     // A guest that is being started anew and does not run by then is killed with the words for it.

@@ -1,4 +1,5 @@
-//! The control plane against a VMM that only speaks the protocol: this test program, started again as the test [`fake_vmm`].
+//! The control plane against a VMM that only speaks the protocol: this test program, started again as the
+//! test [`fake_vmm`].
 //!
 //! What a fake guest does follows from its number, so that one run has an honest guest beside a broken one.
 
@@ -230,7 +231,8 @@ fn interrupted_host() {
 #[test]
 #[ignore = "is no test: the other tests start it as their VMM"]
 fn fake_vmm() {
-    // SAFETY: the host has made this descriptor a stream socket for this process alone; nothing else here knows it.
+    // SAFETY: the host has made this descriptor a stream socket for this process alone; nothing else here
+    // knows it.
     let mut socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(CONTROL_FD) });
     let mut body = Vec::new();
     let Some(ToVmm::Start(config)) = read_frame(&mut socket, &mut body).unwrap() else { panic!("no Start") };

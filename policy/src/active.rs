@@ -1,8 +1,10 @@
-//! How much of its memory a guest really uses, estimated without its help (Waldspurger, OSDI 2002, section 5.3).
+//! How much of its memory a guest really uses, estimated without its help (Waldspurger, OSDI 2002, section
+//! 5.3).
 //!
-//! Each *period*, a hundred pages chosen at random are invalidated, so that the next access to each faults once. The share of them
-//! that was touched by the end of the period estimates the share of all memory that is active. One period's figure is coarse: with a hundred
-//! pages its standard deviation is up to five points. So three averages are kept:
+//! Each *period*, a hundred pages chosen at random are invalidated, so that the next access to each faults
+//! once. The share of them that was touched by the end of the period estimates the share of all memory that
+//! is active. One period's figure is coarse: with a hundred pages its standard deviation is up to five
+//! points. So three averages are kept:
 //!
 //! ```text
 //!   period ends        slow    += 1/4 × (touched / sampled − slow)       steady
@@ -12,16 +14,19 @@
 //!   estimate = max(slow, fast, current)
 //! ```
 //!
-//! What policy goes by follows the estimate only as far as this leaves a band around it, as wide as the error of the averages: entitlements that followed every
-//! sample would move memory back and forth for nothing.
+//! What policy goes by follows the estimate only as far as this leaves a band around it, as wide as the error
+//! of the averages: entitlements that followed every sample would move memory back and forth for nothing.
 //!
-//! That holds for guests that wait. One that does not is not harmed if it is believed to use less than it does: it waits, and is believed again. So the less
-//! it waits, the more its last period counts alone, with the one under way ([`Estimator::recent_ratio`]): demand that has gone is seen in one period, not in ten.
+//! That holds for guests that wait. One that does not is not harmed if it is believed to use less than it
+//! does: it waits, and is believed again. So the less it waits, the more its last period counts alone, with
+//! the one under way ([`Estimator::recent_ratio`]): demand that has gone is seen in one period, not in ten.
 //!
-//! A guest that waits for memory touches less than it would: one that is thrashing looks idle, and would be taken for that. So what it touched is taken
-//! for what it would have touched in the whole of its time ([`Sample::unhindered`]).
+//! A guest that waits for memory touches less than it would: one that is thrashing looks idle, and would be
+//! taken for that. So what it touched is taken for what it would have touched in the whole of its time
+//! ([`Sample::unhindered`]).
 //!
-//! The maximum answers growth fast and shrinking slowly: memory taken too early costs faults, memory taken late costs nothing yet.
+//! The maximum answers growth fast and shrinking slowly: memory taken too early costs faults, memory taken
+//! late costs nothing yet.
 
 use crate::state::HostState;
 
@@ -31,17 +36,20 @@ pub const SAMPLE_PAGES: u32 = 100;
 const SLOW: f64 = 0.25;
 /// Weight of the last period in the fast average.
 const FAST: f64 = 0.5;
-/// What policy goes by is at most so far from the estimate: one and a half standard deviations of the slow average. Of guests that use a third of their memory, it moves
-/// by 0.2 points a period; if it took over each estimate that is further away, by 0.8.
+/// What policy goes by is at most so far from the estimate: one and a half standard deviations of the slow
+/// average. Of guests that use a third of their memory, it moves by 0.2 points a period; if it took over each
+/// estimate that is further away, by 0.8.
 const DEAD_BAND: f64 = 0.03;
 /// What a single period may have missed, in standard deviations: one period of forty has missed more.
 const MISSED: f64 = 2.0;
 /// A period under pressure is this much shorter than one without.
 const PRESSED_DIVISOR: u64 = 5;
-/// Shortest period under pressure, ms: a hundred faults of 65 µs are 0.2 % of it, less than what counts as waiting for memory.
+/// Shortest period under pressure, ms: a hundred faults of 65 µs are 0.2 % of it, less than what counts as
+/// waiting for memory.
 const PERIOD_MS_MIN: u64 = 3_000;
 
-/// Length of a guest's sampling period, ms, when the host is in `state` and the period at rest is `period_ms`.
+/// Length of a guest's sampling period, ms, when the host is in `state` and the period at rest is
+/// `period_ms`.
 pub fn period_ms(period_ms: u64, state: HostState) -> u64 {
     match state {
         HostState::High => period_ms,
@@ -64,8 +72,9 @@ pub struct Sample {
 const WAITING_MAX: f64 = 0.95;
 
 impl Sample {
-    /// What a guest would have touched that has waited for memory for this share of its time. Accesses come at random, so that a page is missed
-    /// with probability `exp(-rate × time)`: with `1 / (1 − waiting)` times the time, that to this power.
+    /// What a guest would have touched that has waited for memory for this share of its time. Accesses come
+    /// at random, so that a page is missed with probability `exp(-rate × time)`: with `1 / (1 − waiting)`
+    /// times the time, that to this power.
     pub fn unhindered(self, waiting: f64) -> Sample {
         let Some(ratio) = self.ratio() else { return self };
         let waiting = if waiting.is_nan() { 0.0 } else { waiting.clamp(0.0, WAITING_MAX) };
@@ -110,7 +119,8 @@ impl Estimator {
         self.settle();
     }
 
-    /// Share of the guest's memory that is active, 0 to 1, as policy goes by it; none before the first period has ended.
+    /// Share of the guest's memory that is active, 0 to 1, as policy goes by it; none before the first period
+    /// has ended.
     pub fn ratio(&self) -> Option<f64> {
         self.settled
     }
@@ -203,7 +213,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// The figure that sampling is judged by: within ten points of the truth for nine estimates of ten, whatever the truth.
+        /// The figure that sampling is judged by: within ten points of the truth for nine estimates of ten,
+        /// whatever the truth.
         #[test]
         fn nine_estimates_of_ten_are_within_ten_points(truth in 0.0f64..=1.0, seed: u64) {
             let mut random = seed | 1;

@@ -1,7 +1,7 @@
 //! The division of the budget, as a ladder.
 //!
-//! Each rung is an allocation for every guest, none below the rung before it. The budget (less frames and upkeep) affords some
-//! rung, and what is over is divided by weight on the way to the next:
+//! Each rung is an allocation for every guest, none below the rung before it. The budget (less frames and
+//! upkeep) affords some rung, and what is over is divided by weight on the way to the next:
 //!
 //! ```text
 //!             a guest that stalls   one that leaves slack   a calm one in use
@@ -25,16 +25,17 @@
 //! force, and the budget is what is short, up to what was in force before it was lowered
 //! ([`Host::ceiling_bytes`]).
 //!
-//! A guest's *entitlement* is its part of the budget by shares, with idle memory taxed (`fill.rs`). Nobody who uses what it has is pushed
-//! below it, for whoever's sake: one step down ends there. So idle guests give first and most, busy guests end at the ratio of their
-//! shares, and a guest that was never sampled (nothing is known of what it uses) is entitled to its minimum only. With a tax of 0 shares alone decide,
-//! and each guest is entitled to its part from the start.
+//! A guest's *entitlement* is its part of the budget by shares, with idle memory taxed (`fill.rs`). Nobody
+//! who uses what it has is pushed below it, for whoever's sake: one step down ends there. So idle guests give
+//! first and most, busy guests end at the ratio of their shares, and a guest that was never sampled (nothing
+//! is known of what it uses) is entitled to its minimum only. With a tax of 0 shares alone decide, and each
+//! guest is entitled to its part from the start.
 //!
-//! A guest that gave while it was calm, and soon waited for that, is *spared* for a while (`regret.rs`): it gives to those below their entitlement
-//! only. Without that two guests would pass a step to and fro.
+//! A guest that gave while it was calm, and soon waited for that, is *spared* for a while (`regret.rs`): it
+//! gives to those below their entitlement only. Without that two guests would pass a step to and fro.
 //!
-//! Two corrections follow. Nobody grows by an unnoticeable amount (a dead band). And growth waits for memory that is free *now*: a guest counts
-//! with what it may still be using until it has really shrunk.
+//! Two corrections follow. Nobody grows by an unnoticeable amount (a dead band). And growth waits for memory
+//! that is free *now*: a guest counts with what it may still be using until it has really shrunk.
 
 use std::fmt;
 
@@ -43,14 +44,17 @@ use crate::fill::{Bidder, climb, entitle, sum};
 use crate::guest::{Config, Guest, Host, Usage};
 use crate::means::BANDS;
 
-/// An allocation grows by this part of the guest's memory a tick (100 ms): 10 % in 640 ms. How fast it shrinks is measured ([`crate::means`]).
+/// An allocation grows by this part of the guest's memory a tick (100 ms): 10 % in 640 ms. How fast it
+/// shrinks is measured ([`crate::means`]).
 pub(crate) const STEP_DIVISOR: u64 = 64;
 /// An allocation does not grow by less than this part of the guest's memory, ...
 const DEAD_BAND_DIVISOR: u64 = 512;
-/// ... or of what it is, where that is less than an eighth of the memory: a small allocation grows by small steps.
+/// ... or of what it is, where that is less than an eighth of the memory: a small allocation grows by small
+/// steps.
 const DEAD_BAND_HELD_DIVISOR: u64 = 64;
-/// A guest that holds its entitlement to within this part is left alone by others that wait, and leaves them alone: what is in use is known from samples of a
-/// hundred pages, and guests that are alike would pass what they evict for each other to and fro.
+/// A guest that holds its entitlement to within this part is left alone by others that wait, and leaves them
+/// alone: what is in use is known from samples of a hundred pages, and guests that are alike would pass what
+/// they evict for each other to and fro.
 const ENTITLED_DIVISOR: u64 = 40;
 
 /// What one guest gets.
@@ -204,7 +208,8 @@ impl Place {
             false => livable,
         };
         let (step, useful) = (guest.memory_bytes / STEP_DIVISOR, guest.useful_bytes());
-        // One that waits, but has not used up what it has, waits for something else than memory: for first touches, say.
+        // One that waits, but has not used up what it has, waits for something else than memory: for first
+        // touches, say.
         let slack = held >= useful;
         let stalls = guest.waits() && !slack;
         let step_down = usage.means.step_bytes(guest.memory_bytes);
@@ -240,16 +245,17 @@ impl Place {
 
 /// What a guest gets at least and at most.
 fn bounds(config: &Config, guest: &Guest) -> (u64, u64) {
-    // Without a pager nothing could enforce less than was given; and nothing need: the balloon has made private and shared pages
-    // together fit, however they divide.
+    // Without a pager nothing could enforce less than was given; and nothing need: the balloon has made
+    // private and shared pages together fit, however they divide.
     let kept = if config.pager { 0 } else { guest.usage.allocation_bytes };
     let minimum = guest.minimum_bytes(config).max(kept);
     let most = guest.memory_bytes.saturating_add(guest.overhead_bytes).min(guest.capped_bytes());
     (minimum, guest.limit_bytes.min(most).max(minimum))
 }
 
-/// Each guest's part of the budget, by shares and with idle memory taxed. What it costs beside its allocation, its part of shared frames, counts
-/// towards it. Guests that were never sampled take part as if all they may have were in use.
+/// Each guest's part of the budget, by shares and with idle memory taxed. What it costs beside its
+/// allocation, its part of shared frames, counts towards it. Guests that were never sampled take part as if
+/// all they may have were in use.
 fn entitlements(config: &Config, total: u64, guests: &[Guest]) -> Vec<u64> {
     let bidder = |guest: &Guest| {
         let (minimum, limit) = bounds(config, guest);
@@ -280,7 +286,8 @@ pub fn total_bytes(host: &Host) -> u64 {
     host.budget_bytes.saturating_sub(host.set_aside_bytes())
 }
 
-/// First allocations, as if nothing were known of the guests but what they were promised: by shares between reservation and limit.
+/// First allocations, as if nothing were known of the guests but what they were promised: by shares between
+/// reservation and limit.
 pub fn initial(config: &Config, host: &Host, guests: &[Guest]) -> Vec<Decision> {
     let fresh: Vec<Guest> = guests.iter().map(|guest| Guest { usage: Usage::default(), ..*guest }).collect();
     allocate(config, host, &fresh)
@@ -345,7 +352,8 @@ fn ladder(total: u64, places: &[Place]) -> Vec<Vec<u64>> {
     rungs
 }
 
-/// What of the goals can be had now: in force is what a guest keeps or may still be using, and growth gets what that leaves.
+/// What of the goals can be had now: in force is what a guest keeps or may still be using, and growth gets
+/// what that leaves.
 fn grant(total: u64, guests: &[Guest], places: &[Place], goals: &[u64], weights: &[u64]) -> Vec<u64> {
     let kept = goals.iter().zip(places).map(|(&goal, place)| goal.min(place.given));
     let in_force: Vec<u64> = kept.zip(guests).map(|(kept, guest)| kept.max(guest.usage.committed_bytes)).collect();

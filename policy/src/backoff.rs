@@ -8,9 +8,10 @@
 //!      +------------ Backing off <-----+          asked for an eighth less, again and again, until the pain ends
 //! ```
 //!
-//! What counts as given is *resident bytes that went*, not the balloon's own number: a driver may say that it gave pages which it never
-//! touched, and a hostile one may say anything. What counts as pain is what the guest waits for and says that it swaps: [`Pain`].
-//! A guest whose balloon is stuck is asked for what it has given and no more, and its pages are evicted instead.
+//! What counts as given is *resident bytes that went*, not the balloon's own number: a driver may say that it
+//! gave pages which it never touched, and a hostile one may say anything. What counts as pain is what the
+//! guest waits for and says that it swaps: [`Pain`]. A guest whose balloon is stuck is asked for what it has
+//! given and no more, and its pages are evicted instead.
 
 /// A balloon that has made no progress for so long is stuck.
 pub const STUCK_MS: u64 = 3_000;
@@ -42,8 +43,8 @@ pub struct Pain {
 const GUEST_FAULT_SECONDS: f64 = 200e-6;
 
 impl Pain {
-    /// Share of its time that it suffers. What makes no sense counts as nothing: a guest gains no memory by absurd statistics beyond
-    /// what its balloon holds.
+    /// Share of its time that it suffers. What makes no sense counts as nothing: a guest gains no memory by
+    /// absurd statistics beyond what its balloon holds.
     fn ratio(&self) -> f64 {
         let sane = |value: f64| if value.is_finite() { value.max(0.0) } else { 0.0 };
         let guest = |rate: Option<f64>| sane(rate.unwrap_or(0.0)) * GUEST_FAULT_SECONDS;

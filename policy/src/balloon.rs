@@ -1,18 +1,21 @@
-//! How much of its memory a guest is asked to give up: what would not fit its allocation if it used all the rest.
+//! How much of its memory a guest is asked to give up: what would not fit its allocation if it used all the
+//! rest.
 //!
-//! `usable = allocation − overhead + saved`, where *saved* is guest memory that costs (almost) nothing now because it is shared, zero
-//! or compressed; the balloon asks for the rest. A guest that uses up its allocation and has touched all of its memory is asked for
-//! exactly what it has given already, so nothing drifts. Without a pager nothing enforces the allocation but the balloon itself, and
-//! savings may go at any time: then nothing is counted as saved.
+//! `usable = allocation − overhead + saved`, where *saved* is guest memory that costs (almost) nothing now
+//! because it is shared, zero or compressed; the balloon asks for the rest. A guest that uses up its
+//! allocation and has touched all of its memory is asked for exactly what it has given already, so nothing
+//! drifts. Without a pager nothing enforces the allocation but the balloon itself, and savings may go at any
+//! time: then nothing is counted as saved.
 //!
-//! With a pager the balloon is asked for more only as far as it is the cheapest lever ([`crate::means`]): what is not asked for is evicted.
+//! With a pager the balloon is asked for more only as far as it is the cheapest lever ([`crate::means`]):
+//! what is not asked for is evicted.
 
 use crate::guest::{Config, Guest};
 
 /// A request within this part of the guest's memory of the last one is not worth the guest's work: 1 %.
 const DEAD_BAND_DIVISOR: u64 = 100;
-/// A request sinks by at most this part of the guest's memory a tick, twice what an allocation can grow by: savings that
-/// come and go (shares that break again) do not let in what must be pushed out a moment later.
+/// A request sinks by at most this part of the guest's memory a tick, twice what an allocation can grow by:
+/// savings that come and go (shares that break again) do not let in what must be pushed out a moment later.
 const DEFLATE_DIVISOR: u64 = 32;
 
 /// Most the balloon may be asked for.

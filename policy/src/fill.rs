@@ -1,9 +1,10 @@
 //! Water-filling: one amount divided by weight between lower and upper bounds, exactly.
 //!
-//! Guest `i` gets `clamp(bid_i(level), low_i, high_i)`; the level is the highest whose sum fits. So those who hold most for
-//! their bid are the first to lose and the last to gain: that is min-funding revocation, brought to rest. A bid is `level × weight`,
-//! or, where idle memory is taxed, less; see [`entitle`]. The level is a fixed-point number fine enough that one step of it
-//! moves nobody by more than a byte: what is left over is less than a byte a guest, and a larger weight never gets less.
+//! Guest `i` gets `clamp(bid_i(level), low_i, high_i)`; the level is the highest whose sum fits. So those who
+//! hold most for their bid are the first to lose and the last to gain: that is min-funding revocation,
+//! brought to rest. A bid is `level × weight`, or, where idle memory is taxed, less; see [`entitle`]. The
+//! level is a fixed-point number fine enough that one step of it moves nobody by more than a byte: what is
+//! left over is less than a byte a guest, and a larger weight never gets less.
 
 /// Fraction bits of the level: more than a weight has bits (32 of shares, 11 of need).
 const LEVEL_BITS: u32 = 48;
@@ -27,8 +28,9 @@ pub(crate) struct Bidder {
 
 /// Divides `total` by shares with the idle memory tax (Waldspurger, OSDI 2002, section 5.2).
 ///
-/// There, a guest with shares `S` and `P` pages, a part `f` of them active, pays `ρ = S / (P × (f + k × (1 − f)))` with `k = 1 / (1 − tax)`, and memory is
-/// taken from whoever pays least until all pay the same. With `A = f × P` bytes active, all paying `1 / level` means
+/// There, a guest with shares `S` and `P` pages, a part `f` of them active, pays `ρ = S / (P × (f + k × (1 −
+/// f)))` with `k = 1 / (1 − tax)`, and memory is taken from whoever pays least until all pay the same. With
+/// `A = f × P` bytes active, all paying `1 / level` means
 ///
 /// ```text
 ///   P + (k − 1) × (P − A) = level × S     so     P = level × S                               up to A
@@ -46,7 +48,8 @@ pub(crate) fn entitle(total: u64, bidders: &[Bidder], tax_percent: u8) -> Vec<u6
         let idle = untaxed.saturating_sub(u128::from(active));
         untaxed - idle + idle.saturating_mul(kept_percent) / 100
     };
-    // A taxed bid of at least 1 share reaches every upper bound at a hundred times the level that an untaxed one needs.
+    // A taxed bid of at least 1 share reaches every upper bound at a hundred times the level that an untaxed
+    // one needs.
     fill_by(total, &low, &high, ((sum(&high) + 1) * 100) << LEVEL_BITS, bid)
 }
 
@@ -70,8 +73,9 @@ fn fill_by(total: u64, low: &[u64], high: &[u64], mut exceeds: u128, bid: impl F
     at(fits).collect()
 }
 
-/// Divides `total` by climbing `rungs`, each a full set of allocations and none below the one before: the highest rung that can be
-/// afforded, and the rest by weight towards the next one. What even the lowest needs is given in any case.
+/// Divides `total` by climbing `rungs`, each a full set of allocations and none below the one before: the
+/// highest rung that can be afforded, and the rest by weight towards the next one. What even the lowest needs
+/// is given in any case.
 pub(crate) fn climb(total: u64, rungs: &[Vec<u64>], weights: &[u64]) -> Vec<u64> {
     let affordable = rungs.iter().take_while(|rung| sum(rung) <= u128::from(total)).count();
     let low = &rungs[affordable.saturating_sub(1)];

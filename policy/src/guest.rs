@@ -1,4 +1,5 @@
-//! What policy knows: the promises made to a guest, what was measured of it, and the host's side of the ledger.
+//! What policy knows: the promises made to a guest, what was measured of it, and the host's side of the
+//! ledger.
 
 use crate::allocate::STEP_DIVISOR;
 use crate::balloon;
@@ -10,12 +11,14 @@ pub const SHARES_DEFAULT: u32 = 1000;
 pub const RESERVATION_BYTES_MIN: u64 = 16 << 20;
 /// Least memory a guest keeps from its balloon.
 const FLOOR_BYTES_MIN: u64 = 8 << 20;
-/// Share of a stalled second that one refault costs, s: a fault through user space and a decompression, on a nested host.
+/// Share of a stalled second that one refault costs, s: a fault through user space and a decompression, on a
+/// nested host.
 const REFAULT_SECONDS: f64 = 100e-6;
 /// A guest that waits less than this share of its time is calm; as good as one can measure in 100 ms.
 const PRESSURE_DEAD_BAND: f64 = 0.005;
-/// A guest that waits this share of its time is believed to need all that it has used in the past periods. Taking memory from a guest that needs it no more makes
-/// it wait a little, too: nobody sees beforehand which pages these are.
+/// A guest that waits this share of its time is believed to need all that it has used in the past periods.
+/// Taking memory from a guest that needs it no more makes it wait a little, too: nobody sees beforehand which
+/// pages these are.
 const BELIEVED_PRESSURE: f64 = 0.25;
 /// Need is counted in sixteenths, in integers, so that allocations are exact.
 const NEED_UNIT: u64 = 16;
@@ -31,7 +34,8 @@ pub struct Config {
     pub balloon: bool,
     /// Pages are evicted: allocations can be enforced.
     pub pager: bool,
-    /// What of its idle memory a guest is charged as if it paid for `1 / (1 − tax)` as much, per cent; at most 99.
+    /// What of its idle memory a guest is charged as if it paid for `1 / (1 − tax)` as much, per cent; at
+    /// most 99.
     pub idle_tax_percent: u8,
 }
 
@@ -58,8 +62,8 @@ pub struct Host {
     pub frames_headroom_bytes: u64,
     /// Upkeep that belongs to no guest.
     pub host_overhead_bytes: u64,
-    /// What breaks of shared pages are expected to take before the host has reacted. Only admission counts it: a running guest
-    /// pays for its breaks out of its allocation.
+    /// What breaks of shared pages are expected to take before the host has reacted. Only admission counts
+    /// it: a running guest pays for its breaks out of its allocation.
     pub cow_reserve_bytes: u64,
 }
 
@@ -70,7 +74,8 @@ impl Host {
     }
 }
 
-/// What a guest was promised, and what was measured of it. `reservation`, `limit` and allocation all include the overhead.
+/// What a guest was promised, and what was measured of it. `reservation`, `limit` and allocation all include
+/// the overhead.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Guest {
     /// RAM as the guest sees it.
@@ -87,7 +92,8 @@ pub struct Guest {
     pub floor_bytes: u64,
     /// It has a balloon.
     pub balloon: bool,
-    /// For now it gets no more than this, as somebody reclaims memory from it by hand; none while nobody does. See [`crate::reclaim`].
+    /// For now it gets no more than this, as somebody reclaims memory from it by hand; none while nobody
+    /// does. See [`crate::reclaim`].
     pub cap_bytes: Option<u64>,
     /// Measured since; default before the start.
     pub usage: Usage,
@@ -106,8 +112,8 @@ pub struct Usage {
     pub resident_bytes: u64,
     /// Guest memory that is backed by shared frames.
     pub shared_bytes: u64,
-    /// Guest memory that it had touched and that is zero now. Untouched memory does not belong here: it may be touched at any
-    /// moment, so it is no saving.
+    /// Guest memory that it had touched and that is zero now. Untouched memory does not belong here: it may
+    /// be touched at any moment, so it is no saving.
     pub zero_bytes: u64,
     /// Guest memory in the compressed pool, less the pool.
     pub compressed_saved_bytes: u64,
@@ -118,11 +124,13 @@ pub struct Usage {
     pub stall_ratio: f64,
     /// Pages that came back soon after their eviction.
     pub refaults_per_second: f64,
-    /// Share of its time that it waited for memory lately, small waits remembered for seconds; see [`crate::waits`].
+    /// Share of its time that it waited for memory lately, small waits remembered for seconds; see
+    /// [`crate::waits`].
     pub waited_ratio: f64,
     /// What of its memory is in use, in bytes of host memory that this takes; none until it has been sampled.
     pub active_bytes: Option<u64>,
-    /// What it says that it has free, by its balloon's statistics; 0 if it says nothing. Only the rules of others believe it.
+    /// What it says that it has free, by its balloon's statistics; 0 if it says nothing. Only the rules of
+    /// others believe it.
     pub free_bytes: u64,
     /// What of that was in use lately; see [`crate::active`].
     pub recent_bytes: Option<u64>,
@@ -135,8 +143,9 @@ pub struct Usage {
 }
 
 impl Guest {
-    /// A guest with the promises of its kind: an eighth of its memory reserved, all of it allowed. Where nothing can be taken from
-    /// a guest that does not want to give (neither pager nor balloon), all of it is reserved: sharing alone may diverge.
+    /// A guest with the promises of its kind: an eighth of its memory reserved, all of it allowed. Where
+    /// nothing can be taken from a guest that does not want to give (neither pager nor balloon), all of it is
+    /// reserved: sharing alone may diverge.
     pub fn new(config: &Config, memory_bytes: u64, overhead_bytes: u64) -> Self {
         let limit_bytes = memory_bytes.saturating_add(overhead_bytes);
         let reservation_bytes = if config.pager || config.balloon {
@@ -159,7 +168,8 @@ impl Guest {
         }
     }
 
-    /// What the guest must be left with: its reservation, and without a pager at least what the balloon cannot take.
+    /// What the guest must be left with: its reservation, and without a pager at least what the balloon
+    /// cannot take.
     pub fn minimum_bytes(&self, config: &Config) -> u64 {
         if config.pager {
             return self.reservation_bytes;
@@ -177,8 +187,9 @@ impl Guest {
         }
     }
 
-    /// The most it gets while memory is reclaimed from it: the cap is reached by steps no longer than those by which a guest grows, since nobody knows beforehand
-    /// which pages it uses, and is no less than it can run with.
+    /// The most it gets while memory is reclaimed from it: the cap is reached by steps no longer than those
+    /// by which a guest grows, since nobody knows beforehand which pages it uses, and is no less than it can
+    /// run with.
     pub(crate) fn capped_bytes(&self) -> u64 {
         let Some(cap_bytes) = self.cap_bytes else { return u64::MAX };
         let held = self.usage.allocation_bytes.min(self.usage.resident_bytes);
@@ -186,8 +197,9 @@ impl Guest {
         cap_bytes.max(held.saturating_sub(step)).max(self.livable_bytes())
     }
 
-    /// What of its memory counts as in use: of a guest that does not wait what it used lately, and the more it waits, the more of what it used before, and of what
-    /// it holds: what it did not use was the first to be evicted, and a sample finds little touched by one that waits most of its time.
+    /// What of its memory counts as in use: of a guest that does not wait what it used lately, and the more
+    /// it waits, the more of what it used before, and of what it holds: what it did not use was the first to
+    /// be evicted, and a sample finds little touched by one that waits most of its time.
     pub(crate) fn used_bytes(&self) -> Option<u64> {
         let Usage { active_bytes, recent_bytes, resident_bytes, .. } = self.usage;
         let recent = recent_bytes.unwrap_or(u64::MAX).min(active_bytes?);
@@ -211,8 +223,9 @@ impl Guest {
         self.usage.resident_bytes.saturating_add(self.usage.resident_bytes / 7)
     }
 
-    /// What it bids for memory with: its shares, times its need where nothing better is known of what it uses. At least 1, so that no division of
-    /// memory is undefined. Need wavers with what it gets: among guests that have entitlements it would move memory back and forth.
+    /// What it bids for memory with: its shares, times its need where nothing better is known of what it
+    /// uses. At least 1, so that no division of memory is undefined. Need wavers with what it gets: among
+    /// guests that have entitlements it would move memory back and forth.
     pub(crate) fn weight(&self) -> u64 {
         if self.usage.active_bytes.is_some() {
             return u64::from(self.shares.max(1)) * NEED_UNIT;
@@ -222,8 +235,8 @@ impl Guest {
     }
 }
 
-/// Share of its time that a guest waits for memory, from the share in which its vCPUs were blocked and its refaults. Measurements that make no sense count
-/// as none.
+/// Share of its time that a guest waits for memory, from the share in which its vCPUs were blocked and its
+/// refaults. Measurements that make no sense count as none.
 pub fn pressure(stall_ratio: f64, refaults_per_second: f64) -> f64 {
     sane(stall_ratio.max(0.0) + refaults_per_second.max(0.0) * REFAULT_SECONDS)
 }
@@ -232,12 +245,14 @@ fn sane(ratio: f64) -> f64 {
     if ratio.is_finite() { ratio.max(0.0) } else { 0.0 }
 }
 
-/// Reservation of a guest of this size when nobody chose one: an eighth, but not less than a guest can live on.
+/// Reservation of a guest of this size when nobody chose one: an eighth, but not less than a guest can live
+/// on.
 pub fn default_reservation(memory_bytes: u64) -> u64 {
     (memory_bytes / 8).max(RESERVATION_BYTES_MIN).min(memory_bytes)
 }
 
-/// What a guest of this size keeps from its balloon when nobody chose otherwise: half its default reservation.
+/// What a guest of this size keeps from its balloon when nobody chose otherwise: half its default
+/// reservation.
 pub fn default_floor(memory_bytes: u64) -> u64 {
     (memory_bytes / 16).max(FLOOR_BYTES_MIN).min(memory_bytes)
 }

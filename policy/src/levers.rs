@@ -1,8 +1,9 @@
 //! Which memory to take when some is wanted: the cheapest mix, by prices measured on this very host.
 //!
-//! A lever's price has two parts: what it costs to win a page (CPU time of whoever does it), and what it costs the guest if it wants the page back
-//! (stall, times how often that happens). Both are measured while the levers work; before, estimates stand in. A page that would come back at once is
-//! worth nothing, so the price is per page that *stays* away:
+//! A lever's price has two parts: what it costs to win a page (CPU time of whoever does it), and what it
+//! costs the guest if it wants the page back (stall, times how often that happens). Both are measured while
+//! the levers work; before, estimates stand in. A page that would come back at once is worth nothing, so the
+//! price is per page that *stays* away:
 //!
 //! ```text
 //!   price = (win + return × stall) / (1 − return)          return: share of pages that were back within two eras (8 s)
@@ -56,8 +57,8 @@ impl Lever {
         }
     }
 
-    /// What winning a page costs and what its return costs, µs, until that has been measured here: the figures of a nested KVM, see
-    /// `docs/benchmarks.md`. What swapping costs is an SSD's.
+    /// What winning a page costs and what its return costs, µs, until that has been measured here: the
+    /// figures of a nested KVM, see `docs/benchmarks.md`. What swapping costs is an SSD's.
     fn estimate(self) -> (f64, f64) {
         match self {
             Lever::ReportedFree => (0.2, 12.0),
@@ -81,7 +82,8 @@ impl fmt::Display for Lever {
 const SMOOTHING: f64 = 0.2;
 /// Fewer pages than this say nothing about a price.
 const PAGES_MIN: u64 = 16;
-/// A page is never counted as more likely to come back than this: a lever that wins nothing is dear, not infinitely so.
+/// A page is never counted as more likely to come back than this: a lever that wins nothing is dear, not
+/// infinitely so.
 const RETURN_MAX: f64 = 0.95;
 
 /// What one lever did in a while, on one guest.
@@ -114,8 +116,8 @@ impl Price {
         Price { win_us, stall_us, returns: 0.0, rate: None }
     }
 
-    /// Takes what was measured into account; `busy_seconds` of that the lever had work to do, or it says nothing about how fast it is. What makes no
-    /// sense is left out.
+    /// Takes what was measured into account; `busy_seconds` of that the lever had work to do, or it says
+    /// nothing about how fast it is. What makes no sense is left out.
     pub fn measure(&mut self, work: &Work, busy_seconds: f64) {
         let blend =
             |old: f64, new: f64| if new.is_finite() && new >= 0.0 { old + SMOOTHING * (new - old) } else { old };
@@ -183,8 +185,8 @@ pub struct Order {
     pub pages: u64,
 }
 
-/// The cheapest way to win `wanted` pages, cheapest part first; all offers if they are not enough. As prices are linear, taking offers in the
-/// order of their prices is optimal.
+/// The cheapest way to win `wanted` pages, cheapest part first; all offers if they are not enough. As prices
+/// are linear, taking offers in the order of their prices is optimal.
 pub fn plan(wanted: u64, offers: &[Offer]) -> Vec<Order> {
     let mut sorted: Vec<&Offer> = offers.iter().filter(|offer| offer.pages > 0).collect();
     let price = |offer: &Offer| if offer.per_page_us.is_nan() { f64::INFINITY } else { offer.per_page_us };

@@ -16,8 +16,8 @@ pub const CHOICES: [Lever; 3] = [Lever::Balloon, Lever::Compress, Lever::Swap];
 pub(crate) const BANDS: usize = 8;
 /// A step where nothing was measured: 10 % of a guest's memory in 640 ms.
 const STEP_DIVISOR: u64 = 64;
-/// The shortest step and the longest: however slow a guest gives, it is asked for something; however fast, it can be seen to suffer before
-/// much is gone.
+/// The shortest step and the longest: however slow a guest gives, it is asked for something; however fast, it
+/// can be seen to suffer before much is gone.
 const STEP_DIVISORS: [u64; 2] = [512, 16];
 const PAGE_BYTES: u64 = 4096;
 
@@ -58,7 +58,8 @@ impl Means {
         band(us / pages as f64)
     }
 
-    /// The cheapest mix that wins `bytes`, bytes by [`CHOICES`]; what nobody offers is the balloon's, which may find more than we know of.
+    /// The cheapest mix that wins `bytes`, bytes by [`CHOICES`]; what nobody offers is the balloon's, which
+    /// may find more than we know of.
     pub fn mix(&self, bytes: u64) -> [u64; 3] {
         let mut parts = self.split(bytes).map(|pages| pages.saturating_mul(PAGE_BYTES));
         let offered: u64 = parts.iter().sum();

@@ -7,16 +7,18 @@
 //!                           └── it waits noticeably more ─────┴── told to end ──► Ended(Stalled), Ended(Told)
 //! ```
 //!
-//! While it is taken and held, the guest has a cap ([`Guest::cap_bytes`]): what it held at the first look, less what was asked for, and never less than what is reserved
-//! for it or than it can run with. The ladder does the rest (`allocate.rs`): steps as short as those by which guests yield, by the levers that are cheapest. A
-//! guest that comes no further keeps what it gave and is pressed no more.
+//! While it is taken and held, the guest has a cap ([`Guest::cap_bytes`]): what it held at the first look,
+//! less what was asked for, and never less than what is reserved for it or than it can run with. The ladder
+//! does the rest (`allocate.rs`): steps as short as those by which guests yield, by the levers that are
+//! cheapest. A guest that comes no further keeps what it gave and is pressed no more.
 
 use crate::guest::{Config, Guest};
 
-/// A guest that waits so much more of its time than at the first look suffers for what is taken from it: five times what a busy host costs each
-/// guest now and then.
+/// A guest that waits so much more of its time than at the first look suffers for what is taken from it: five
+/// times what a busy host costs each guest now and then.
 const STALL_NOTICED: f64 = 0.1;
-/// ... and does so for this long, ms: the first pages that go are taken blindly, and some of them come back at once.
+/// ... and does so for this long, ms: the first pages that go are taken blindly, and some of them come back
+/// at once.
 const STALL_MS: u64 = 1_000;
 /// It comes no further if it has not given this part of its RAM for this long, ms: thirty ticks.
 const PROGRESS_DIVISOR: u64 = 1024;
@@ -107,7 +109,8 @@ impl Reclaim {
         self.wanted_bytes
     }
 
-    /// When it is given back, by the caller's clock, if nothing ends it earlier; none before it is held, and after its end.
+    /// When it is given back, by the caller's clock, if nothing ends it earlier; none before it is held, and
+    /// after its end.
     pub fn until_ms(&self) -> Option<u64> {
         matches!(self.stage, Stage::Held(_)).then_some(self.until_ms)
     }

@@ -1,4 +1,5 @@
-//! What was decided about a guest, from what, and by which rule: enough to say afterwards why it has the memory it has.
+//! What was decided about a guest, from what, and by which rule: enough to say afterwards why it has the
+//! memory it has.
 
 use std::fmt::{self, Write};
 

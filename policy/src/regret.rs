@@ -1,8 +1,9 @@
 //! Who is spared: a guest that gave memory while it was calm, and soon waited for it.
 //!
-//! Calm is no proof that memory is not needed. Without a memory of its own, a rule that takes from the calm for those that wait takes a step from a
-//! guest, makes it wait, gives the step back, and begins anew: ten times a second, for ever. So a guest that regrets what it gave is left what it has
-//! for a while, twice as long with each time:
+//! Calm is no proof that memory is not needed. Without a memory of its own, a rule that takes from the calm
+//! for those that wait takes a step from a guest, makes it wait, gives the step back, and begins anew: ten
+//! times a second, for ever. So a guest that regrets what it gave is left what it has for a while, twice as
+//! long with each time:
 //!
 //! ```text
 //!                 lost memory while calm                  waits within SOON_MS
@@ -11,12 +12,13 @@
 //!      +------- did not wait: strikes − 1 -------+
 //! ```
 //!
-//! Being spared is worth something only beyond the entitlement of others: a guest that is below its own takes from the spared, too
-//! (`allocate.rs`). So nobody keeps by complaining what belongs to another.
+//! Being spared is worth something only beyond the entitlement of others: a guest that is below its own takes
+//! from the spared, too (`allocate.rs`). So nobody keeps by complaining what belongs to another.
 
 use crate::guest::Guest;
 
-/// One that waits within so long of a loss regrets it: stall is a moving average of a second, and an evicted page is missed when its turn comes.
+/// One that waits within so long of a loss regrets it: stall is a moving average of a second, and an evicted
+/// page is missed when its turn comes.
 pub const SOON_MS: u64 = 3_000;
 /// How long a guest is spared the first time.
 const SPARED_MS: u64 = 1_000;
@@ -35,8 +37,8 @@ pub struct Regret {
 }
 
 impl Regret {
-    /// Looks at the guest before memory is divided, `now_ms` by the caller's clock; one that jumps back counts as standing still. Whether the
-    /// guest is to be spared.
+    /// Looks at the guest before memory is divided, `now_ms` by the caller's clock; one that jumps back
+    /// counts as standing still. Whether the guest is to be spared.
     pub fn look(&mut self, now_ms: u64, guest: &Guest) -> bool {
         self.now_ms = self.now_ms.max(now_ms);
         let allocation_bytes = guest.usage.allocation_bytes;

@@ -7,7 +7,8 @@
 //!     idle     who holds memory above its entitlement and does not use it: it is to be had as soon as that is noticed
 //! ```
 //!
-//! Nothing here is an estimate of what happens later: each remedy was tried on the measurements that the decision was made from.
+//! Nothing here is an estimate of what happens later: each remedy was tried on the measurements that the
+//! decision was made from.
 
 use crate::allocate::{Decision, Reason, STEP_DIVISOR, allocate};
 use crate::guest::{Config, Guest, Host};

@@ -1,8 +1,9 @@
 //! When a guest's free pages are taken: at once while memory is wanted, late while there is plenty.
 //!
-//! A page that is reported, taken, and allocated again a moment later costs its guest a fault for nothing. Always eager has been seen to cost an
-//! allocate/free loop 40 %, always lazy leaves gigabytes unused for ten seconds. So the delay between two reports follows two things: how short
-//! the host is, and how many of the pages taken came back soon.
+//! A page that is reported, taken, and allocated again a moment later costs its guest a fault for nothing.
+//! Always eager has been seen to cost an allocate/free loop 40 %, always lazy leaves gigabytes unused for ten
+//! seconds. So the delay between two reports follows two things: how short the host is, and how many of the
+//! pages taken came back soon.
 //!
 //! ```text
 //!   high: 2 s      soft: 200 ms      hard, low: 20 ms          × 4 for each look that finds too many back, ÷ 4 for each that does not
@@ -14,11 +15,13 @@ use crate::state::HostState;
 const BACK_TOO_OFTEN: f64 = 0.1;
 /// Fewer pages than this say nothing.
 const PAGES_MIN: u64 = 64;
-/// Pages that are risked on a guest of which it is not known, or known too well, what becomes of them: 2 MiB, some 50 ms of faults.
+/// Pages that are risked on a guest of which it is not known, or known too well, what becomes of them: 2 MiB,
+/// some 50 ms of faults.
 const SAMPLE_PAGES: u32 = 512;
 /// So many looks in a row are believed: one alone may fall into a pause of a loop.
 const GOOD_MIN: u32 = 3;
-/// Longest delay, ms: taking 16 MiB that come back costs a guest a third of a second of faults, on a nested host.
+/// Longest delay, ms: taking 16 MiB that come back costs a guest a third of a second of faults, on a nested
+/// host.
 const DELAY_MS_MAX: u64 = 60_000;
 /// How often a delay is multiplied at most: from the shortest to the longest.
 const PATIENCE_MAX: u32 = 6;
@@ -41,7 +44,8 @@ pub struct Reporting {
 }
 
 impl Reporting {
-    /// Since the last look, so many pages were taken as reported free, and so many of those taken were touched again soon.
+    /// Since the last look, so many pages were taken as reported free, and so many of those taken were
+    /// touched again soon.
     pub fn look(&mut self, taken: u64, back: u64) {
         if taken < PAGES_MIN {
             return;
@@ -72,7 +76,8 @@ mod tests {
         assert_eq!(HostState::ALL.map(|state| reporting.delay_ms(state)), [2_000, 200, 20, 20]);
     }
 
-    /// Faults of 65 µs against the time in which a loop allocates and frees the same pages again: less than 5 % is lost.
+    /// Faults of 65 µs against the time in which a loop allocates and frees the same pages again: less than 5
+    /// % is lost.
     #[test]
     fn a_loop_that_allocates_and_frees_soon_keeps_its_pages() {
         const FAULT_S: f64 = 65e-6;

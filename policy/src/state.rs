@@ -1,4 +1,5 @@
-//! How short of memory the host is, in four states (Waldspurger, OSDI 2002, section 6.3), and what the outside world leaves of the budget.
+//! How short of memory the host is, in four states (Waldspurger, OSDI 2002, section 6.3), and what the
+//! outside world leaves of the budget.
 //!
 //! ```text
 //!   free share of the budget      6 %        4 %        2 %        1 %
@@ -6,9 +7,10 @@
 //!   levers                 none       balloon    and evict  and hold back guests above their allocation
 //! ```
 //!
-//! A state is entered when free memory falls below its threshold; it is left again only when free memory has risen above the
-//! threshold of the state it returns to by a quarter of the gap. So free memory that wavers about a threshold changes nothing.
-//! Everything is `(state before, what is free now) -> state`: the caller keeps the state.
+//! A state is entered when free memory falls below its threshold; it is left again only when free memory has
+//! risen above the threshold of the state it returns to by a quarter of the gap. So free memory that wavers
+//! about a threshold changes nothing. Everything is `(state before, what is free now) -> state`: the caller
+//! keeps the state.
 
 use std::fmt;
 
@@ -60,9 +62,11 @@ pub struct Thresholds {
     pub low_bytes: u64,
 }
 
-/// Parts of the wanted free memory at which soft, hard and low begin: 64, 32 and 16 %, as ESX has them since version 5.
+/// Parts of the wanted free memory at which soft, hard and low begin: 64, 32 and 16 %, as ESX has them since
+/// version 5.
 const SLIDING_PARTS: [u64; 3] = [64, 32, 16];
-/// The sliding scale: of the first so many GiB, so many per cent are to be free; of what is beyond the last, one.
+/// The sliding scale: of the first so many GiB, so many per cent are to be free; of what is beyond the last,
+/// one.
 const SLIDING_SCALE: [(u64, u64); 3] = [(4, 6), (8, 4), (16, 2)];
 
 impl Thresholds {
@@ -72,8 +76,9 @@ impl Thresholds {
         Thresholds { high_bytes: percent(6), soft_bytes: percent(4), hard_bytes: percent(2), low_bytes: percent(1) }
     }
 
-    /// ESX's sliding scale, for large hosts, on which 6 % would be tens of GiB: 6 % of the first 4 GiB, 4 % of what follows up to 12, 2 % up to 28,
-    /// and 1 % of the rest; soft, hard and low at 64, 32 and 16 % of that.
+    /// ESX's sliding scale, for large hosts, on which 6 % would be tens of GiB: 6 % of the first 4 GiB, 4 %
+    /// of what follows up to 12, 2 % up to 28, and 1 % of the rest; soft, hard and low at 64, 32 and 16 % of
+    /// that.
     pub fn sliding(budget_bytes: u64) -> Thresholds {
         let (mut rest, mut free) = (budget_bytes, 0);
         for (gib, percent) in SLIDING_SCALE {
@@ -108,7 +113,8 @@ impl Thresholds {
         if now >= before {
             return now;
         }
-        // To leave a state, free memory must be above the gap's first quarter beyond the threshold under which it was entered.
+        // To leave a state, free memory must be above the gap's first quarter beyond the threshold under
+        // which it was entered.
         let margin = |below: u64, above: u64| below + above.saturating_sub(below) / 4;
         let left = match before {
             HostState::High => return HostState::High,
@@ -125,8 +131,8 @@ impl Thresholds {
 pub struct Outside {
     /// The limit of the control group that everything runs in; none without one.
     pub limit_bytes: Option<u64>,
-    /// Share of time in which some task of the machine waited for memory, over the last ten seconds (PSI `some avg10`), 0 to 1; none where the
-    /// kernel does not say.
+    /// Share of time in which some task of the machine waited for memory, over the last ten seconds (PSI
+    /// `some avg10`), 0 to 1; none where the kernel does not say.
     pub pressure: Option<f64>,
     /// Memory the machine has available, by the kernel's word (`MemAvailable`); none where it does not say.
     pub available_bytes: Option<u64>,
@@ -139,10 +145,11 @@ const PRESSURE_TAKES: f64 = 0.25;
 
 /// What of `budget_bytes` can be used now, when `used_bytes` of it are in use. Never more than the budget.
 ///
-/// * A control group's limit less a thirty-second is a budget: what is ours may not be all that is in the group.
+/// * A control group's limit less a thirty-second is a budget: what is ours may not be all that is in the
+///   group.
 /// * The machine can give no more than what is used already and what is available.
-/// * A machine whose tasks wait for memory has promised too much, however it came to that: from 5 % of their time on the budget shrinks, by at most a
-///   quarter.
+/// * A machine whose tasks wait for memory has promised too much, however it came to that: from 5 % of their
+///   time on the budget shrinks, by at most a quarter.
 pub fn usable_budget(budget_bytes: u64, used_bytes: u64, outside: &Outside) -> u64 {
     let within_limit = outside.limit_bytes.map_or(u64::MAX, |limit| limit - limit / 32);
     let within_machine = outside.available_bytes.map_or(u64::MAX, |available| used_bytes.saturating_add(available));

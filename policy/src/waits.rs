@@ -1,7 +1,8 @@
 //! What a guest waited for memory lately, for what it is entitled to.
 //!
-//! Its pressure ([`crate::pressure`]) swings from tick to tick, and among guests that are alike an entitlement that followed it would pass memory to and fro. So small
-//! waits are remembered for some seconds. Large ones are not: a guest that waited much and then does not needs its memory no more.
+//! Its pressure ([`crate::pressure`]) swings from tick to tick, and among guests that are alike an
+//! entitlement that followed it would pass memory to and fro. So small waits are remembered for some seconds.
+//! Large ones are not: a guest that waited much and then does not needs its memory no more.
 
 /// Waits count for so long, s.
 const REMEMBERED_SECONDS: f64 = 5.0;

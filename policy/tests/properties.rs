@@ -118,7 +118,8 @@ fn without_a_tax_an_idle_guest_keeps_its_part_whether_it_was_sampled_or_not() {
     }
 }
 
-/// Found by a guest that idled with all its pages in the pool, and was ended as out of memory while another grew.
+/// Found by a guest that idled with all its pages in the pool, and was ended as out of memory while another
+/// grew.
 #[test]
 fn a_guest_is_not_taken_below_what_its_compressed_pages_take() {
     let host = Host { budget_bytes: 320 * MIB, ..Host::default() };
@@ -271,14 +272,16 @@ proptest! {
     fn more_shares_never_get_less(guests in guests(), spare in 0.0f64..1.0, who: prop::sample::Index, more in 1u32..4000) {
         let (who, host, mut guests) = (who.index(guests.len()), host(&guests, spare), guests);
         for guest in &mut guests {
-            // What there is to be had this very tick depends on who of the others lets go of what first; that is not what shares are for.
+            // What there is to be had this very tick depends on who of the others lets go of what first; that
+            // is not what shares are for.
             guest.usage.committed_bytes = 0;
         }
         let mut richer = guests.clone();
         richer[who].shares += more;
         for decide in [initial, allocate] {
             let (before, after) = (decide(&ON, &host, &guests)[who], decide(&ON, &host, &richer)[who]);
-            // Entitlements are rungs, and rounded like them: what is left over of each rung moves by up to a byte a guest.
+            // Entitlements are rungs, and rounded like them: what is left over of each rung moves by up to a
+            // byte a guest.
             let rounding = guests.len() as u64;
             prop_assert!(after.allocation_bytes + rounding >= before.allocation_bytes, "{before:?} became {after:?}");
         }
@@ -316,7 +319,8 @@ proptest! {
     #[test]
     fn while_nothing_changes_decisions_come_to_rest(guests in guests(), spare in 0.0f64..1.0) {
         let (host, mut guests) = (host(&guests, spare), guests);
-        // A guest that gives away slack uses less and less of nothing: hold what it uses apart from what it may use.
+        // A guest that gives away slack uses less and less of nothing: hold what it uses apart from what it
+        // may use.
         for guest in &mut guests {
             guest.usage.committed_bytes = guest.usage.resident_bytes;
         }
@@ -395,7 +399,8 @@ fn busy_guests_end_at_the_ratio_of_their_shares_however_much_each_of_them_stalls
     }
 }
 
-/// ESX's figure: two guests, one of them idle. Without the tax they get the same; with it the idle one keeps a fraction.
+/// ESX's figure: two guests, one of them idle. Without the tax they get the same; with it the idle one keeps
+/// a fraction.
 #[test]
 fn the_tax_moves_idle_memory_to_the_guest_that_stalls() {
     let host = Host { budget_bytes: 350 * MIB, ..Host::default() };
@@ -509,7 +514,8 @@ fn measurements_that_make_no_sense_count_as_calm() {
 #[test]
 fn a_spared_guest_gives_only_to_those_below_their_entitlement() {
     let host = Host { budget_bytes: 320 * MIB, ..Host::default() };
-    // The third is entitled to as much as the others and does not want it; so both others have more than they are entitled to.
+    // The third is entitled to as much as the others and does not want it; so both others have more than they
+    // are entitled to.
     let guests = |spared, active_mib| {
         let mut guests =
             [sampled(1000, 256, 0.5, 130), sampled(1000, active_mib, 0.0, 150), sampled(1000, 256, 0.0, 40)];

@@ -1,8 +1,9 @@
 //! Our books against the kernel's, on running guests.
 //!
-//! What a VMM calls its overhead is measured by the kernel's account of the whole process, so that the sum alone could hide an error of
-//! the page-state table. Therefore guest RAM is compared by itself as well: it is the one mapping of the frame store's memfd, and
-//! its anonymous pages (`smaps`) are the guest's private ones.
+//! What a VMM calls its overhead is measured by the kernel's account of the whole process, so that the sum
+//! alone could hide an error of the page-state table. Therefore guest RAM is compared by itself as well: it
+//! is the one mapping of the frame store's memfd, and its anonymous pages (`smaps`) are the guest's private
+//! ones.
 
 use std::fs;
 
@@ -12,7 +13,8 @@ use crate::support::{MIB, Run, Turn, sum_of};
 
 /// What the tables may be wrong by.
 const TOLERANCE: f64 = 0.02;
-/// Readings; guests run on between the kernel's figures and ours, so that single ones differ by what moved meanwhile.
+/// Readings; guests run on between the kernel's figures and ours, so that single ones differ by what moved
+/// meanwhile.
 const READINGS: usize = 15;
 /// More than a VMM of a guest of 128 MiB has of threads' stacks, heap and tables.
 const OVERHEAD_MAX: f64 = 8.0 * MIB;
@@ -38,7 +40,8 @@ fn the_tables_agree_with_the_kernel_within_two_per_cent() {
     assert!(median(&rams) < TOLERANCE, "guest RAM is off by {rams:?}");
 }
 
-/// Our figures are taken just before and just after the kernel's; their mean is what the kernel's are compared with.
+/// Our figures are taken just before and just after the kernel's; their mean is what the kernel's are
+/// compared with.
 fn read(run: &Run) -> Errors {
     let before = run.metrics();
     let kernel: Vec<_> = run.vmms().into_iter().map(|pid| (anonymous_bytes(pid), ram_bytes(pid))).collect();

@@ -1,4 +1,5 @@
-//! Guests that start from images larger than their memory: what is still as it was loaded is kept nowhere, and nothing wrong is ever read for it.
+//! Guests that start from images larger than their memory: what is still as it was loaded is kept nowhere,
+//! and nothing wrong is ever read for it.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -48,7 +49,8 @@ fn images_that_do_not_fit_are_read_all_the_time_and_found_unchanged() {
     assert!(run.summary.contains("the images have them"), "{}", run.summary);
 }
 
-/// Something happens to the image of guest1 while the guests run; that guest ends with these words, and the other is well.
+/// Something happens to the image of guest1 while the guests run; that guest ends with these words, and the
+/// other is well.
 fn guest1_ends(happens: impl FnOnce(&File), words: &str) {
     let Some(_turn) = Turn::take_with_kvm() else { return };
     let folder = tempfile::tempdir().unwrap();

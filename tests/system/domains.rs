@@ -1,4 +1,5 @@
-//! Sharing domains: what is not shared across is found out from the kernel, by the physical frames behind the VMMs' mappings.
+//! Sharing domains: what is not shared across is found out from the kernel, by the physical frames behind the
+//! VMMs' mappings.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -16,7 +17,8 @@ const PRESENT: u64 = 1 << 63;
 const OF_FILE: u64 = 1 << 61;
 const PFN: u64 = (1 << 55) - 1;
 
-/// Physical frames of the frame store that a VMM's guest RAM is mapped to; `None` where the kernel does not tell.
+/// Physical frames of the frame store that a VMM's guest RAM is mapped to; `None` where the kernel does not
+/// tell.
 fn store_frames(pid: Pid) -> Option<HashSet<u64>> {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     let pagemap = File::open(format!("/proc/{pid}/pagemap")).unwrap();
@@ -34,7 +36,8 @@ fn store_frames(pid: Pid) -> Option<HashSet<u64>> {
     (!frames.contains(&0)).then_some(frames)
 }
 
-/// A fifth of what guests must share before they are looked at, frames: far more than chance, and fewer than are mapped at any moment.
+/// A fifth of what guests must share before they are looked at, frames: far more than chance, and fewer than
+/// are mapped at any moment.
 const COMMON_FRAMES_MIN: usize = 200;
 
 #[test]

@@ -1,4 +1,5 @@
-//! `policy explain`: each distinct decision once, at most a screen, and what would change the last one, which then does.
+//! `policy explain`: each distinct decision once, at most a screen, and what would change the last one, which
+//! then does.
 
 use serde_json::Value;
 

@@ -20,8 +20,8 @@ fn page(name: u64) -> [u8; PAGE_BYTES] {
     })
 }
 
-/// A quarter is zero, a quarter the same at the same place in all images, a quarter the same but elsewhere (in runs of 16), a quarter
-/// the image's own.
+/// A quarter is zero, a quarter the same at the same place in all images, a quarter the same but elsewhere
+/// (in runs of 16), a quarter the image's own.
 fn image(number: usize) -> Vec<u8> {
     let quarter = PAGES / 4;
     let shifted = |at: usize| (at / 16 * 7 + number * 3) % (quarter / 16) * 16 + at % 16;

@@ -1,4 +1,5 @@
-//! Linux's own balloon driver against our device: user-mode Linux over vhost-user, whose memory is a file that everybody can look at.
+//! Linux's own balloon driver against our device: user-mode Linux over vhost-user, whose memory is a file
+//! that everybody can look at.
 
 use std::path::Path;
 
@@ -128,7 +129,8 @@ fn linux_hints_at_free_pages_and_gets_them_back() {
         device.wait("the end of a round", |balloon| balloon["counts"]["hint_rounds"] == round);
     }
     let hinted = device.number("/counts/hinted_pages").unwrap() * 4096;
-    // Linux names what it can allocate in blocks of 4 MiB: how much that is of what is free depends on what booting has left in between.
+    // Linux names what it can allocate in blocks of 4 MiB: how much that is of what is free depends on what
+    // booting has left in between.
     assert!(hinted > free, "{hinted} bytes hinted at in three rounds, of {free} free");
     assert_eq!(device.number("/counts/hint_ignored_pages"), Some(0));
     wait_for("the guest's memory", || (uml.meminfo_bytes("MemFree") + 4 * MIB > free).then_some(()));

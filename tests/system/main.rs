@@ -1,7 +1,8 @@
-//! Whole-system tests: the built `ballast`, real guests, the kernel's own books. One file per class of promise.
+//! Whole-system tests: the built `ballast`, real guests, the kernel's own books. One file per class of
+//! promise.
 //!
-//! They are heavy, and memory is what they measure: [`support::Turn`] lets one run at a time. Those that need `/dev/kvm`, root or a
-//! program of Debian's say loudly when they cannot run.
+//! They are heavy, and memory is what they measure: [`support::Turn`] lets one run at a time. Those that need
+//! `/dev/kvm`, root or a program of Debian's say loudly when they cannot run.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

@@ -34,8 +34,9 @@ fn sixteen_guests_of_two_vcpus_keep_it_too() {
     assert_eq!(run.guests().len(), 16);
 }
 
-/// The worst case: every guest wants all it has, and nothing of it can be shared or compressed. Only balloons help, and they must hold
-/// some pages less than the allocation: a fault that waits for the last ones waits in vain.
+/// The worst case: every guest wants all it has, and nothing of it can be shared or compressed. Only balloons
+/// help, and they must hold some pages less than the allocation: a fault that waits for the last ones waits
+/// in vain.
 #[test]
 fn guests_that_touch_all_they_can_are_held_by_their_balloons() {
     let Some(_turn) = Turn::take_with_kvm() else { return };

@@ -1,5 +1,5 @@
-//! Our balloon driver against QEMU's device: the bare guest on QEMU's `microvm`, driven over QMP. QEMU's software CPU will do, so these
-//! run wherever QEMU is installed.
+//! Our balloon driver against QEMU's device: the bare guest on QEMU's `microvm`, driven over QMP. QEMU's
+//! software CPU will do, so these run wherever QEMU is installed.
 
 use peers::qemu::{Accelerator, Machine, Qemu};
 use peers::wait_for;

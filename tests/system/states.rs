@@ -1,4 +1,5 @@
-//! A running host whose budget is changed: it goes through all its states, says in each what it decided, and no guest loses anything.
+//! A running host whose budget is changed: it goes through all its states, says in each what it decided, and
+//! no guest loses anything.
 
 use std::process::Command;
 use std::time::Duration;
@@ -24,7 +25,8 @@ fn set_budget(run: &Run, bytes: f64) {
     ballast(run, &format!("host set --no-wait --budget {}", bytes as u64)).unwrap();
 }
 
-/// Waits until `/v1/policy` and `ballast policy explain` say of the host, and of the last decision about each guest, that it is in this state.
+/// Waits until `/v1/policy` and `ballast policy explain` say of the host, and of the last decision about each
+/// guest, that it is in this state.
 fn wait_for_state(run: &Run, state: &str) {
     run.wait_until(&format!("decisions in state {state}"), || {
         let overview = json(run, "/v1/policy");
@@ -82,7 +84,8 @@ fn a_host_explains_itself_in_every_state_and_holds_guests_only_while_it_is_low()
         has_decision(&run, "hard", |_| true)
     });
 
-    // Half of what is in use. Pages have to be evicted, and until they are, guests above their allocation are held.
+    // Half of what is in use. Pages have to be evicted, and until they are, guests above their allocation are
+    // held.
     let refused = ballast(&run, "host set --budget 64MiB").unwrap_err();
     assert!(refused.contains("64 MiB is too small") && refused.contains("give at least"), "{refused}");
     set_budget(&run, used_bytes(&run) / 2.0);

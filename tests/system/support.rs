@@ -13,7 +13,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub const MIB: f64 = (1 << 20) as f64;
-/// Longest that anything here may take beyond the run's own time: machines may be ten times slower than the one this was written on.
+/// Longest that anything here may take beyond the run's own time: machines may be ten times slower than the
+/// one this was written on.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What reads of `/metrics` may take.
 const METRICS_PATIENCE: Duration = Duration::from_secs(10);
@@ -98,8 +99,8 @@ impl Run {
         fs::read_to_string(self.folder.path().join("report.json.log")).unwrap_or_default()
     }
 
-    /// Runs to the end, and, if one of these mechanisms never had anything to show, once more for five times as long: how far guests get in
-    /// a second is the machine's business. Every run must keep its promise.
+    /// Runs to the end, and, if one of these mechanisms never had anything to show, once more for five times
+    /// as long: how far guests get in a second is the machine's business. Every run must keep its promise.
     pub fn finish_reclaiming(arguments: &str, seconds: u64, mechanisms: &[&str]) -> Finished {
         let run = |seconds| {
             let run = Run::start(&format!("{arguments} --duration {seconds}s"));

@@ -1,4 +1,5 @@
-//! The asking side of the HTTP interface: one request to a running host, one JSON answer, and errors in the host's own words.
+//! The asking side of the HTTP interface: one request to a running host, one JSON answer, and errors in the
+//! host's own words.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -98,7 +99,8 @@ fn ask(address: SocketAddr, method: &str, path: &str, body: Option<&Value>) -> i
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(if method == "POST" { ORDER_TIMEOUT } else { TIMEOUT }))?;
     let body = body.map(Value::to_string).unwrap_or_default();
-    // In one piece: whoever refuses early would reset the connection under the rest, and the refusal would be lost.
+    // In one piece: whoever refuses early would reset the connection under the rest, and the refusal would be
+    // lost.
     let request = format!(
         "{method} {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\n\r\n{body}",

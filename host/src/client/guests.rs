@@ -16,7 +16,8 @@ pub fn list_guests(address: SocketAddr, as_json: bool) -> Result<String, ClientE
     shown(address, "/v1/guests", as_json, table)
 }
 
-/// Longest time that memory is taken from a guest before it is known what came of it, and some for a host that is late.
+/// Longest time that memory is taken from a guest before it is known what came of it, and some for a host
+/// that is late.
 const TAKING_MAX: Duration = Duration::from_secs(40);
 
 /// Whether a guest's vCPUs are to run.
@@ -52,8 +53,8 @@ pub fn promise_guest(address: SocketAddr, guest: &str, changes: &[PromiseChange]
     patch(address, &guest_path(guest)?, &Value::Object(given.collect()))
 }
 
-/// Reclaims so many bytes from a guest of the run at `address`, for `hold_seconds` from when they are there: what came of it, as JSON or in words, and
-/// whether it was all.
+/// Reclaims so many bytes from a guest of the run at `address`, for `hold_seconds` from when they are there:
+/// what came of it, as JSON or in words, and whether it was all.
 pub fn reclaim(
     address: SocketAddr,
     guest: &str,

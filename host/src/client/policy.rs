@@ -25,7 +25,8 @@ const SCREEN_LINES: usize = 23;
 /// Of these, so many for decisions at least, however much there is to say of the last one.
 const DECISIONS_MIN: usize = 3;
 
-/// What the host at `address` decided about `guest`, or last about each guest: as JSON, or in words; `all` is more than a screen of them.
+/// What the host at `address` decided about `guest`, or last about each guest: as JSON, or in words; `all` is
+/// more than a screen of them.
 pub fn explain_policy(
     address: SocketAddr,
     guest: Option<&str>,

@@ -8,8 +8,8 @@
 //!   the host is short       often. What was left lying is found by hinting, with which every guest is asked when the host becomes short
 //! ```
 //!
-//! A round of hinting write-protects the guest's memory, all of which KVM then maps anew as the guest comes to it, so a guest that has enough is not asked, and one
-//! that uses all it has seldom.
+//! A round of hinting write-protects the guest's memory, all of which KVM then maps anew as the guest comes
+//! to it, so a guest that has enough is not asked, and one that uses all it has seldom.
 
 use std::time::{Duration, Instant};
 
@@ -24,15 +24,18 @@ use crate::control::maintenance::{Shortage, Turns};
 
 /// Statistics while memory is plentiful, and while it is not, ms.
 const STATISTICS_MS: [u64; 2] = [1_000, 200];
-/// Between the beginnings of two rounds; twice as long after each that won less than [`ROUND_GAIN_DIVISOR`] says, up to the longest, in one shortage.
+/// Between the beginnings of two rounds; twice as long after each that won less than [`ROUND_GAIN_DIVISOR`]
+/// says, up to the longest, in one shortage.
 const ROUND_INTERVAL: Duration = Duration::from_secs(5);
 const ROUND_INTERVAL_MAX: Duration = Duration::from_secs(80);
-/// What makes a round worth it: this part of all pages. An estimate; mapping a page anew costs a fraction of what one costs that comes back from the pool.
+/// What makes a round worth it: this part of all pages. An estimate; mapping a page anew costs a fraction of
+/// what one costs that comes back from the pool.
 const ROUND_GAIN_DIVISOR: u64 = 256;
 /// Longest round.
 const ROUND_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long after reported pages were taken it is looked at how many came back: those of a loop do so within its length.
+/// How long after reported pages were taken it is looked at how many came back: those of a loop do so within
+/// its length.
 const REPORTING_WINDOW: Duration = Duration::from_secs(3);
 
 /// A guest that runs.
@@ -65,7 +68,8 @@ struct Told {
     /// The delay, and how many pages at a time.
     pace: Option<(u64, u32)>,
     reporting: Reporting,
-    /// What had been taken when reporting was looked at last, and when something was taken for the first time since.
+    /// What had been taken when reporting was looked at last, and when something was taken for the first time
+    /// since.
     reported: TakenStatus,
     taken_since: Option<Instant>,
 }

@@ -17,7 +17,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long use may stay above a budget that was lowered. A VMM evicts 200 MiB a second and more; a swap file on a slow disk takes 20.
+/// How long use may stay above a budget that was lowered. A VMM evicts 200 MiB a second and more; a swap file
+/// on a slow disk takes 20.
 pub const GRACE: Duration = Duration::from_secs(30);
 
 /// See the module's description.

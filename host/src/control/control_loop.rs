@@ -1,4 +1,5 @@
-//! Ten times a second: read what the guests said last, divide the budget anew, tell them; and let the frame store sweep.
+//! Ten times a second: read what the guests said last, divide the budget anew, tell them; and let the frame
+//! store sweep.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,12 +18,13 @@ use crate::fleet::accounting::Meter;
 use crate::fleet::guest::{Guest, Need};
 use crate::fleet::lives::Fleet;
 
-/// Scanners are told to hurry while less than this part of the budget is free: a twenty-fifth, where balloons come into play.
+/// Scanners are told to hurry while less than this part of the budget is free: a twenty-fifth, where balloons
+/// come into play.
 const HURRY_DIVISOR: u64 = 25;
 /// How often the world outside is asked: its slowest figure is an average of ten seconds.
 const OUTSIDE_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a guest is held back each tick (100 ms) while the host is low: half of its time, so that its evictor catches up and it still
-/// answers its balloon.
+/// How long a guest is held back each tick (100 ms) while the host is low: half of its time, so that its
+/// evictor catches up and it still answers its balloon.
 const HOLD_MS: u64 = 50;
 
 /// How often guests are told when to evict: those that were started anew have not heard it.
@@ -43,7 +45,8 @@ impl Limits {
     }
 }
 
-/// Runs until it is dropped. A tick that falls into a memory sample is left out; see [`crate::fleet::accounting`].
+/// Runs until it is dropped. A tick that falls into a memory sample is left out; see
+/// [`crate::fleet::accounting`].
 pub async fn control(
     fleet: Arc<Fleet>,
     meter: Arc<Meter>,

@@ -1,16 +1,17 @@
 //! The copy-on-write reserve: memory that shared pages would take if their guests wrote to them.
 //!
-//! All of it at once is possible, so that is one figure (*full*). What is likely before the host has reacted is another
-//! (*expected*): the most breaks a second that were seen lately, for as long as it takes to find memory elsewhere. No guest exceeds its
-//! allocation by breaking shares, since each break takes a credit first: the reserve says how much would be *waited for*.
+//! All of it at once is possible, so that is one figure (*full*). What is likely before the host has reacted
+//! is another (*expected*): the most breaks a second that were seen lately, for as long as it takes to find
+//! memory elsewhere. No guest exceeds its allocation by breaking shares, since each break takes a credit
+//! first: the reserve says how much would be *waited for*.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use wire::PAGE_BYTES;
 
-/// How long breaks go on before other memory makes up for them: two ticks to notice and to grant, the rest for balloons and evictors of
-/// other guests to give way, and for the frames' grace to be over. An estimate.
+/// How long breaks go on before other memory makes up for them: two ticks to notice and to grant, the rest
+/// for balloons and evictors of other guests to give way, and for the frames' grace to be over. An estimate.
 const REACTION: Duration = Duration::from_secs(2);
 /// How far back the highest rate is looked for.
 const WINDOW: usize = 60;

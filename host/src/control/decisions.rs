@@ -158,7 +158,8 @@ impl Decisions {
         })
     }
 
-    /// A guest's decisions, the newest first, each distinct one once, and what would change the newest; none of a guest there is not.
+    /// A guest's decisions, the newest first, each distinct one once, and what would change the newest; none
+    /// of a guest there is not.
     pub fn of_guest(&self, name: &str) -> Option<Value> {
         let books = self.books();
         let number = books.guests.iter().position(|(known, _)| known == name)?;

@@ -1,6 +1,8 @@
-//! Decisions told as episodes: each distinct one once, from when to when, how often, and between which allocations.
+//! Decisions told as episodes: each distinct one once, from when to when, how often, and between which
+//! allocations.
 //!
-//! A decision continues an episode if host state and reason are the same, the episode was seen within a minute, and
+//! A decision continues an episode if host state and reason are the same, the episode was seen within a
+//! minute, and
 //!
 //! ```text
 //!   the allocation moves    it is the newest: however far that goes, it is one way up or down

@@ -1,5 +1,6 @@
-//! Whose scanner is to make a pass at full speed: those of all guests in turn while memory is short, the more seldom the longer that lasts, as there may be nothing to
-//! gain. Fresh pages that must go are hurried by the evictor of their own guest, whatever is said here.
+//! Whose scanner is to make a pass at full speed: those of all guests in turn while memory is short, the more
+//! seldom the longer that lasts, as there may be nothing to gain. Fresh pages that must go are hurried by the
+//! evictor of their own guest, whatever is said here.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};

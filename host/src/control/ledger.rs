@@ -1,8 +1,9 @@
 //! The ledger: turns what guests reported into what `policy` wants to know, and its decisions into grants.
 //!
-//! The frame store is an account like the guests': each tick sets aside a *headroom* that it may grow by until the next. It
-//! doubles while the store uses at least half of it, or had to refuse frames for want of it, and halves while it does not, so that a busy start is not
-//! held back and a settled run keeps no memory idle for it. A refused frame is worth more than what it would take: at least two pages wait for it.
+//! The frame store is an account like the guests': each tick sets aside a *headroom* that it may grow by
+//! until the next. It doubles while the store uses at least half of it, or had to refuse frames for want of
+//! it, and halves while it does not, so that a busy start is not held back and a settled run keeps no memory
+//! idle for it. A refused frame is worth more than what it would take: at least two pages wait for it.
 
 use std::time::Duration;
 
@@ -26,7 +27,8 @@ use crate::request::admission::{grant, host, least_headroom, levers_config, poli
 const ELAPSED_MAX: Duration = Duration::from_secs(10);
 /// Most headroom, as a share of the budget: 24 MiB of 768, or 240 MiB published a second.
 const HEADROOM_DIVISOR: u64 = 32;
-/// A guest that has all but this part of its entitlement has what is due to it: two guests that are alike are never exactly so.
+/// A guest that has all but this part of its entitlement has what is due to it: two guests that are alike are
+/// never exactly so.
 const DUE_DIVISOR: u64 = 40;
 
 /// What is carried from one tick to the next.
@@ -231,8 +233,8 @@ impl Ledger {
     }
 }
 
-/// A guest that finds no page may only end if nobody took from it, or holds, what it wants: the budget is not one that guests could not be squeezed
-/// into, no memory is on its way to it, and it has what is due to it.
+/// A guest that finds no page may only end if nobody took from it, or holds, what it wants: the budget is not
+/// one that guests could not be squeezed into, no memory is on its way to it, and it has what is due to it.
 fn if_starved(situation: &Situation, decision: &Decision) -> Starved {
     let is_settled = matches!(decision.reason, Reason::Settled | Reason::Exhausted | Reason::AtLimit);
     let due_bytes = decision.entitlement_bytes - decision.entitlement_bytes / DUE_DIVISOR;

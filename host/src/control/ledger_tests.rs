@@ -137,7 +137,8 @@ fn a_budget_that_is_lowered_leaves_reservations_alone_and_is_kept_by_what_is_gra
     assert!(settlement.situation.state < HostState::Low && settlement.held.iter().all(|held| !held));
 }
 
-/// Guests that are given what is decided, and use all of it; `change` says what else happens to them in each tick of 100 ms.
+/// Guests that are given what is decided, and use all of it; `change` says what else happens to them in each
+/// tick of 100 ms.
 fn lived(ticks: u64, change: impl Fn(u64, &mut [View])) -> (Vec<View>, Settlement) {
     let config = RunConfig::idle(768 * MIB, ALL);
     let mut views = views(&initial(&config, &PlannedGuest::eight()));
@@ -256,7 +257,8 @@ fn a_paused_guest_gives_way_down_to_its_reservation_and_is_asked_for_nothing() {
     assert_eq!(views[0].grant.balloon_bytes, 5 * MIB);
 }
 
-/// A guest that touches all that its balloon leaves it still finds credits: the pager never hands out the last ones.
+/// A guest that touches all that its balloon leaves it still finds credits: the pager never hands out the
+/// last ones.
 #[test]
 fn a_balloon_leaves_the_pager_its_reserve() {
     const RESERVED_PAGES: u64 = 192 + 32;

@@ -1,5 +1,6 @@
-//! Upkeep that costs a guest's neighbours CPU when the host is short of memory, which is when they have least of it to spare: one guest after another, and not all over again
-//! for each time that a host whose memory is all in use passes the mark.
+//! Upkeep that costs a guest's neighbours CPU when the host is short of memory, which is when they have least
+//! of it to spare: one guest after another, and not all over again for each time that a host whose memory is
+//! all in use passes the mark.
 
 use std::time::{Duration, Instant};
 

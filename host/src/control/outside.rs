@@ -1,4 +1,5 @@
-//! What the world outside says of memory: our control group's limit, the machine's pressure, what is available.
+//! What the world outside says of memory: our control group's limit, the machine's pressure, what is
+//! available.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -55,7 +56,8 @@ fn limit_bytes(own_groups: &str) -> Option<u64> {
     limits.min()
 }
 
-/// The path in a line `number:controllers:path`, if the line is about this controller; version 2's line names none.
+/// The path in a line `number:controllers:path`, if the line is about this controller; version 2's line names
+/// none.
 fn group<'a>(line: &'a str, controller: &str) -> Option<&'a str> {
     let (_, rest) = line.split_once(':')?;
     let (controllers, path) = rest.split_once(':')?;

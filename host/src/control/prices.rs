@@ -1,5 +1,5 @@
-//! What each lever costs on one guest, measured while it works: once a second, what it won, the CPU time that took, what of it was back soon, and
-//! what the guest waited for that.
+//! What each lever costs on one guest, measured while it works: once a second, what it won, the CPU time that
+//! took, what of it was back soon, and what the guest waited for that.
 //!
 //! | lever | pages won | CPU time | back soon | waited |
 //! |---|---|---|---|---|
@@ -10,8 +10,9 @@
 //! | compress | evicted, and not to the disk | evictor, its part by pages moved | refaults | waits for the pool, per page that came back |
 //! | swap | written | the same | refaults from the file | waits for the file, per page that came back |
 //!
-//! How fast a lever is shows only while it has work to do: the balloon while it is below what it was asked for, eviction while the guest may be using
-//! more than its allocation. What the guest itself spends on giving a page up is not seen.
+//! How fast a lever is shows only while it has work to do: the balloon while it is below what it was asked
+//! for, eviction while the guest may be using more than its allocation. What the guest itself spends on
+//! giving a page up is not seen.
 
 use std::time::Duration;
 
@@ -84,8 +85,8 @@ impl Prices {
         (self.elapsed, self.balloon_busy, self.evictor_busy) = Default::default();
     }
 
-    /// By what the guest could give memory now. `active_ratio`: the share of its memory that is in use, if that is known; `ballooned`: whether its
-    /// balloon gives what it is asked for, down to `floor_bytes`.
+    /// By what the guest could give memory now. `active_ratio`: the share of its memory that is in use, if
+    /// that is known; `ballooned`: whether its balloon gives what it is asked for, down to `floor_bytes`.
     pub(crate) fn means(
         &self,
         status: &GuestStatus,

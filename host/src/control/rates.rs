@@ -1,4 +1,5 @@
-//! What is measured of one guest: counters turned into rates, samples into an estimate, and all of it into what policy wants to know.
+//! What is measured of one guest: counters turned into rates, samples into an estimate, and all of it into
+//! what policy wants to know.
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -21,13 +22,15 @@ use crate::fleet::guest::View;
 use crate::fleet::phase::Phase;
 use crate::request::admission::{overhead_bytes, promised};
 
-/// What a pager keeps for itself of an allocation, bytes: the credits in hand and the evictor's reserve (224 pages), rounded up. Without it the
-/// balloon would leave a guest the last page of its allocation, which a guest whose pages do not compress would wait for in vain.
+/// What a pager keeps for itself of an allocation, bytes: the credits in hand and the evictor's reserve (224
+/// pages), rounded up. Without it the balloon would leave a guest the last page of its allocation, which a
+/// guest whose pages do not compress would wait for in vain.
 const PAGER_RESERVE_BYTES: u64 = 1 << 20;
 /// Weight of the newest sample in the moving averages: what is older than a second counts for a tenth.
 const SMOOTHING: f64 = 0.2;
 
-/// What patience with a guest counts of one tick at most: a balloon that the host did not look at for a while is not stuck for that.
+/// What patience with a guest counts of one tick at most: a balloon that the host did not look at for a while
+/// is not stuck for that.
 const CLOCK_STEP_MAX: Duration = Duration::from_secs(1);
 
 /// Counters at the last tick, and moving averages of their growth.
@@ -50,7 +53,8 @@ pub(crate) struct Rates {
 }
 
 impl Rates {
-    /// Takes a status into account, `elapsed` after the last; a page that is shared costs `fraction` of a page.
+    /// Takes a status into account, `elapsed` after the last; a page that is shared costs `fraction` of a
+    /// page.
     pub(crate) fn update(&mut self, status: &GuestStatus, elapsed: Duration, vcpus: u32, fraction: f64) {
         let seconds = elapsed.as_secs_f64().max(f64::EPSILON);
         // Being held back is waiting for memory, too, on all vCPUs at once.
@@ -75,7 +79,8 @@ impl Rates {
         }
     }
 
-    /// Takes what sampling has found into the estimate. A touched page that is shared costs a fraction of a page.
+    /// Takes what sampling has found into the estimate. A touched page that is shared costs a fraction of a
+    /// page.
     fn estimate(&mut self, sampling: &SamplingStatus, fraction: f64) {
         let sample = |sample: &SampleStatus| {
             let shared = f64::from(sample.touched_shared.min(sample.touched));
@@ -145,12 +150,13 @@ impl Rates {
         self.backoff.standing()
     }
 
-    /// What to ask the guest's balloon for. Only what the guest says of itself counts as pain: stall in our pager would grow if the
-    /// balloon gave memory back under the same allocation.
+    /// What to ask the guest's balloon for. Only what the guest says of itself counts as pain: stall in our
+    /// pager would grow if the balloon gave memory back under the same allocation.
     pub(crate) fn ask(&mut self, view: &View, wanted_bytes: u64) -> u64 {
         if view.phase != Phase::Running {
             self.backoff = Backoff::default();
-            // A paused guest cannot answer; whatever it is asked for now it would have to give at the moment it goes on.
+            // A paused guest cannot answer; whatever it is asked for now it would have to give at the moment
+            // it goes on.
             return if view.phase == Phase::Paused { view.grant.balloon_bytes } else { wanted_bytes };
         }
         let [(_, major_faults), (_, swap_ins)] = self.own;
@@ -170,7 +176,8 @@ impl Rates {
     }
 }
 
-/// A guest that is paused needs nothing: it bids with the least there is, and keeps its reservation and what nobody else wants.
+/// A guest that is paused needs nothing: it bids with the least there is, and keeps its reservation and what
+/// nobody else wants.
 fn at_rest(guest: policy::Guest) -> policy::Guest {
     let usage = Usage {
         stall_ratio: 0.0,

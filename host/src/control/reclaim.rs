@@ -4,8 +4,9 @@
 //!   POST ─► Guest::reclaim ─► each tick: `policy::reclaim` looks, the ledger caps the guest's allocation ─► held ─► answer
 //! ```
 //!
-//! What was won by what is the difference of the guest's page states between the first look and the answer. A guest that works meanwhile moves
-//! pages between states as well: the parts are what the states came to, their sum may be more or less than what it holds less.
+//! What was won by what is the difference of the guest's page states between the first look and the answer. A
+//! guest that works meanwhile moves pages between states as well: the parts are what the states came to,
+//! their sum may be more or less than what it holds less.
 
 use std::time::{Duration, Instant};
 

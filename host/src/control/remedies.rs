@@ -1,4 +1,5 @@
-//! What would change the last decision about a guest, as it is told: [`policy::remedy`], with names, and with the margin of a budget.
+//! What would change the last decision about a guest, as it is told: [`policy::remedy`], with names, and with
+//! the margin of a budget.
 
 use policy::remedy::{Remedy, remedies};
 use policy::{Config, Guest};

@@ -1,14 +1,17 @@
 //! What the guests really cost, measured from outside: by the kernel's books, not by ours.
 //!
-//! Used memory is the sum of `RssAnon` over the VMM processes (`/proc/PID/status`: private guest pages, pools, tables, heap) plus the
-//! blocks that the frame store has allocated (`fstat`). The processes are not read at the same instant; a sample therefore holds the ledger: between its
-//! first and its last process no memory is granted from one guest to another, and none is counted twice.
+//! Used memory is the sum of `RssAnon` over the VMM processes (`/proc/PID/status`: private guest pages,
+//! pools, tables, heap) plus the blocks that the frame store has allocated (`fstat`). The processes are not
+//! read at the same instant; a sample therefore holds the ledger: between its first and its last process no
+//! memory is granted from one guest to another, and none is counted twice.
 //!
-//! `RssAnon` is exact since Linux 6.16 (commit 82241a83cd15, "mm: fix the inaccurate memory statistics issue for users"). Before, it leaves out
-//! what each CPU has not added yet, and what counts is `Pss_Anon` of `smaps_rollup`: the kernel walks the page tables for it, 1 to 10 ms a VMM, and
-//! waits for whoever changes that VMM's areas, on a busy host for as long as that thread waits for a CPU.
+//! `RssAnon` is exact since Linux 6.16 (commit 82241a83cd15, "mm: fix the inaccurate memory statistics issue
+//! for users"). Before, it leaves out what each CPU has not added yet, and what counts is `Pss_Anon` of
+//! `smaps_rollup`: the kernel walks the page tables for it, 1 to 10 ms a VMM, and waits for whoever changes
+//! that VMM's areas, on a busy host for as long as that thread waits for a CPU.
 //!
-//! The page-state tables' own sum is taken beside it (`RUST_LOG=host=trace`): the two must agree, which a whole-system test checks.
+//! The page-state tables' own sum is taken beside it (`RUST_LOG=host=trace`): the two must agree, which a
+//! whole-system test checks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +28,8 @@ use crate::fleet::lives::Fleet;
 const INTERVAL_MIN: Duration = Duration::from_millis(250);
 /// Sampling may take at most this part of one CPU's time: 5 %.
 const CPU_DIVISOR: u32 = 20;
-/// Between two samples the ledger is free for this many times as long as a sample held it, however slow the machine is.
+/// Between two samples the ledger is free for this many times as long as a sample held it, however slow the
+/// machine is.
 const REST_FACTOR: u32 = 3;
 
 /// Used memory, now and at most.

@@ -1,12 +1,14 @@
-//! The sharing domains there are: each with its own frame store, index and hash secret, as long as it has guests.
+//! The sharing domains there are: each with its own frame store, index and hash secret, as long as it has
+//! guests.
 //!
 //! ```text
 //!   join("web", vmm) ─► first of its name? make the domain ─► Membership ─► leave(membership): last one? the domain goes,
 //!                                                              (not to be copied)              and its store with it
 //! ```
 //!
-//! **Architecture Invariant:** a guest is in one domain from its start to its end. A [`Membership`] is made by [`Domains::join`] and
-//! used up by [`Domains::leave`]; nothing else takes a VMM into a domain, or from one into another.
+//! **Architecture Invariant:** a guest is in one domain from its start to its end. A [`Membership`] is made
+//! by [`Domains::join`] and used up by [`Domains::leave`]; nothing else takes a VMM into a domain, or from
+//! one into another.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,7 +22,8 @@ use wire::PAGE_BYTES;
 
 use crate::error::Error;
 
-/// What a domain that the store's budget held back since the last time gets of it, against one that it did not.
+/// What a domain that the store's budget held back since the last time gets of it, against one that it did
+/// not.
 const HUNGRY_WEIGHT: u64 = 16;
 
 /// All domains that have guests.
@@ -58,8 +61,8 @@ struct Living {
 }
 
 impl Domains {
-    /// Takes a VMM whose guest has so many pages into the domain of this name. The first one makes the domain, for guests of at most
-    /// `home_frames` pages.
+    /// Takes a VMM whose guest has so many pages into the domain of this name. The first one makes the
+    /// domain, for guests of at most `home_frames` pages.
     pub fn join(
         &self,
         name: &str,
@@ -115,13 +118,14 @@ impl Domains {
 
     /// Memory of all frame stores, bytes.
     pub fn allocated_bytes(&self) -> u64 {
-        // `fstat` on a descriptor of our own fails only where we have a bug; frames that cannot be counted count as used up.
+        // `fstat` on a descriptor of our own fails only where we have a bug; frames that cannot be counted
+        // count as used up.
         let bytes = |living: &Living| living.domain.allocated_bytes().unwrap_or(u64::MAX / 2);
         self.living().values().map(bytes).fold(0, u64::saturating_add)
     }
 
-    /// Divides what all stores together may take: each keeps what it has, those that were held back get most of the rest. Whether any was, since
-    /// the last time.
+    /// Divides what all stores together may take: each keeps what it has, those that were held back get most
+    /// of the rest. Whether any was, since the last time.
     pub fn set_store_budget_bytes(&self, budget_bytes: u64) -> bool {
         let living = &mut *self.living();
         let figures: Vec<Figures> = living.values().map(|living| living.domain.figures()).collect();
@@ -164,7 +168,8 @@ impl Membership {
     }
 }
 
-/// What each store may take in all, bytes: never less than it has, and together no more than the budget where they fit it now.
+/// What each store may take in all, bytes: never less than it has, and together no more than the budget where
+/// they fit it now.
 fn divide(budget_bytes: u64, allocated_bytes: &[u64], hungry: &[bool]) -> Vec<u64> {
     let used_bytes = allocated_bytes.iter().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
     let free_frames = budget_bytes.saturating_sub(used_bytes) / PAGE_BYTES as u64;

@@ -1,7 +1,8 @@
-//! One guest as the host knows it: where its VMM process stands, what it said last, and the way to tell it something.
+//! One guest as the host knows it: where its VMM process stands, what it said last, and the way to tell it
+//! something.
 //!
-//! Whatever happens to it happens through here, so that its [`Phase`] has one owner. Messages to the VMM go through a bounded outbox:
-//! nothing in the host ever waits for a VMM to read.
+//! Whatever happens to it happens through here, so that its [`Phase`] has one owner. Messages to the VMM go
+//! through a bounded outbox: nothing in the host ever waits for a VMM to read.
 
 mod orders;
 mod silence;
@@ -61,7 +62,8 @@ pub struct Guest {
 struct State {
     view: View,
     vmm: Vmm,
-    /// The VMM that is being started for the guest's next life, and what it is to hear after its first message.
+    /// The VMM that is being started for the guest's next life, and what it is to hear after its first
+    /// message.
     expected: Option<(VmmId, Vec<ToVmm>)>,
     afterwards: Afterwards,
     /// What it is to be told when it speaks again.
@@ -113,8 +115,8 @@ impl Guest {
         Guest { plan, killed: Notify::new(), clock, state: Mutex::new(state) }
     }
 
-    /// A VMM with this number is about to be started for the guest: what is meant for it is kept until it is there. To be called before others can
-    /// learn of the number.
+    /// A VMM with this number is about to be started for the guest: what is meant for it is kept until it is
+    /// there. To be called before others can learn of the number.
     pub(crate) fn expect(&self, vmm: VmmId) {
         self.state().expected = Some((vmm, Vec::new()));
     }
@@ -137,8 +139,9 @@ impl Guest {
         }
     }
 
-    /// A new VMM was started for a guest that is to be started anew. What `start` makes of the guest's grant is the first message it
-    /// gets: nobody else can say anything to it before, and no grant can change in between.
+    /// A new VMM was started for a guest that is to be started anew. What `start` makes of the guest's grant
+    /// is the first message it gets: nobody else can say anything to it before, and no grant can change in
+    /// between.
     pub(crate) fn start_anew(&self, vmm: Vmm, start: impl FnOnce(Grant) -> ToVmm) {
         let mut state = self.state();
         // A new outbox has room; if its VMM is gone already, the guest's task finds out.
@@ -227,7 +230,8 @@ impl Guest {
         }
     }
 
-    /// Holds the vCPUs of a running guest; whether it is paused now. Its VMM says when the last of them has left the guest.
+    /// Holds the vCPUs of a running guest; whether it is paused now. Its VMM says when the last of them has
+    /// left the guest.
     pub fn pause(&self) -> bool {
         if self.advance(Phase::Running, Phase::Paused) {
             self.send(ToVmm::Pause);
@@ -243,7 +247,8 @@ impl Guest {
         self.is_running()
     }
 
-    /// Has the guest verify everything and end; one that never ran is killed. A VMM that was stopped by a signal goes on for that.
+    /// Has the guest verify everything and end; one that never ran is killed. A VMM that was stopped by a
+    /// signal goes on for that.
     pub fn stop(&self) {
         if self.view().unresponsive {
             self.wake();
@@ -393,7 +398,8 @@ impl Guest {
         due
     }
 
-    /// Every critical section leaves the state whole, so a panic elsewhere is no reason to give up on a guest.
+    /// Every critical section leaves the state whole, so a panic elsewhere is no reason to give up on a
+    /// guest.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -5,7 +5,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 
-/// Reads the next message into `body`, as [`decode`] takes it; false when the VMM closed the socket between two frames.
+/// Reads the next message into `body`, as [`decode`] takes it; false when the VMM closed the socket between
+/// two frames.
 pub async fn receive(socket: &mut OwnedReadHalf, body: &mut Vec<u8>) -> Result<bool, Error> {
     let length = match socket.read_u32_le().await {
         Ok(length) => length as usize,

@@ -11,11 +11,12 @@
 //!                              +--- told to be started anew: another VMM, with a number of its own, in the same guest's place
 //! ```
 //!
-//! A VMM that breaks the protocol, goes silent or dies ends alone: its process is killed and reaped, its holds on frames are dropped,
-//! and only then does its memory count as free.
+//! A VMM that breaks the protocol, goes silent or dies ends alone: its process is killed and reaped, its
+//! holds on frames are dropped, and only then does its memory count as free.
 //!
-//! VMMs ask the kernel to be killed when the *thread* that started them dies, so [`Fleet::launch`] must be called from a thread
-//! that lives as long as the host: the runtime's main thread or a worker, never a blocking-pool thread.
+//! VMMs ask the kernel to be killed when the *thread* that started them dies, so [`Fleet::launch`] must be
+//! called from a thread that lives as long as the host: the runtime's main thread or a worker, never a
+//! blocking-pool thread.
 
 use std::io;
 use std::process::ExitStatus;
@@ -42,10 +43,11 @@ use crate::fleet::throttle::{Throttle, VMM_SHARE};
 use crate::plan::PlannedGuest;
 use crate::request::descriptors::Patience;
 
-/// How long a VMM that closed its socket may take to exit: it frees the guest's memory meanwhile, and 32 of them may share two CPUs.
+/// How long a VMM that closed its socket may take to exit: it frees the guest's memory meanwhile, and 32 of
+/// them may share two CPUs.
 const EXIT_GRACE: Duration = Duration::from_secs(15);
-/// How long a VMM may leave the frame store without an answer. A scanner answers between two batches, within a millisecond of CPU time,
-/// but 32 of them may share two CPUs with their guests.
+/// How long a VMM may leave the frame store without an answer. A scanner answers between two batches, within
+/// a millisecond of CPU time, but 32 of them may share two CPUs with their guests.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 /// Longest line taken from a VMM's standard error in one piece, bytes.
 const LINE_BYTES_MAX: u64 = 1024;
@@ -123,7 +125,8 @@ impl Fleet {
         }
     }
 
-    /// Kills VMMs that leave the frame store's questions unanswered: the domain would release nothing until they end.
+    /// Kills VMMs that leave the frame store's questions unanswered: the domain would release nothing until
+    /// they end.
     pub fn kill_silent(&self, now: Instant) {
         for id in self.domains.overdue(now, ANSWER_MAX) {
             if let Some(guest) = self.guest_of(id).filter(|guest| !guest.has_ended()) {

@@ -11,7 +11,8 @@
 //!                                                                        broken protocol
 //! ```
 //!
-//! `Ended` is reached only after the process has been reaped: from then on, and not before, its memory is free.
+//! `Ended` is reached only after the process has been reaped: from then on, and not before, its memory is
+//! free.
 
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;

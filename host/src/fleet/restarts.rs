@@ -1,4 +1,5 @@
-//! Guests that are ended and started anew while a run goes on (`--restart-every`): what a fleet does over months, in minutes.
+//! Guests that are ended and started anew while a run goes on (`--restart-every`): what a fleet does over
+//! months, in minutes.
 //!
 //! ```text
 //!   Running -- Stop --> Stopping -- Finished, exit 0, reaped --> Starting -- Ready --> Running

@@ -1,6 +1,7 @@
 //! Starting a VMM: its process, what it inherits, and its first message.
 //!
-//! VMMs ask the kernel to be killed when the *thread* that started them dies; see `fleet` for which threads may call [`start`].
+//! VMMs ask the kernel to be killed when the *thread* that started them dies; see `fleet` for which threads
+//! may call [`start`].
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -22,7 +23,8 @@ use crate::fleet::guest::{Grant, OUTBOX_MAX, Vmm};
 use crate::fleet::link;
 use crate::plan::PlannedGuest;
 
-/// Most CPU that all scanners together may use while they gain, in CPUs: dedup must leave the guests room to run.
+/// Most CPU that all scanners together may use while they gain, in CPUs: dedup must leave the guests room to
+/// run.
 const SCANNERS_CPU_SHARE: f64 = 1.0;
 /// Most CPU that one scanner may use, in CPUs: a pass over 256 MiB every 0.2 s at 0.6 µs a page.
 const SCANNER_CPU_SHARE_MAX: f64 = 0.2;
@@ -38,7 +40,8 @@ pub(crate) struct Life {
     pub(crate) membership: Membership,
 }
 
-/// Has a VMM join the domain of its guest and starts it. One that could not be started leaves its domain as it was.
+/// Has a VMM join the domain of its guest and starts it. One that could not be started leaves its domain as
+/// it was.
 pub(crate) fn start(
     config: &RunConfig,
     plan: &PlannedGuest,

@@ -1,9 +1,10 @@
-//! What somebody's messages may cost the host: who sends more than can be worth its CPU time is read more slowly, and in
-//! the end waits in its own socket.
+//! What somebody's messages may cost the host: who sends more than can be worth its CPU time is read more
+//! slowly, and in the end waits in its own socket.
 
 use std::time::{Duration, Instant};
 
-/// Share of one CPU that understanding and obeying one VMM's messages may take: a scanner at its fastest needs a tenth.
+/// Share of one CPU that understanding and obeying one VMM's messages may take: a scanner at its fastest
+/// needs a tenth.
 pub const VMM_SHARE: f64 = 0.25;
 /// CPU time that may be spent in one go before the share counts: some hundred messages full of pages.
 const BURST: Duration = Duration::from_millis(50);
@@ -40,7 +41,8 @@ impl Throttle {
 mod tests {
     use super::*;
 
-    /// CPU time spent in ten seconds by a VMM whose messages take `cpu` each and come as fast as they are read.
+    /// CPU time spent in ten seconds by a VMM whose messages take `cpu` each and come as fast as they are
+    /// read.
     fn spent_in_ten_seconds(cpu: Duration, between: Duration) -> Duration {
         let start = Instant::now();
         let (mut now, mut spent) = (start, Duration::ZERO);

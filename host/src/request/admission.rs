@@ -1,4 +1,5 @@
-//! Admission: what a run promises its guests before any of them runs, whether that fits, and what they start with.
+//! Admission: what a run promises its guests before any of them runs, whether that fits, and what they start
+//! with.
 
 use control::{Dedup, Levers};
 use policy::{Config, Host};
@@ -11,8 +12,8 @@ use crate::fleet::guest::Grant;
 use crate::plan::PlannedGuest;
 use crate::request::guest_promises::Promises;
 
-/// Share of the budget that stays unpromised: the table's account and the kernel's may differ by up to 2 %; an estimate,
-/// to be replaced by what the whole-system test finds.
+/// Share of the budget that stays unpromised: the table's account and the kernel's may differ by up to 2 %;
+/// an estimate, to be replaced by what the whole-system test finds.
 const MARGIN_DIVISOR: u64 = 64;
 /// What a VMM costs before its first status says so, bytes: code, heap and stacks (an estimate), ...
 const OVERHEAD_BASE_BYTES: u64 = 4 << 20;
@@ -36,8 +37,8 @@ pub fn admit(config: &RunConfig, guests: &[PlannedGuest]) -> Result<(), Error> {
     Err(Error::BudgetTooSmall { budget_bytes: config.budget_bytes, refusal: refusal.to_string() })
 }
 
-/// Whether what is promised to guests that run already fits another budget, beside the frames they share: those cannot be evicted. If not, why,
-/// and what would do.
+/// Whether what is promised to guests that run already fits another budget, beside the frames they share:
+/// those cannot be evicted. If not, why, and what would do.
 pub fn refit(config: &RunConfig, guests: &[PlannedGuest], frames_bytes: u64, budget_bytes: u64) -> Result<(), String> {
     let policy = policy_config(config);
     let reserved_bytes: u64 = planned(&policy, guests).iter().map(|guest| guest.minimum_bytes(&policy)).sum();
@@ -56,8 +57,8 @@ pub fn refit(config: &RunConfig, guests: &[PlannedGuest], frames_bytes: u64, bud
     ))
 }
 
-/// Whether guest `at`, of those that live, can be promised something else while they run, within this budget and beside the frames they share: by the same
-/// rule as at the start. If not, why, and what would do.
+/// Whether guest `at`, of those that live, can be promised something else while they run, within this budget
+/// and beside the frames they share: by the same rule as at the start. If not, why, and what would do.
 pub fn repromise(
     config: &RunConfig,
     guests: &[PlannedGuest],

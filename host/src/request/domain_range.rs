@@ -1,5 +1,5 @@
-//! What `--domain` says: which guests may share with which. `NAME[=COUNT][:zero-pages-only]`, or `none[=COUNT]` for guests that each
-//! share with themselves only.
+//! What `--domain` says: which guests may share with which. `NAME[=COUNT][:zero-pages-only]`, or
+//! `none[=COUNT]` for guests that each share with themselves only.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,5 @@
-//! Which levers one guest has: those of the run, less what `--guest NUMBER:dedup=...,balloon=...,swap=...` takes away.
+//! Which levers one guest has: those of the run, less what `--guest NUMBER:dedup=...,balloon=...,swap=...`
+//! takes away.
 //!
 //! ```text
 //!              the run                                 a guest                              asked for more than the run has

@@ -1,4 +1,5 @@
-//! What a guest is promised of the host's memory: at the start by `--guest`, later by `ballast guest set`; checked alike.
+//! What a guest is promised of the host's memory: at the start by `--guest`, later by `ballast guest set`;
+//! checked alike.
 
 use std::str::FromStr;
 

@@ -1,4 +1,5 @@
-//! What `--guest` says of one guest: `NUMBER:KEY=VALUE,...`, where everything that is left out is as for all guests.
+//! What `--guest` says of one guest: `NUMBER:KEY=VALUE,...`, where everything that is left out is as for all
+//! guests.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,7 +23,8 @@ pub struct GuestSettings {
     pub limit_bytes: Option<u64>,
     /// What it does.
     pub workload: Option<Workload>,
-    /// Parts of its RAM that its workload uses, before and after it changes, in thousandths: for `tide` and `zipf`.
+    /// Parts of its RAM that its workload uses, before and after it changes, in thousandths: for `tide` and
+    /// `zipf`.
     pub active_permille: Option<[u16; 2]>,
     /// What is done about its equal pages.
     pub dedup: Option<Dedup>,

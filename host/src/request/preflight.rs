@@ -1,7 +1,8 @@
 //! Everything that can be wrong with a command line or a machine is found here, before any guest starts.
 //!
-//! [`check`] turns a [`RunConfig`], whose values may be anything, into a [`Plan`], whose values are known to be good. What it
-//! cannot see (an image that shrinks later, memory that others take) the VMMs find and report themselves.
+//! [`check`] turns a [`RunConfig`], whose values may be anything, into a [`Plan`], whose values are known to
+//! be good. What it cannot see (an image that shrinks later, memory that others take) the VMMs find and
+//! report themselves.
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
@@ -25,7 +26,8 @@ use crate::request::guest_settings::GuestSettings;
 use crate::request::prerequisite::{self, VMA_RESERVE};
 use crate::request::promises::Promise;
 
-/// Most guests of one run: 64 times the vCPUs of a small host; each costs a process, some descriptors and a metrics series set.
+/// Most guests of one run: 64 times the vCPUs of a small host; each costs a process, some descriptors and a
+/// metrics series set.
 pub const GUESTS_MAX: u32 = 256;
 /// Least RAM of a guest, bytes: the guest's tables and one phase of each workload.
 pub const MEMORY_BYTES_MIN: u64 = 16 << 20;
@@ -211,7 +213,8 @@ fn plan_domains(config: &RunConfig, guests: u32) -> Result<Vec<(String, Dedup)>,
     Ok(planned)
 }
 
-/// The domain of a guest that shares with itself only. No other can have this name: the colon is not allowed there.
+/// The domain of a guest that shares with itself only. No other can have this name: the colon is not allowed
+/// there.
 pub(crate) fn own_domain(number: u32) -> String {
     format!("own:guest{number}")
 }

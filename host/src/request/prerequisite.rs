@@ -13,7 +13,8 @@ use crate::bytes::ByteCount;
 use crate::config::SwapConfig;
 use crate::request::promises;
 
-/// Areas of a VMM's address space that are not aliases: its stacks, libraries and heap. An estimate with room to grow.
+/// Areas of a VMM's address space that are not aliases: its stacks, libraries and heap. An estimate with room
+/// to grow.
 pub const VMA_RESERVE: u32 = 1024;
 /// Fewest areas that aliases are worth running with: 4096 alias runs. An estimate.
 const VMA_BUDGET_MIN: u32 = 8192;
@@ -29,7 +30,8 @@ pub struct Prerequisite {
     pub detail: String,
 }
 
-/// Least room for swap files that a directory is tried with when no size is given: what one default guest takes.
+/// Least room for swap files that a directory is tried with when no size is given: what one default guest
+/// takes.
 const SWAP_BYTES_TRIED: u64 = crate::config::MEMORY_BYTES_DEFAULT;
 
 /// Every prerequisite of a run with KVM vCPUs, and with swap files if it is to have some.
@@ -77,8 +79,9 @@ pub fn vma_budget_max() -> Result<u32, String> {
     Ok(max_map_count()? - VMA_RESERVE)
 }
 
-/// Areas that the aliases of a guest of so many pages may cost unless somebody chose: one for every page, as far as the kernel
-/// allows. An area costs some 300 bytes, and an alias, which shares at least one page, two of them.
+/// Areas that the aliases of a guest of so many pages may cost unless somebody chose: one for every page, as
+/// far as the kernel allows. An area costs some 300 bytes, and an alias, which shares at least one page, two
+/// of them.
 pub fn vma_budget(guest_pages: u64) -> Result<u32, String> {
     let most = vma_budget_max()?;
     Ok(u32::try_from(guest_pages).unwrap_or(u32::MAX).clamp(VMA_BUDGET_MIN, most))

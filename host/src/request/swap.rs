@@ -101,7 +101,8 @@ fn leaves_room(directory: &Path, bytes: u64) -> Result<(), String> {
     Err(format!("{shown} has {free} free, of {needed} for files of {bytes} and a twentieth of the disk to spare"))
 }
 
-/// Whether files of so many bytes together can be had in the directory; `Ok` says what is not as it should be.
+/// Whether files of so many bytes together can be had in the directory; `Ok` says what is not as it should
+/// be.
 pub fn check(directory: &Path, bytes: u64) -> Result<Option<&'static str>, SwapFileError> {
     // One file in the place of all of them, gone at the end of this function.
     Ok(SwapFile::create(directory, bytes)?.caveat())

@@ -1,7 +1,9 @@
-//! What people see while guests run: a table redrawn in place on a terminal, a line now and then elsewhere. All of it is talk and
-//! goes to standard error; the summary at the end is data (see [`crate::show::summary`]).
+//! What people see while guests run: a table redrawn in place on a terminal, a line now and then elsewhere.
+//! All of it is talk and goes to standard error; the summary at the end is data (see
+//! [`crate::show::summary`]).
 //!
-//! Log lines share the terminal with the table: [`LogWriter`] wipes the table, writes, and the next drawing comes below.
+//! Log lines share the terminal with the table: [`LogWriter`] wipes the table, writes, and the next drawing
+//! comes below.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,5 @@
-//! `--explain`: why pages are not merged, what each domain gained, and what a larger budget of address-space areas would bring.
+//! `--explain`: why pages are not merged, what each domain gained, and what a larger budget of address-space
+//! areas would bring.
 
 use std::fmt::{self, Write};
 

@@ -1,7 +1,8 @@
 //! What sharing is worth, by domain and by what it took, and what is left on the table.
 //!
-//! References are counted by VMM and frame. Of a domain's shared pages, those beyond the first of a guest that has the frame are saved
-//! *within* that guest: it would save them in a domain of its own. Those first ones beyond the first guest are saved *across*:
+//! References are counted by VMM and frame. Of a domain's shared pages, those beyond the first of a guest
+//! that has the frame are saved *within* that guest: it would save them in a domain of its own. Those first
+//! ones beyond the first guest are saved *across*:
 //!
 //! ```text
 //!   zero     pages that were touched and are zero again
@@ -9,10 +10,12 @@
 //!   across   (VMM, frame) pairs − frames held                 sum: zero + shared pages − frames held
 //! ```
 //!
-//! A frame that a guest needs for patches alone counts as one that it has once the guest was asked about it, so that the split is off by such frames, and the
-//! sum is not: there are no more frames and pairs than shared pages.
+//! A frame that a guest needs for patches alone counts as one that it has once the guest was asked about it,
+//! so that the split is off by such frames, and the sum is not: there are no more frames and pairs than
+//! shared pages.
 //!
-//! Other frames (just published, about to be released, held for patches alone) are no part of it: they are shown as *idle*.
+//! Other frames (just published, about to be released, held for patches alone) are no part of it: they are
+//! shown as *idle*.
 
 use control::explain::{REASONS, unmerged};
 use serde::Serialize;
@@ -90,7 +93,8 @@ pub fn unmerged_pages(view: &View) -> Unmerged {
     unmerged(&view.status)
 }
 
-/// Address-space areas with which everything would have been shared that was refused for want of them; at most.
+/// Address-space areas with which everything would have been shared that was refused for want of them; at
+/// most.
 pub fn areas_wanted(view: &View) -> u64 {
     let dedup = &view.status.dedup;
     let runs = if dedup.unmerged.vma_budget > 0 { dedup.vma_refused_runs } else { 0 };

@@ -1,12 +1,13 @@
-//! `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever watches the service, `/v1/...` for whoever runs it.
+//! `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever watches the service, `/v1/...` for whoever
+//! runs it.
 //!
 //! ```text
 //!   server (a thread of its own) -- peers: room? -- body short? -- names: ours? --> router --> guests, host, ...
 //! ```
 //!
-//! Everything is made from the guests' latest words when it is asked for; no request ever waits for a guest. Anybody
-//! who reaches the address may look, if by one of our [`names`]; only processes of this machine may change anything
-//! ([`Local`]). What [`peers`] may have of descriptors and CPU is bounded, whatever they do.
+//! Everything is made from the guests' latest words when it is asked for; no request ever waits for a guest.
+//! Anybody who reaches the address may look, if by one of our [`names`]; only processes of this machine may
+//! change anything ([`Local`]). What [`peers`] may have of descriptors and CPU is bounded, whatever they do.
 
 mod guests;
 mod host;
@@ -60,7 +61,8 @@ pub struct State {
     pub meter: Arc<Meter>,
     /// What policy decided lately.
     pub decisions: Arc<Decisions>,
-    /// Held while what is promised is checked and changed: two changes that fit one by one need not fit together.
+    /// Held while what is promised is checked and changed: two changes that fit one by one need not fit
+    /// together.
     changing: Arc<Mutex<()>>,
     /// What other runs know of this one.
     pub promise: Arc<Promise>,
@@ -139,7 +141,8 @@ async fn guest_policy(
     }
 }
 
-/// Proof that a request comes from this machine: it may change something. Who may *look* need not be trusted with more.
+/// Proof that a request comes from this machine: it may change something. Who may *look* need not be trusted
+/// with more.
 #[derive(Clone, Copy, Debug)]
 struct Local;
 

@@ -43,7 +43,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Why the run failed, most important first; empty when every guest verified everything and use kept to the budget.
+    /// Why the run failed, most important first; empty when every guest verified everything and use kept to
+    /// the budget.
     pub fn failures(&self) -> Vec<String> {
         let mut failures = Vec::new();
         for view in &self.after {

@@ -64,7 +64,8 @@ pub struct HostRow {
     pub pages_corrupt: u64,
 }
 
-/// The table for a terminal of this size. No line is longer than it is wide, so that none wraps and each can be redrawn.
+/// The table for a terminal of this size. No line is longer than it is wide, so that none wraps and each can
+/// be redrawn.
 pub fn draw(rows: &[Row], host: &HostRow, width: usize, height: usize, color: bool) -> Vec<String> {
     let fitting = height.saturating_sub(OTHER_LINES + 1).max(1);
     let mut lines = vec![Line::plain(format!(

@@ -70,7 +70,8 @@ pub struct FaultSeconds {
 }
 
 impl FaultSeconds {
-    /// From the guests' histograms; a quantile is the upper bound of its bucket, and never more than the longest.
+    /// From the guests' histograms; a quantile is the upper bound of its bucket, and never more than the
+    /// longest.
     pub fn of(views: &[View]) -> FaultSeconds {
         let mut buckets = [0u64; LATENCY_BUCKETS];
         for view in views {

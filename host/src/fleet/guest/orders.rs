@@ -1,4 +1,5 @@
-//! What operators want of a guest while it runs, beside that it stops and goes on: other promises, and memory reclaimed from it.
+//! What operators want of a guest while it runs, beside that it stops and goes on: other promises, and memory
+//! reclaimed from it.
 
 use std::time::Duration;
 

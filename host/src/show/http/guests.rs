@@ -8,8 +8,9 @@
 //!                                                                    204, or 422 where that cannot be promised, with what can
 //! ```
 //!
-//! Promises are in force from the next tick on. Figures are as the VMM said last, `status_age_seconds` ago; they are `old` if that is
-//! more than two seconds. `own` is what the guest says of its memory itself, null where it does not.
+//! Promises are in force from the next tick on. Figures are as the VMM said last, `status_age_seconds` ago;
+//! they are `old` if that is more than two seconds. `own` is what the guest says of its memory itself, null
+//! where it does not.
 //!
 //! A guest is `pausing` until its VMM has said that no vCPU is in it any more; nobody waits for that here.
 

@@ -6,7 +6,8 @@
 //!   DELETE /v1/guests/{guest}/reclaim                                      204: given back; 409 where nothing is reclaimed
 //! ```
 //!
-//! The request waits, for a bounded time; the control loop does not. Whoever hangs up has begun it all the same.
+//! The request waits, for a bounded time; the control loop does not. Whoever hangs up has begun it all the
+//! same.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,8 @@ use super::{Local, State, json as respond, refuse};
 
 /// Longest time that memory is held: a day. Who wants it for good lowers the limit.
 const HOLD_SECONDS_MAX: u64 = 24 * 3600;
-/// Longest wait for an answer, within what a connection may take; what is still being taken then goes on, and `GET` says how far it came.
+/// Longest wait for an answer, within what a connection may take; what is still being taken then goes on, and
+/// `GET` says how far it came.
 const WAIT_MAX: Duration = Duration::from_secs(8);
 
 #[derive(Debug, Deserialize)]
