@@ -4,11 +4,11 @@
 //! Whatever happens to it happens through here, so that its [`Phase`] has one owner. Messages to the VMM go
 //! through a bounded outbox: nothing in the host ever waits for a VMM to read.
 
+mod news;
 mod orders;
 mod silence;
 mod view;
 
-use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ pub use view::{Grant, Past, STATES, View};
 use crate::clock::Clock;
 use crate::fleet::freshness::{Freshness, Heard};
 use crate::fleet::kept::Kept;
-use crate::fleet::phase::{End, Phase, describe_exit};
+use crate::fleet::phase::Phase;
 use crate::plan::PlannedGuest;
 
 /// Messages that may wait for one VMM: merge answers to more questions than a scanner has under way.
@@ -313,80 +313,6 @@ impl Guest {
     /// Completes when somebody wants the VMM killed.
     pub(crate) async fn kill_wanted(&self) {
         self.killed.notified().await;
-    }
-
-    /// The VMM built the guest.
-    pub(crate) fn on_ready(&self) {
-        self.advance(Phase::Starting, Phase::Ready);
-    }
-
-    /// The VMM reported.
-    pub(crate) fn on_status(&self, status: GuestStatus) {
-        let mut state = self.state();
-        let was_silent = self.is_silent(&state);
-        state.heard = self.clock.now();
-        state.figures.status(&status, Instant::now());
-        if status.workload.pages_verified_total != state.view.status.workload.pages_verified_total {
-            state.verified = state.heard;
-        }
-        state.view.status = status;
-        let State { kept, vmm, view, .. } = &mut *state;
-        kept.send(&vmm.outbox, view.grant);
-        if was_silent {
-            tracing::info!(guest = self.plan.name, "speaks again");
-        }
-    }
-
-    /// The guest ended by itself.
-    pub(crate) fn on_finished(&self, result: Result<(), String>, status: GuestStatus) {
-        self.on_status(status);
-        self.state().finished = Some(result);
-    }
-
-    /// The VMM wrote a line to its standard error.
-    pub(crate) fn on_words(&self, line: &str) {
-        tracing::warn!(target: "vmm", "{}: {line}", self.plan.name);
-        if !line.starts_with("note: ") {
-            self.state().last_words = Some(line.to_owned());
-        }
-    }
-
-    /// The process is reaped; what it was is now decided. Says whether the guest is to be started anew.
-    pub(crate) fn on_reaped(&self, exit: std::io::Result<ExitStatus>) -> bool {
-        let mut state = self.state();
-        let corrupt = state.view.status.workload.pages_corrupt_total;
-        let clean = exit.as_ref().is_ok_and(ExitStatus::success);
-        let end = match (state.finished.take(), state.kill_reason.take()) {
-            (Some(Err(why)), _) => End::Failed(why),
-            (Some(Ok(())), _) if corrupt > 0 => {
-                let gpa = state.view.status.workload.first_corrupt_gpa;
-                End::Failed(format!("{corrupt} corrupt pages, the first at guest-physical address {gpa:#x}"))
-            }
-            (Some(Ok(())), _) if clean => End::Verified,
-            (_, Some(reason)) => End::Lost(format!("{reason}; killed")),
-            (_, None) => End::Lost(match (describe_exit(exit), &state.last_words) {
-                (how, Some(words)) => format!("{how} ({words})"),
-                (how, None) => how,
-            }),
-        };
-        tracing::debug!(guest = self.plan.name, %end, "reaped");
-        let afterwards = std::mem::replace(&mut state.afterwards, Afterwards::End);
-        if (afterwards, &end) != (Afterwards::Restart, &End::Verified) {
-            state.view.phase = Phase::Ended(end);
-            return false;
-        }
-        let (operations, pages_verified) = (state.view.operations(), state.view.pages_verified());
-        state.view.past = Past { restarts: state.view.past.restarts + 1, operations, pages_verified };
-        state.view.status = GuestStatus { memory_bytes: self.plan.memory_bytes, ..GuestStatus::default() };
-        state.figures = Heard::nothing_yet();
-        state.view.phase = Phase::Starting;
-        state.view.reclaiming = None;
-        true
-    }
-
-    /// There is no VMM for a guest that was to be started anew.
-    pub(crate) fn on_lost(&self, why: String) {
-        self.state().view.phase = Phase::Ended(End::Lost(why));
     }
 
     fn advance(&self, from: Phase, to: Phase) -> bool {

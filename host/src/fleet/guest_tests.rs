@@ -1,7 +1,7 @@
 //! What becomes of a guest, by what its VMM says and how its process ends.
 
 use std::os::unix::process::ExitStatusExt;
-
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use super::*;
