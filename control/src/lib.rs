@@ -10,7 +10,7 @@
 //!    | <--------------------- Ready --- |   guest memory exists, vCPUs not yet running
 //!    | -- Run ------------------------> |
 //!    | <-------------------- Status --- |   every STATUS_INTERVAL, unasked
-//!    | -- Allocate -------------------> |   in force at once when it grows; when it shrinks, once Status says so
+//!    | -- Allocate -------------------> |   growth: in force at once; shrinking: once Status says so
 //!    | <--------------------- Merge --- |   dedup: hashes, pages, dropped frames, answers to Retire
 //!    | -- Merge ----------------------> |   dedup: answers, Retire
 //!    | -- Hurry ----------------------> |   dedup: the host is short of memory

@@ -3,15 +3,15 @@
 //! ```text
 //!   scanner                                    store
 //!    | -- Hashes [(gfn, hash)] ---------------> |   stable private pages, keyed xxh3
-//!    | <------------- Answers [(gfn, answer)] - |   Share(frame) | Publish(frame) | NoRoom (nothing is said of the others)
+//!    | <------------- Answers [(gfn, answer)] - |   Share(frame) | Publish(frame) | NoRoom (or nothing)
 //!    | -- Pages [(gfn, frame)], bytes --------> |   for each Publish; the store hashes the bytes itself
 //!    | -- Declined [(gfn, frame)] ------------> |   or this: the page is not private any more
 //!    | <------------- Answers [(gfn, Share)] -- |   once the bytes are in place and the published bit is set
 //!    |    (the VMM compares, and adopts if equal)
-//!    | -- Adopted [frame] --------------------> |   the VMM now holds these frames, found by answer or by published bit
+//!    | -- Adopted [frame] --------------------> |   the VMM holds these now, by answer or published bit
 //!    | -- Dropped [frame] --------------------> |   the VMM's last reference is gone
 //!    | <------------------- Retire [frame] ---- |   nobody is known to hold it; the published bit is clear
-//!    | -- Retired [(frame, held)] ------------> |   held: an adoption was under way; the store publishes it again
+//!    | -- Retired [(frame, held)] ------------> |   held: an adoption was under way; published again
 //!    |                                          |   all answered "not held": the hole is punched
 //! ```
 //!

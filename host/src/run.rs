@@ -1,9 +1,9 @@
 //! A run from beginning to end, embedded: host and guests live and die together.
 //!
 //! ```text
-//!   preflight -> launch -> all built -> all run -> duration over -> Stop -> all verified -> Outcome
-//!                   |          |           |       all gone          |
-//!                   +----------+-----------+------ 1st signal -------+---- 2nd signal, or grace over: kill -> Outcome
+//!   preflight -> launch -> all built -> all run -> time over -> Stop -> all verified -> Outcome
+//!                   |          |           |       all gone       |
+//!                   +----------+-----------+------ 1st signal ----+- 2nd signal, grace over: kill -> Outcome
 //! ```
 //!
 //! A guest that is lost on the way ends nothing but itself.

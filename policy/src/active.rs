@@ -7,9 +7,9 @@
 //! points. So three averages are kept:
 //!
 //! ```text
-//!   period ends        slow    += 1/4 × (touched / sampled − slow)       steady
-//!                      fast    += 1/2 × (touched / sampled − fast)       follows a change within two periods
-//!   within a period    current  = fast, as if the period ended now       sees a guest that wakes up before the period is over
+//!   period ends        slow    += 1/4 × (touched / sampled − slow)    steady
+//!                      fast    += 1/2 × (touched / sampled − fast)    follows a change within two periods
+//!   within a period    current  = fast, as if the period ended now    sees early that a guest wakes up
 //!
 //!   estimate = max(slow, fast, current)
 //! ```

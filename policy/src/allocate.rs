@@ -4,19 +4,21 @@
 //! upkeep) affords some rung, and what is over is divided by weight on the way to the next:
 //!
 //! ```text
-//!             a guest that stalls   one that leaves slack   a calm one in use
-//!   allowed   limit                 limit                   limit              what nobody needs is shared out all the same
-//!   held      one step up           as it is                as it is           nobody stalls: nothing moves
-//!   idle      one step up           what it uses            as it is           slack is given away first,
-//!   cheap     one step up           what it uses            as it is, or down  then calm guests yield: first those from whom it is cheapest
-//!   yielded   one step up           what it uses            one step down      to win a page (a rung for each band of prices, `means.rs`),
-//!   spared    as it is, or down     what it uses            one step down      last those that regret what they gave
-//!   fair      up to its entitlement what it uses            one step down      those below their entitlement grow before the others
-//!   pressed   as it is, or down     what it uses            one step down      down: stalling guests divide among themselves
-//!   entitled  entitlement           entitlement             entitlement        at once, when the budget has shrunk below that
-//!   floor     floor                 floor                   floor              what each cannot be squeezed below now, and room to work
-//!   kept      the same, of what it  has not let go of                          what is not taken below it for another's floor
-//!   reserved  minimum               minimum                 minimum            what admission has promised
+//!             a guest that stalls   one with slack   a calm one in use
+//!   allowed   limit                 limit            limit              what nobody needs is shared out, too
+//!   held      one step up           as it is         as it is           nobody stalls: nothing moves
+//!   idle      one step up           what it uses     as it is           slack is given away first,
+//!   cheap     one step up           what it uses     as it is, or down  then calm guests yield: (1)
+//!   yielded   one step up           what it uses     one step down      first the cheapest,
+//!   spared    as it is, or down     what it uses     one step down      last those that regret giving
+//!   fair      up to entitlement     what it uses     one step down      those below theirs grow first
+//!   pressed   as it is, or down     what it uses     one step down      down: stalling guests divide
+//!   entitled  entitlement           entitlement      entitlement        at once, when the budget has shrunk
+//!   floor     floor                 floor            floor              what it can live on, and some room
+//!   kept      what of its floor a guest has not let go of               not taken for another's floor
+//!   reserved  minimum               minimum          minimum            what admission has promised
+//!
+//!   (1) by the price to win a page, a rung for each band of prices (`means.rs`)
 //! ```
 //!
 //! *Reserved* is what a guest was promised. What neither compresses nor has a swap file to go to is a guest's

@@ -1,11 +1,11 @@
 //! When to stop asking a guest for memory: it gives none, or it suffers for what it gave.
 //!
 //! ```text
-//!                 asked, and gives            asked, nothing for STUCK_MS
-//!   Settled <----------------------> Moving ------------------------------> Stuck --- gives something ---> Moving
-//!      ^                               |
-//!      |  pain is over, RELEASE_MS     | pain: its own faults rose since it gave
-//!      +------------ Backing off <-----+          asked for an eighth less, again and again, until the pain ends
+//!                 asked, and gives         asked, nothing for STUCK_MS
+//!   Settled <-------------------> Moving ------------------------------> Stuck -- gives something --> Moving
+//!      ^                            |
+//!      |  pain over, RELEASE_MS     | pain: its own faults rose since it gave
+//!      +--------- Backing off <-----+        asked for an eighth less, again and again, until the pain ends
 //! ```
 //!
 //! What counts as given is *resident bytes that went*, not the balloon's own number: a driver may say that it

@@ -6,7 +6,7 @@
 //! price is per page that *stays* away:
 //!
 //! ```text
-//!   price = (win + return × stall) / (1 − return)          return: share of pages that were back within two eras (8 s)
+//!   price = (win + return × stall) / (1 − return)      return: share of pages back within two eras (8 s)
 //! ```
 //!
 //! Free pages that guests report, and pages found to be zero, cost no decision: they go as they are found.

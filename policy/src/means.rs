@@ -1,9 +1,12 @@
 //! By what a guest could give memory now, and at which price: who gives, by what, and how fast.
 //!
 //! ```text
-//!   what a step costs      the cheapest mix that wins a step (`levers::plan`), µs a page     whose is cheap gives first, by bands of a factor of 2
-//!   how far a step goes    what the levers were seen to win while they had work to do        1/512 to 1/16 of the guest's RAM a tick
-//!   by what                the same mix: what the balloon is not worth is left to eviction   ties go to the balloon
+//!   what a step costs      the cheapest mix that wins it (`levers::plan`), µs a page
+//!                          the cheap give first, by bands of a factor of 2
+//!   how far a step goes    what the levers were seen to win while they had work to do
+//!                          1/512 to 1/16 of the guest's RAM a tick
+//!   by what                the same mix: what the balloon is not worth is left to eviction
+//!                          ties go to the balloon
 //! ```
 //!
 //! Of a guest of which nothing was measured, a step is a 64th of its RAM, at the lowest price, by balloon.

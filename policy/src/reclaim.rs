@@ -4,7 +4,7 @@
 //!                first look        resident <= goal, or it comes no further
 //!   Asked ─────────────► Taking ──────────────────────────► Held ── time over ──► Ended(Over)
 //!                           │                                 │
-//!                           └── it waits noticeably more ─────┴── told to end ──► Ended(Stalled), Ended(Told)
+//!                           └── it waits noticeably more ─────┴── told to end ──► Ended(Stalled or Told)
 //! ```
 //!
 //! While it is taken and held, the guest has a cap ([`Guest::cap_bytes`]): what it held at the first look,

@@ -6,10 +6,10 @@
 //! long with each time:
 //!
 //! ```text
-//!                 lost memory while calm                  waits within SOON_MS
-//!   Giving --------------------------------> On trial ---------------------------> Spared, 1 s × 2^strikes ---> Giving
-//!      ^                                         |                                  strikes + 1, at most 5
-//!      +------- did not wait: strikes − 1 -------+
+//!                 lost memory while calm              waits within SOON_MS
+//!   Giving --------------------------> On trial -----------------------> Spared, 1 s × 2^strikes --> Giving
+//!      ^                                   |                              strikes + 1, at most 5
+//!      +---- did not wait: strikes − 1 ----+
 //! ```
 //!
 //! Being spared is worth something only beyond the entitlement of others: a guest that is below its own takes

@@ -4,7 +4,7 @@
 //!   a guest that is short, or has to give way
 //!     budget   the least, in whole MiB, with which it would get a step (or keep what it has)
 //!     limit    the same for its own limit, and for the end of what is reclaimed from it by hand
-//!     idle     who holds memory above its entitlement and does not use it: it is to be had as soon as that is noticed
+//!     idle     who holds idle memory above its entitlement: to be had as soon as that is noticed
 //! ```
 //!
 //! Nothing here is an estimate of what happens later: each remedy was tried on the measurements that the

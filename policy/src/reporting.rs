@@ -6,7 +6,8 @@
 //! pages taken came back soon.
 //!
 //! ```text
-//!   high: 2 s      soft: 200 ms      hard, low: 20 ms          × 4 for each look that finds too many back, ÷ 4 for each that does not
+//!   high: 2 s      soft: 200 ms      hard, low: 20 ms
+//!   × 4 for each look that finds too many back, ÷ 4 for each that does not
 //! ```
 
 use crate::state::HostState;

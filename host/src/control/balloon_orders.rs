@@ -1,15 +1,20 @@
 //! What VMMs are told about their balloons besides how large they ought to be.
 //!
 //! ```text
-//!   the host is not short   the guest says how it is once a second; five times a second otherwise, as memory moves by what guests say
-//!   the guest evicts,       every 5 s it is asked which pages it does not need (free page hinting): those go at no cost to anybody, before
-//!   or the host is short    more is evicted; the more seldom the more often that won next to nothing. A round that the guest has not ended in 1 s is ended for it
-//!   the host has plenty     pages that it reports free are taken in bursts, the more seldom the more of them come back soon (`policy::reporting`);
-//!   the host is short       often. What was left lying is found by hinting, with which every guest is asked when the host becomes short
+//!   what the guest says   once a second while the host is not short; else five times, as memory moves by it
+//!   free page hinting     while the guest evicts or the host is short: every 5 s, or less often
+//!   free page reporting   seldom while the host has plenty, often when it is short (`policy::reporting`)
 //! ```
 //!
-//! A round of hinting write-protects the guest's memory, all of which KVM then maps anew as the guest comes
-//! to it, so a guest that has enough is not asked, and one that uses all it has seldom.
+//! A round of hinting asks a guest which pages it does not need: those go at no cost to anybody, before more
+//! is evicted. The more often that won next to nothing, the longer it is to the next. A round that the guest
+//! has not ended in 1 s is ended for it.
+//!
+//! While the host has plenty, reported pages are taken in bursts, the more seldom the more of them come back
+//! soon. What was left lying is found by hinting: every guest is asked when the host becomes short.
+//!
+//! A round write-protects the guest's memory, all of which KVM then maps anew as the guest comes to it. So a
+//! guest that has enough is not asked, and one that uses all it has seldom.
 
 use std::time::{Duration, Instant};
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   change(more)   in force at once
-//!   change(less)   in force at once for what is given; use is judged by the old one for GRACE more: memory has to be evicted first
+//!   change(less)   in force at once for what is given; use is judged by the old one for GRACE more,
+//!                  because memory has to be evicted first
 //!
 //!   budget      ────────┐ 768                                      use above the dotted line is a failure
 //!                       └──────────────────── 512

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   the allocation moves    it is the newest: however far that goes, it is one way up or down
-//!   it stays                it is about the same (a 16th of the guest's RAM): an alternation of two is two episodes
+//!   it stays                it is about the same (a 16th of the guest's RAM); an alternation is two episodes
 //! ```
 
 use std::collections::VecDeque;

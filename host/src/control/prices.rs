@@ -3,12 +3,12 @@
 //!
 //! | lever | pages won | CPU time | back soon | waited |
 //! |---|---|---|---|---|
-//! | reported free | reported or hinted at, with something behind them | device thread, those queues | touched within two eras | their part of waits for fresh pages |
+//! | reported free | reported, or hinted; held | device thread, by queues | touched in 2 eras | new pages |
 //! | zero | found to be zero | scanner, its part by pages won | the same | the same |
 //! | same address, alias | merged | the same | breaks, their part | waits for frames and copies |
-//! | balloon | given up, with something behind them | device thread, those queues | touched within two eras | as for reported |
-//! | compress | evicted, and not to the disk | evictor, its part by pages moved | refaults | waits for the pool, per page that came back |
-//! | swap | written | the same | refaults from the file | waits for the file, per page that came back |
+//! | balloon | given up, and held | device thread, by queues | touched in 2 eras | as for reported |
+//! | compress | evicted, and not to the disk | evictor, by pages moved | refaults | for the pool, per page |
+//! | swap | written | the same | refaults from the file | for the file, per page |
 //!
 //! How fast a lever is shows only while it has work to do: the balloon while it is below what it was asked
 //! for, eviction while the guest may be using more than its allocation. What the guest itself spends on

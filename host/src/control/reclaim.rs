@@ -1,7 +1,7 @@
 //! Memory that an operator reclaims from one guest: what of it was won by what, and where it stands.
 //!
 //! ```text
-//!   POST ─► Guest::reclaim ─► each tick: `policy::reclaim` looks, the ledger caps the guest's allocation ─► held ─► answer
+//!   POST ─► Guest::reclaim ─► each tick: `policy::reclaim` looks, the ledger caps it ─► held ─► answer
 //! ```
 //!
 //! What was won by what is the difference of the guest's page states between the first look and the answer. A

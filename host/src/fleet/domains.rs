@@ -2,8 +2,8 @@
 //! guests.
 //!
 //! ```text
-//!   join("web", vmm) ─► first of its name? make the domain ─► Membership ─► leave(membership): last one? the domain goes,
-//!                                                              (not to be copied)              and its store with it
+//!   join("web", vmm) ─► the first? make the domain ─► Membership ─► leave(membership): the last one?
+//!                                                 (not to be copied)     the domain goes, and its store
 //! ```
 //!
 //! **Architecture Invariant:** a guest is in one domain from its start to its end. A [`Membership`] is made

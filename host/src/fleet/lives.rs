@@ -8,7 +8,7 @@
 //!     stderr  --lines---> listen ------------------------------------>  log, last words
 //!     exit    ----------> attend: reap, vmm_gone --------------------->  Guest::Ended, `changed`
 //!                              |
-//!                              +--- told to be started anew: another VMM, with a number of its own, in the same guest's place
+//!                              +--- to be started anew: another VMM, with its own number, in the same place
 //! ```
 //!
 //! A VMM that breaks the protocol, goes silent or dies ends alone: its process is killed and reaped, its

@@ -1,14 +1,14 @@
 //! Where a guest stands, and how it ended.
 //!
 //! ```text
-//!   Starting -- Ready --> Ready -- Run --> Running -- Stop --> Stopping -- Finished, exit 0 --> Ended(Verified)
+//!   Starting -- Ready --> Ready -- Run --> Running -- Stop --> Stopping - Finished, exit 0 > Ended(Verified)
 //!      |                    |                 |                    |
 //!      |                    |               | ^ Pause, Resume     |
 //!      |                    |               v |                  |
 //!      |                    |              Paused -- Stop -------->|
-//!      +--------------------+-----------------+--------------------+---- Finished(Err) ------> Ended(Failed)
-//!      +--------------------+-----------------+--------------------+---- death, silence, ----> Ended(Lost)
-//!                                                                        broken protocol
+//!      +--------------------+-----------------+--------------------+- Finished(Err) ----> Ended(Failed)
+//!      +--------------------+-----------------+--------------------+- death, silence, --> Ended(Lost)
+//!                                                                     broken protocol
 //! ```
 //!
 //! `Ended` is reached only after the process has been reaped: from then on, and not before, its memory is

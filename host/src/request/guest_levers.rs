@@ -2,12 +2,13 @@
 //! takes away.
 //!
 //! ```text
-//!              the run                                 a guest                              asked for more than the run has
-//!   dedup      --dedup, --domain NAME:zero-pages-only  as much, or less, in a domain of     refused, with the names of both options
-//!                                                      its own: what shares nothing owes
-//!                                                      the others' store no answers
-//!   balloon    --balloon; none with --image            as the run, or off                   refused
-//!   swap       --swap                                  its part by RAM, or none             refused
+//!            the run                     a guest                              more than the run has
+//!   dedup    --dedup, --domain           as much, or less, in a domain of     refused, naming both options
+//!            NAME:zero-pages-only        its own: what shares nothing owes
+//!                                        the others' store no answers
+//!   balloon  --balloon; none with        as the run, or off                   refused
+//!            --image
+//!   swap     --swap                      its part by RAM, or none             refused
 //! ```
 
 use control::Dedup;

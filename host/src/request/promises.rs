@@ -3,7 +3,7 @@
 //! ```text
 //!   /run/ballast                     root's; other users have /run/user/UID/ballast, or /tmp/ballast-UID
 //!    ├─ lock                         held while a run looks and promises: one after the other
-//!    ├─ run-4711-18f3....json        pid, start, budget, what its guests were promised; locked as long as that run lives
+//!    ├─ run-4711-18f3....json        pid, start, budget, promises to guests; locked while that run lives
 //!    └─ run-4242-18e0....json        not locked: that run was killed. Whoever promises next removes it
 //! ```
 //!

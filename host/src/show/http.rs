@@ -2,7 +2,7 @@
 //! runs it.
 //!
 //! ```text
-//!   server (a thread of its own) -- peers: room? -- body short? -- names: ours? --> router --> guests, host, ...
+//!   server (its own thread) -- peers: room? -- body short? -- names: ours? --> router --> guests, host, ...
 //! ```
 //!
 //! Everything is made from the guests' latest words when it is asked for; no request ever waits for a guest.

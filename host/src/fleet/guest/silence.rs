@@ -1,11 +1,11 @@
 //! VMMs that say nothing: when they are named for it, when they are killed, and what is kept for them.
 //!
 //! ```text
-//!   a status every 100 ms ── none for 5 s ──► unresponsive: told nothing that can wait ── a status ──► told what was kept
-//!                                                │
-//!                                                ├── owes the frame store an answer for 20 s ──────────────► killed (see `fleet`)
-//!                                                ├── for 30 s, above its allocation, others wait ──────────► killed
-//!                                                └── the run ends: SIGCONT, and 30 s to begin verifying ───► killed
+//!   a status every 100 ms ── none for 5 s ──► unresponsive: what can wait is kept ── a status ──► told
+//!                                             │
+//!                                             ├── owes the frame store an answer for 20 s ──► killed
+//!                                             ├── 30 s, above its allocation, others wait ──► killed
+//!                                             └── the run ends: SIGCONT, 30 s to verify ────► killed
 //! ```
 
 use std::time::Duration;

@@ -3,9 +3,10 @@
 //! ```text
 //!   GET   /v1/guests            every guest
 //!   GET   /v1/guests/{guest}    one
-//!   PATCH /v1/guests/{guest}    {"state": "paused" | "running"}      204, or 409 where it is neither
-//!                               {"shares": N, "reservation_bytes": N, "limit_bytes": N}
-//!                                                                    204, or 422 where that cannot be promised, with what can
+//!   PATCH /v1/guests/{guest}
+//!     {"state": "paused" | "running"}                           204, or 409 where it is neither
+//!     {"shares": N, "reservation_bytes": N, "limit_bytes": N}   204, or 422 where that cannot be promised,
+//!                                                               with what can
 //! ```
 //!
 //! Promises are in force from the next tick on. Figures are as the VMM said last, `status_age_seconds` ago;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   GET   /v1/host
-//!   PATCH /v1/host    {"budget_bytes": N}      204, or 422 where what is promised would not fit, with what would
+//!   PATCH /v1/host    {"budget_bytes": N}      204, or 422 where promises would not fit, with what would
 //! ```
 //!
 //! A lower budget is *requested*; guests follow it as far as they can be squeezed, and no longer than that

@@ -1,9 +1,10 @@
 //! Memory reclaimed from one guest by hand.
 //!
 //! ```text
-//!   POST   /v1/guests/{guest}/reclaim    {"bytes": N, "hold_seconds": S}   200 as soon as it is reached, comes no further, or takes long: what was won by what;
-//!                                                                          409 while there is another, or the guest neither runs nor is paused
-//!   DELETE /v1/guests/{guest}/reclaim                                      204: given back; 409 where nothing is reclaimed
+//!   POST   /v1/guests/{guest}/reclaim   200 as soon as it is reached, comes no further, or takes long, with
+//!          {"bytes": N,                 what was won by what; 409 while there is another, or the guest
+//!           "hold_seconds": S}          neither runs nor is paused
+//!   DELETE /v1/guests/{guest}/reclaim   204: given back; 409 where nothing is reclaimed
 //! ```
 //!
 //! The request waits, for a bounded time; the control loop does not. Whoever hangs up has begun it all the
