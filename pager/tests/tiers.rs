@@ -53,7 +53,8 @@ fn fresh_pages_stay_until_the_scanner_has_dealt_with_them_but_not_for_long() {
     wait_for(&memory, |pages| pages.private == u64::from(PAGES));
     let pages = memory.pages();
     pages.seen((0..HALF).map(Gfn));
-    // Room for the others, a half of these, and the pool: those that were seen are enough for good, however long this takes.
+    // Room for the others, a half of these, and the pool: those that were seen are enough for good, however
+    // long this takes.
     memory.set_allocation((u64::from(HALF) / 4 * 7 + RESERVE) * PAGE_BYTES as u64);
     wait_for(&memory, |pages| pages.compressed >= u64::from(HALF) / 4);
     let unseen =

@@ -2,11 +2,11 @@
 //! replaying its corpus.
 //!
 //! ```text
-//!   byte      meaning                                              followed by
-//!   0         time goes by                                         seconds (1 byte)
+//!   byte      meaning                                          followed by
+//!   0         time goes by                                     seconds (1 byte)
 //!   1, vmm    this VMM dies, and another takes its place
-//!   2         the store's budget                                   frames (1 byte)
-//!   3 to 5    VMM 0 to 2 sends a frame of the control socket  length (2 bytes, LE), that long: a `ToHost`
+//!   2         the store's budget                               frames (1 byte)
+//!   3 to 5    VMM 0 to 2 sends a frame of the control socket   length (2 bytes, LE), that long: a `ToHost`
 //!   other     nothing
 //! ```
 
