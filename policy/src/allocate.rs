@@ -43,12 +43,9 @@ use std::fmt;
 
 use crate::balloon;
 use crate::fill::{Bidder, climb, entitle, sum};
-use crate::guest::{Config, Guest, Host, Usage};
+use crate::guest::{Config, Guest, Host, STEP_DIVISOR, Usage};
 use crate::means::BANDS;
 
-/// An allocation grows by this part of the guest's memory a tick (100 ms): 10 % in 640 ms. How fast it
-/// shrinks is measured ([`crate::means`]).
-pub(crate) const STEP_DIVISOR: u64 = 64;
 /// An allocation does not grow by less than this part of the guest's memory, ...
 const DEAD_BAND_DIVISOR: u64 = 512;
 /// ... or of what it is, where that is less than an eighth of the memory: a small allocation grows by small

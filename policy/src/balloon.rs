@@ -18,18 +18,13 @@ const DEAD_BAND_DIVISOR: u64 = 100;
 /// savings that come and go (shares that break again) do not let in what must be pushed out a moment later.
 const DEFLATE_DIVISOR: u64 = 32;
 
-/// Most the balloon may be asked for.
-pub(crate) fn capacity_bytes(config: &Config, guest: &Guest) -> u64 {
-    if config.balloon && guest.balloon { guest.memory_bytes.saturating_sub(guest.floor_bytes) } else { 0 }
-}
-
 /// What the balloon is asked for under this allocation.
 pub fn request_bytes(config: &Config, guest: &Guest, allocation_bytes: u64) -> u64 {
     let usage = &guest.usage;
     let saved = [usage.shared_bytes, usage.zero_bytes, usage.compressed_saved_bytes];
     let saved = if config.pager { saved.into_iter().fold(0, u64::saturating_add) } else { 0 };
     let usable = allocation_bytes.saturating_sub(guest.overhead_bytes).saturating_add(saved);
-    let capacity = capacity_bytes(config, guest);
+    let capacity = guest.balloon_capacity_bytes(config);
     let wanted = guest.memory_bytes.saturating_sub(usable).min(capacity);
     let last = usage.balloon_bytes.min(capacity);
     if config.pager && wanted.abs_diff(last) <= guest.memory_bytes / DEAD_BAND_DIVISOR {

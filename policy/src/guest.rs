@@ -1,10 +1,11 @@
 //! What policy knows: the promises made to a guest, what was measured of it, and the host's side of the
 //! ledger.
 
-use crate::allocate::STEP_DIVISOR;
-use crate::balloon;
 use crate::means::Means;
 
+/// An allocation grows by this part of the guest's memory a tick (100 ms): 10 % in 640 ms. How fast it
+/// shrinks is measured ([`crate::means`]).
+pub(crate) const STEP_DIVISOR: u64 = 64;
 /// Shares of a guest that nobody gave any.
 pub const SHARES_DEFAULT: u32 = 1000;
 /// Least memory worth promising: what a small guest needs to boot and answer its balloon.
@@ -168,13 +169,18 @@ impl Guest {
         }
     }
 
+    /// Most its balloon may be asked for.
+    pub(crate) fn balloon_capacity_bytes(&self, config: &Config) -> u64 {
+        if config.balloon && self.balloon { self.memory_bytes.saturating_sub(self.floor_bytes) } else { 0 }
+    }
+
     /// What the guest must be left with: its reservation, and without a pager at least what the balloon
     /// cannot take.
     pub fn minimum_bytes(&self, config: &Config) -> u64 {
         if config.pager {
             return self.reservation_bytes;
         }
-        let taken = balloon::capacity_bytes(config, self);
+        let taken = self.balloon_capacity_bytes(config);
         let untakeable = self.memory_bytes.saturating_sub(taken).saturating_add(self.overhead_bytes);
         self.reservation_bytes.max(untakeable)
     }

@@ -10,8 +10,8 @@
 //! Nothing here is an estimate of what happens later: each remedy was tried on the measurements that the
 //! decision was made from.
 
-use crate::allocate::{Decision, Reason, STEP_DIVISOR, allocate};
-use crate::guest::{Config, Guest, Host};
+use crate::allocate::{Decision, Reason, allocate};
+use crate::guest::{Config, Guest, Host, STEP_DIVISOR};
 
 /// In what steps budget and limits are tried, bytes.
 const UNIT_BYTES: u64 = 1 << 20;
