@@ -24,8 +24,9 @@ use wire::machine::{ACTIVE_OWN, BOOT_MAGIC, BootInfo, CONTENTS_OWN, FIRMWARE_BAS
 use wire::{balloon, mmio};
 
 use super::BareMachine;
-use super::pvh::TIMER_MS;
 
+/// How long the 8254 counts while the ticks of the time stamp counter are counted, ms.
+pub const TIMER_MS: u64 = 10;
 /// First serial port: data, and the status of its line.
 const SERIAL: u16 = 0x3f8;
 const SERIAL_STATUS: u16 = SERIAL + 5;

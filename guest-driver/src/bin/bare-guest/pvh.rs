@@ -34,9 +34,8 @@ const STACK_TOP: u64 = STACK_BASE + STACK_BYTES;
 /// The 8254's first counter, 1 193 182 ticks a second.
 const TIMER: u16 = 0x40;
 const TIMER_MODE: u16 = 0x43;
+/// What [`super::microvm::TIMER_MS`] takes.
 const TIMER_TICKS: u16 = 11932;
-/// What those take.
-pub const TIMER_MS: u64 = 10;
 
 const _: () = {
     assert!(DELTA == 0x40_00e0_0000, "image.ld has this number, too");
