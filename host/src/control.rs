@@ -15,3 +15,4 @@ pub(crate) mod rates;
 pub(crate) mod reclaim;
 pub(crate) mod remedies;
 pub(crate) mod shortfall;
+pub(crate) mod situation;

@@ -16,9 +16,9 @@ use policy::{Config, Decision, Host, Reason, allocate};
 use wire::PAGE_BYTES;
 
 use crate::config::{Rule, RunConfig};
-use crate::control::decisions::Situation;
 use crate::control::prices::LeverFigures;
 use crate::control::rates::Rates;
+use crate::control::situation::Situation;
 use crate::fleet::guest::{Grant, View};
 use crate::plan::PlannedGuest;
 use crate::request::admission::{grant, host, least_headroom, levers_config, policy_config};

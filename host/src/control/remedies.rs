@@ -5,7 +5,7 @@ use policy::remedy::{Remedy, remedies};
 use policy::{Config, Guest};
 use serde_json::{Value, json};
 
-use crate::control::decisions::Situation;
+use crate::control::situation::Situation;
 use crate::request::admission::with_margin;
 
 /// Others with idle memory that are named at most.

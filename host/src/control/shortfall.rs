@@ -3,7 +3,7 @@
 use control::status::{PagerStatus, SwapStatus};
 
 use crate::bytes::ByteCount;
-use crate::control::decisions::Situation;
+use crate::control::situation::Situation;
 use crate::fleet::guest::View;
 
 /// Guests that are named, those with the highest floors first.
