@@ -26,7 +26,8 @@ use serde_json::{Value, json};
 use wire::PAGE_BYTES;
 use wire::balloon::stat::{AVAIL, MEMFREE, MEMTOT};
 
-use super::{Local, State, json as respond, refuse};
+use super::answer::{Local, json as respond, refuse};
+use super::state::State;
 use crate::bytes::ByteCount;
 use crate::fleet::guest::Guest;
 use crate::fleet::phase::Phase;

@@ -18,7 +18,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Local, State, json as respond, refuse};
+use super::answer::{Local, json as respond, refuse};
+use super::state::State;
 use crate::bytes::ByteCount;
 use crate::control::shortfall;
 use crate::fleet::guest::Guest;

@@ -20,7 +20,8 @@ use control::STATUS_INTERVAL;
 use serde::Deserialize;
 use tokio::time::sleep;
 
-use super::{Local, State, json as respond, refuse};
+use super::answer::{Local, json as respond, refuse};
+use super::state::State;
 
 /// Longest time that memory is held: a day. Who wants it for good lowers the limit.
 const HOLD_SECONDS_MAX: u64 = 24 * 3600;
