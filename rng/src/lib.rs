@@ -25,8 +25,8 @@ use std::io;
 pub use device::{BYTES_PER_REQUEST, Counts, FEATURES, Progress, REQUESTS_PER_TURN, Rng};
 pub use source::Source;
 
-/// Descriptors of the one queue: Linux uses one at a time.
-pub const QUEUE_SIZE_MAX: u16 = 64;
+/// Descriptors of the one queue, of which Linux uses one at a time.
+pub const QUEUE_SIZE_MAX: u16 = 128;
 
 /// What can go wrong with a request. All but [`Error::Ring`] concern that request only.
 #[derive(Debug, thiserror::Error)]

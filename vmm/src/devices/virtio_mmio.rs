@@ -25,8 +25,14 @@
 //! one, a vCPU may be waiting for it in a reset.
 
 mod balloon;
+mod block;
 mod device;
+#[cfg(test)]
+mod devices_tests;
+mod net;
+mod refusals;
 mod registers;
+mod rng;
 #[cfg(test)]
 mod tests;
 
@@ -37,8 +43,11 @@ use vm_memory::GuestAddressSpace;
 use wire::mmio;
 
 pub use self::balloon::BalloonDevice;
+pub use self::block::BlockDevice;
 pub use self::device::{Progress, Turn, VirtioDevice, Wires};
+pub use self::net::NetDevice;
 use self::registers::{Effect, Registers};
+pub use self::rng::RngDevice;
 use crate::{board::MmioDevice, sync::lock};
 
 /// One device behind its register window.
@@ -94,7 +103,10 @@ impl<D: VirtioDevice, M: GuestAddressSpace, W: Wires> VirtioMmio<D, M, W> {
                 if progress.config_changed {
                     registers.configuration_changed();
                 }
-                self.set_line(&registers);
+                // A line that is a pulse is not to be raised for nothing.
+                if progress.used || progress.config_changed {
+                    self.set_line(&registers);
+                }
                 if progress.more { Turn::More } else { Turn::Done }
             }
             Err(error) => {

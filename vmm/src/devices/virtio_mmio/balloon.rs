@@ -9,12 +9,12 @@ use virtio_queue::Queue;
 use vm_memory::GuestMemory;
 
 use super::device::{Progress, VirtioDevice};
+use super::refusals::Refusals;
 
 /// The balloon as a virtio device.
 pub struct BalloonDevice<S> {
     balloon: Balloon<S>,
-    /// Refused requests after which one is logged again: it doubles, so a guest can cause 64 lines.
-    log_refusal_at: AtomicU64,
+    refusals: Refusals,
     /// CPU time spent inflating and deflating, and taking what is free.
     cpu_ns: [AtomicU64; 2],
 }
@@ -25,7 +25,7 @@ impl<S: PageSink> BalloonDevice<S> {
 
     /// A device around `balloon`.
     pub fn new(balloon: Balloon<S>) -> Self {
-        BalloonDevice { balloon, log_refusal_at: AtomicU64::new(1), cpu_ns: Default::default() }
+        BalloonDevice { balloon, refusals: Refusals::of("balloon"), cpu_ns: Default::default() }
     }
 
     /// The balloon itself.
@@ -36,15 +36,6 @@ impl<S: PageSink> BalloonDevice<S> {
     /// CPU time spent so far, ns: to inflate and deflate, and to take what is reported free or hinted at.
     pub fn cpu_ns(&self) -> [u64; 2] {
         self.cpu_ns.each_ref().map(|ns| ns.load(Ordering::Relaxed))
-    }
-
-    fn log_refusal(&self, error: &Error) {
-        let refused = self.balloon.status().counts.rejected;
-        // Relaxed: only the device thread comes here.
-        if refused >= self.log_refusal_at.load(Ordering::Relaxed) {
-            self.log_refusal_at.store(refused.saturating_mul(2), Ordering::Relaxed);
-            tracing::warn!(refused, error = error as &dyn std::error::Error, "balloon request refused");
-        }
     }
 }
 
@@ -95,7 +86,7 @@ impl<S: PageSink> VirtioDevice for BalloonDevice<S> {
         let spent = thread_cpu_time().saturating_sub(begun);
         of.inspect(|ns| _ = ns.fetch_add(spent.as_nanos() as u64, Ordering::Relaxed));
         if let Some(error) = &progress.refused {
-            self.log_refusal(error);
+            self.refusals.log(self.balloon.status().counts.rejected, error);
         }
         Ok(Progress { used: progress.used, more: progress.more, config_changed: progress.config_changed })
     }

@@ -14,7 +14,7 @@
 use virtio_queue::{Queue, QueueState};
 use wire::mmio;
 use wire::virtio::{
-    F_VERSION_1, STATUS_ACKNOWLEDGE, STATUS_DRIVER, STATUS_DRIVER_OK, STATUS_FAILED, STATUS_FEATURES_OK,
+    F_EVENT_IDX, F_VERSION_1, STATUS_ACKNOWLEDGE, STATUS_DRIVER, STATUS_DRIVER_OK, STATUS_FAILED, STATUS_FEATURES_OK,
     STATUS_NEEDS_RESET,
 };
 
@@ -165,6 +165,7 @@ impl Registers {
             desc_table: setup.descriptors,
             avail_ring: setup.driver,
             used_ring: setup.device,
+            event_idx_enabled: self.accepted & (1 << F_EVENT_IDX) != 0,
             ..QueueState::default()
         };
         Queue::try_from(state).ok()
