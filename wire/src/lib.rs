@@ -15,6 +15,7 @@ pub mod machine;
 pub mod mmio;
 pub mod net;
 mod page;
+pub mod pc;
 pub mod virtio;
 
 pub use page::{Frame, Gfn, PAGE_BYTES, PageBytes, Run, Sharing, runs};
