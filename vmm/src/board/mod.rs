@@ -16,6 +16,7 @@ pub(crate) mod firmware;
 mod gate;
 mod interrupt;
 mod page_tables;
+mod power;
 
 use std::{
     ops::ControlFlow,
@@ -34,6 +35,7 @@ pub use self::{
     firmware::{Firmware, Start},
     gate::{Gate, Inside, Killed, Order},
     interrupt::InterruptLine,
+    power::{Power, Wish},
 };
 
 /// See the module's description.

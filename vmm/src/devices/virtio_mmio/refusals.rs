@@ -3,8 +3,8 @@
 use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Refused requests of a device, after which one is logged again: it doubles, so a guest can cause 64 lines in
-/// its life.
+/// Refused requests of a device, after which one is logged again: it doubles, so a guest can cause 64 lines
+/// in its life.
 pub struct Refusals {
     device: &'static str,
     log_at: AtomicU64,
