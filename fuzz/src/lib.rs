@@ -3,6 +3,8 @@
 //! ```text
 //!   fuzz_targets/queue.rs      what a driver can put into its rings and buffers
 //!   fuzz_targets/registers.rs  what it can do to the register file, work on queues in between
+//!   fuzz_targets/devices.rs    the same of the block, network and entropy devices (devices_corpus.rs)
+//!   fuzz_targets/kernel.rs     a kernel's file (examples/kernel_corpus.rs)
 //!   examples/balloon_corpus.rs writes their corpus: honest drivers, from which libFuzzer goes astray
 //! ```
 //!
