@@ -118,20 +118,28 @@ fn linux_that_zeroes_what_it_frees_says_so_and_finds_zeros() {
     assert_nothing_was_refused(&mut uml, &device);
 }
 
+/// Rounds in which Linux is asked for hints, at least; mostly they are enough for all that is free.
+const HINTING_ROUNDS: u64 = 3;
+/// The most until all that is free must have been hinted at.
+const HINTING_ROUNDS_MAX: u64 = 8;
+
 #[test]
 fn linux_hints_at_free_pages_and_gets_them_back() {
     let _turn = Turn::take();
     let Some((mut uml, device)) = guest(MEMORY_MIB, &[]) else { return };
     let free = uml.meminfo_bytes("MemFree");
-    for round in 1..=3 {
+    let hinted = || device.number("/counts/hinted_pages").unwrap() * 4096;
+    // Linux names what it can allocate in blocks of 4 MiB: how much that is of what is free depends on what
+    // booting has left in between, and on what else is going on.
+    for round in 1.. {
         let (code, answer) = device.request("POST", "/v1/balloon/hinting", r#"{"round":"begin"}"#);
         assert_eq!(code, 204, "{answer}");
         device.wait("the end of a round", |balloon| balloon["counts"]["hint_rounds"] == round);
+        if round >= HINTING_ROUNDS && hinted() > free {
+            break;
+        }
+        assert!(round < HINTING_ROUNDS_MAX, "{} bytes hinted at in {round} rounds, of {free} free", hinted());
     }
-    let hinted = device.number("/counts/hinted_pages").unwrap() * 4096;
-    // Linux names what it can allocate in blocks of 4 MiB: how much that is of what is free depends on what
-    // booting has left in between.
-    assert!(hinted > free, "{hinted} bytes hinted at in three rounds, of {free} free");
     assert_eq!(device.number("/counts/hint_ignored_pages"), Some(0));
     wait_for("the guest's memory", || (uml.meminfo_bytes("MemFree") + 4 * MIB > free).then_some(()));
     assert_eq!(
