@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_message_survives_the_socket() {
-        let message = ToVmm::Allocate { allocation_bytes: 96 << 20, balloon_bytes: 160 << 20 };
+        let message = ToVmm::Allocate { allocation_bytes: 96 << 20, balloon_bytes: 160 << 20, kernel_page_price: 128 };
         let mut bytes = Vec::new();
         write_frame(&mut bytes, &message).unwrap();
         let back: ToVmm = read_frame(&mut bytes.as_slice(), &mut Vec::new()).unwrap().unwrap();

@@ -42,7 +42,7 @@ pub use merge::{MergeAnswer, MergeRequest};
 pub use status::GuestStatus;
 
 /// Version of the messages; a VMM of another version refuses to start.
-pub const PROTOCOL_VERSION: u32 = 9;
+pub const PROTOCOL_VERSION: u32 = 10;
 /// Longest frame, bytes: a full batch of published pages and change.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
 /// How often a VMM sends its status.
@@ -50,6 +50,11 @@ pub const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How often the host says that it is there.
 pub const ATTEND_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a page costs while it is whole, in the unit that [`ToVmm::Allocate`] prices pages in zram by.
+pub const WHOLE_PAGE_PRICE: u16 = 256;
+/// What a page is taken to cost in zram until something was measured: half of itself, more than most do.
+pub const KERNEL_PAGE_PRICE_UNMEASURED: u16 = WHOLE_PAGE_PRICE / 2;
 
 /// Descriptor of the control socket in a VMM process.
 pub const CONTROL_FD: i32 = 3;
@@ -139,6 +144,11 @@ pub struct GuestConfig {
     pub swap: bool,
     /// Whether the working set comes back in bulk after a pause, or when much memory is given at once.
     pub prefetch: bool,
+    /// Whether private pages may go out to the kernel's swap: there is a zram device for them, and a memory
+    /// cgroup that bounds the process.
+    pub kernel_tier: bool,
+    /// What a page away there costs to start with; see [`ToVmm::Allocate`].
+    pub kernel_page_price: u16,
 }
 
 /// Host to VMM.
@@ -148,12 +158,15 @@ pub enum ToVmm {
     Start(Box<GuestConfig>),
     /// Let the vCPUs run.
     Run,
-    /// A new allocation and balloon request, bytes.
+    /// A new allocation and balloon request, bytes, and what a page in the kernel's swap is charged.
     Allocate {
         /// Host memory the guest may keep.
         allocation_bytes: u64,
         /// Memory the guest is asked to give up.
         balloon_bytes: u64,
+        /// What a page away costs in zram, as measured over all of it, in parts of a page: 256 are one,
+        /// [`WHOLE_PAGE_PRICE`].
+        kernel_page_price: u16,
     },
     /// Stop the vCPUs where they are.
     Pause,

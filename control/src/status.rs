@@ -83,6 +83,8 @@ pub struct PagerStatus {
     pub patch_bytes: u64,
     /// Pages by state.
     pub pages: PageCounts,
+    /// Part of `pages.private` that is away: in the kernel's swap, not in memory.
+    pub kernel_pages: u64,
     /// Part of `pages.zero` that the guest had touched before.
     pub zero_touched: u64,
     /// Part of `pages.ballooned` that the guest had touched before.

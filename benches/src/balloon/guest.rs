@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use control::{Dedup, GuestConfig, Levers, PROTOCOL_VERSION, VcpuKind};
+use control::{Dedup, GuestConfig, KERNEL_PAGE_PRICE_UNMEASURED, Levers, PROTOCOL_VERSION, VcpuKind};
 use dedup::{Domain, ScannerHandle};
 use pager::{Gfn, PAGE_BYTES};
 use vmm::{Failures, Machine, kvm};
@@ -72,6 +72,8 @@ impl Guest {
             vma_budget: 0,
             swap: false,
             prefetch: plan.prefetch,
+            kernel_tier: false,
+            kernel_page_price: KERNEL_PAGE_PRICE_UNMEASURED,
         };
         let machine = Machine::build(
             config,

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use control::{Levers, Starved};
+use control::{KERNEL_PAGE_PRICE_UNMEASURED, Levers, Starved};
 use policy::active;
 use policy::levers::Lever;
 use policy::record::Record;
@@ -169,7 +169,7 @@ impl Ledger {
             if config.pager {
                 decision.balloon_bytes = rates.ask(view, decision.balloon_bytes);
             }
-            grants[number] = Some(grant(decision));
+            grants[number] = Some(grant(decision, KERNEL_PAGE_PRICE_UNMEASURED));
             let standing = rates.standing();
             levers[number] = Some(rates.levers(&guest.usage.means));
             records[number] = Some(Record::new(&config, situation.state, guest, *decision, standing));

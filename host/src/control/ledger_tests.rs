@@ -266,7 +266,7 @@ fn a_balloon_leaves_the_pager_its_reserve() {
     let mut views = views(&initial(&config, &PlannedGuest::eight()));
     views.iter_mut().for_each(|view| view.status.pager.overhead_bytes = 2 * MIB);
     let grants = Ledger::new(&config, &PlannedGuest::eight()).settle(&views, 0, TICK).grants;
-    for Grant { allocation_bytes, balloon_bytes } in grants.into_iter().flatten() {
+    for Grant { allocation_bytes, balloon_bytes, .. } in grants.into_iter().flatten() {
         let touchable = 256 * MIB - balloon_bytes;
         assert!(touchable + 2 * MIB + RESERVED_PAGES * PAGE_BYTES as u64 <= allocation_bytes);
     }

@@ -293,8 +293,7 @@ impl Guest {
             state.kept.grant = true;
             return;
         }
-        let Grant { allocation_bytes, balloon_bytes } = grant;
-        let sent = state.vmm.outbox.try_send(ToVmm::Allocate { allocation_bytes, balloon_bytes });
+        let sent = state.vmm.outbox.try_send(grant.message());
         drop(state);
         self.check_sent(sent);
     }

@@ -24,7 +24,7 @@ fn running() -> (Guest, mpsc::Receiver<ToVmm>, impl Fn(u64)) {
 }
 
 fn grant(allocation_bytes: u64) -> Grant {
-    Grant { allocation_bytes, balloon_bytes: 0 }
+    Grant { allocation_bytes, ..Grant::default() }
 }
 
 fn killed(guest: &Guest) -> Option<String> {
@@ -47,7 +47,7 @@ fn a_silent_vmm_is_named_and_left_alone_as_long_as_nobody_needs_what_it_has() {
     (0..2000).for_each(|_| guest.attend());
     assert!(inbox.try_recv().is_err());
     guest.on_status(GuestStatus::default());
-    assert_eq!(inbox.try_recv(), Ok(ToVmm::Allocate { allocation_bytes: 1999, balloon_bytes: 0 }));
+    assert_eq!(inbox.try_recv(), Ok(grant(1999).message()));
     assert!(inbox.try_recv().is_err() && guest.listens() && killed(&guest).is_none());
 }
 
@@ -160,11 +160,10 @@ fn a_guest_that_ends_well_is_started_anew_and_keeps_its_past() {
     assert!(guest.on_reaped(Ok(ExitStatus::from_raw(0))));
     assert!(guest.is_between_lives());
     // Between the lives the policy goes on.
-    guest.grant(Grant { allocation_bytes: 4096, balloon_bytes: 0 });
+    guest.grant(grant(4096));
     let (outbox, mut inbox) = mpsc::channel(3);
-    let first = |Grant { allocation_bytes, balloon_bytes }| ToVmm::Allocate { allocation_bytes, balloon_bytes };
-    guest.start_anew(Vmm { id: VmmId::first(0).next(), pid: 2, outbox }, first);
-    assert_eq!(inbox.try_recv(), Ok(ToVmm::Allocate { allocation_bytes: 4096, balloon_bytes: 0 }));
+    guest.start_anew(Vmm { id: VmmId::first(0).next(), pid: 2, outbox }, Grant::message);
+    assert_eq!(inbox.try_recv(), Ok(grant(4096).message()));
     guest.on_ready();
     guest.run();
     guest.on_status(status);
@@ -212,10 +211,10 @@ fn a_guest_told_to_end_for_good_stays_ended() {
 #[test]
 fn a_grant_is_sent_only_when_it_changes() {
     let (guest, mut inbox) = guest();
-    let grant = Grant { allocation_bytes: 4096, balloon_bytes: 0 };
-    guest.grant(grant);
-    guest.grant(grant);
-    assert_eq!(inbox.try_recv(), Ok(ToVmm::Allocate { allocation_bytes: 4096, balloon_bytes: 0 }));
+    let once = grant(4096);
+    guest.grant(once);
+    guest.grant(once);
+    assert_eq!(inbox.try_recv(), Ok(once.message()));
     assert!(inbox.try_recv().is_err());
 }
 

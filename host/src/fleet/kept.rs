@@ -43,8 +43,7 @@ impl Kept {
 
     /// Puts into the outbox what it has room for; the rest is kept, in its order.
     pub fn send(&mut self, outbox: &Sender<ToVmm>, grant: Grant) {
-        let Grant { allocation_bytes, balloon_bytes } = grant;
-        if self.grant && outbox.try_send(ToVmm::Allocate { allocation_bytes, balloon_bytes }).is_ok() {
+        if self.grant && outbox.try_send(grant.message()).is_ok() {
             self.grant = false;
         }
         let fitting = self.messages.len().min(outbox.capacity());
@@ -74,7 +73,7 @@ mod tests {
         kept.keep(ToVmm::Merge(MergeAnswer::Retire(vec![Frame(7)]))).unwrap();
         kept.grant = true;
         let (outbox, mut inbox) = channel(3);
-        let grant = Grant { allocation_bytes: 5, balloon_bytes: 6 };
+        let grant = Grant { allocation_bytes: 5, balloon_bytes: 6, kernel_page_price: 7 };
         kept.send(&outbox, grant);
         assert!(!kept.is_empty() && !kept.grant);
         let mut heard: Vec<_> = std::iter::from_fn(|| inbox.try_recv().ok()).collect();
@@ -82,7 +81,7 @@ mod tests {
         assert!(kept.is_empty());
         heard.extend(std::iter::from_fn(|| inbox.try_recv().ok()));
         let lengths = heard.iter().map(|message| match message {
-            ToVmm::Allocate { allocation_bytes: 5, balloon_bytes: 6 } => 0,
+            ToVmm::Allocate { allocation_bytes: 5, balloon_bytes: 6, kernel_page_price: 7 } => 0,
             ToVmm::Merge(MergeAnswer::Answers(answers)) => answers.len(),
             ToVmm::Merge(MergeAnswer::Retire(frames)) => frames.len(),
             other => panic!("{other:?}"),

@@ -134,5 +134,7 @@ fn guest_config(config: &RunConfig, number: u32, plan: &PlannedGuest, grant: Gra
         vma_budget: plan.vma_budget,
         swap: plan.swap_bytes > 0,
         prefetch: config.prefetch,
+        kernel_tier: false,
+        kernel_page_price: grant.kernel_page_price,
     }
 }

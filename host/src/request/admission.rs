@@ -1,7 +1,7 @@
 //! Admission: what a run promises its guests before any of them runs, whether that fits, and what they start
 //! with.
 
-use control::{Dedup, Levers};
+use control::{Dedup, KERNEL_PAGE_PRICE_UNMEASURED, Levers};
 use policy::{Config, Host};
 use wire::PAGE_BYTES;
 
@@ -109,7 +109,7 @@ pub fn initial(config: &RunConfig, guests: &[PlannedGuest]) -> Vec<Grant> {
     let host = Host { frames_headroom_bytes: least_headroom(config.levers), ..host(config.budget_bytes) };
     let policy = policy_config(config);
     let decisions = policy::initial(&policy, &host, &planned(&policy, guests));
-    decisions.iter().map(grant).collect()
+    decisions.iter().map(|decision| grant(decision, KERNEL_PAGE_PRICE_UNMEASURED)).collect()
 }
 
 /// What policy is told of the run.
@@ -171,9 +171,10 @@ pub(crate) fn promised(config: &Config, promises: &Promises, memory_bytes: u64, 
     policy::Guest { shares: promises.shares, reservation_bytes, limit_bytes, ..guest }
 }
 
-/// A decision, as the guest's VMM is told of it.
-pub(crate) fn grant(decision: &policy::Decision) -> Grant {
-    Grant { allocation_bytes: decision.allocation_bytes, balloon_bytes: decision.balloon_bytes }
+/// A decision, as the guest's VMM is told of it, with what it is charged for pages in the kernel's swap.
+pub(crate) fn grant(decision: &policy::Decision, kernel_page_price: u16) -> Grant {
+    let &policy::Decision { allocation_bytes, balloon_bytes, .. } = decision;
+    Grant { allocation_bytes, balloon_bytes, kernel_page_price }
 }
 
 #[cfg(test)]

@@ -109,6 +109,7 @@ impl GuestMemory {
             patch_pages: patches.pages,
             patch_bytes: patches.bytes,
             pages,
+            kernel_pages: 0,
             zero_touched: table.zero_touched(),
             ballooned_touched: table.ballooned_touched(),
             faults_missing_total: load(&counters.faults_missing),
