@@ -1,6 +1,6 @@
 //! Ten times a second: what guests reported, divided anew by `policy`, and told to them.
 
-pub(crate) mod balloon_orders;
+pub(crate) mod balloons;
 pub(crate) mod budget;
 pub(crate) mod control_loop;
 pub(crate) mod cow;

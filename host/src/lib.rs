@@ -6,7 +6,7 @@
 //!                                      |  latest word of each guest
 //!                control <-------------+-------------> show (HTTP, live table) <---- client
 //!                   |  policy::allocate
-//!                   +--> grants ----> fleet             fleet::accounting (kernel's books) --> peak
+//!                   +--> Orders ----> fleet             fleet::accounting (kernel's books) --> peak
 //!                                      |
 //!                                   Outcome --> show (summary, JSON report), exit code
 //! ```

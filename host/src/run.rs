@@ -17,7 +17,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use crate::config::RunConfig;
-use crate::control::control_loop::{self, Limits};
+use crate::control::control_loop::{ControlLoop, Limits};
 use crate::control::decisions::Decisions;
 use crate::control::ledger::Ledger;
 use crate::error::Error;
@@ -89,13 +89,9 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
     let display = Display::new(config, Arc::clone(&fleet), Arc::clone(&meter));
     // Dropped, and with it stopped, when this function is left.
     let mut tasks = JoinSet::new();
-    tasks.spawn(control_loop::control(
-        Arc::clone(&fleet),
-        Arc::clone(&meter),
-        ledger,
-        Arc::clone(&decisions),
-        Limits::of(config),
-    ));
+    let control =
+        ControlLoop::new(Arc::clone(&fleet), Arc::clone(&meter), ledger, Arc::clone(&decisions), Limits::of(config));
+    tasks.spawn(control.keep_going());
     tasks.spawn(Arc::clone(&meter).keep_sampling(Arc::clone(&fleet), config.sample_every));
     tasks.spawn(display.keep_showing());
     let promise = Arc::new(plan.promise);

@@ -5,6 +5,7 @@
 //!   Host, [Guest]  -- admit ----> Ok | Refusal          before a guest starts
 //!                  -- initial --> [Decision]            its first allocation and balloon
 //!                  -- allocate -> [Decision]            every tick: who may keep how much, and why
+//!   Decision       -- verdict --> Verdict               all that the guest is to be told
 //! ```
 //!
 //! A guest *uses up* its allocation or leaves some of it idle; it *stalls* or is calm. Memory goes to guests
@@ -42,6 +43,7 @@ pub mod regret;
 pub mod remedy;
 pub mod reporting;
 pub mod state;
+pub mod verdict;
 pub mod waits;
 
 pub use admit::{Refusal, admit, store_bytes_max};

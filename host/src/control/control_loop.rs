@@ -1,22 +1,31 @@
-//! Ten times a second: read what the guests said last, divide the budget anew, tell them; and let the frame
-//! store sweep.
+//! Ten times a second: read what the guests said last, divide the budget anew, tell them. A tick's steps:
+//!
+//! ```text
+//!   watch    VMMs that owe something: an answer to the frame store, a sign of life
+//!            -- no further while memory is being measured: it stands still --
+//!   divide   what all guests said ── Ledger ──► a verdict on each, and what the frame stores may grow to
+//!   note     what was decided: for whoever asks why, and for whoever judges what is used
+//!   take     the frame stores' room: what is taken is taken before anything is given
+//!   tell     a verdict, and the maintenance that is due ──► Orders ──► the guest's VMM
+//! ```
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use control::{ATTEND_INTERVAL, Reclaim, STATUS_INTERVAL, Starved, ToVmm};
+use control::{ATTEND_INTERVAL, Reclaim, STATUS_INTERVAL, Starved};
 use tokio::time::MissedTickBehavior;
 use wire::PAGE_BYTES;
 
 use crate::config::{FreePageReporting, RunConfig};
-use crate::control::balloon_orders::{BalloonOrders, Running};
+use crate::control::balloons::{Balloons, Running};
 use crate::control::decisions::Decisions;
 use crate::control::hurry::Hurry;
-use crate::control::ledger::Ledger;
+use crate::control::ledger::{Ledger, Settlement};
 use crate::control::outside::outside;
 use crate::fleet::accounting::Meter;
-use crate::fleet::guest::{Guest, Need};
+use crate::fleet::guest::{Guest, Need, View};
 use crate::fleet::lives::Fleet;
+use crate::fleet::orders::Orders;
 
 /// Scanners are told to hurry while less than this part of the budget is free: a twenty-fifth, where balloons
 /// come into play.
@@ -26,8 +35,7 @@ const OUTSIDE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a guest is held back each tick (100 ms) while the host is low: half of its time, so that its
 /// evictor catches up and it still answers its balloon.
 const HOLD_MS: u64 = 50;
-
-/// How often guests are told when to evict: those that were started anew have not heard it.
+/// How often it is decided anew when pages are evicted: use wavers, and evicting is slow.
 const RECLAIM_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What is done by how much of the budget is in use.
@@ -45,106 +53,168 @@ impl Limits {
     }
 }
 
-/// Runs until it is dropped. A tick that falls into a memory sample is left out; see
-/// [`crate::fleet::accounting`].
-pub async fn control(
+/// See the module's description.
+#[derive(Debug)]
+pub struct ControlLoop {
     fleet: Arc<Fleet>,
     meter: Arc<Meter>,
-    mut ledger: Ledger,
+    ledger: Ledger,
     decisions: Arc<Decisions>,
     limits: Limits,
-) {
-    let mut ticks = tokio::time::interval(STATUS_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut settled = Instant::now();
-    let mut told = settled;
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let (mut hurry, mut balloons) = (Hurry::new(cpus), BalloonOrders::new(limits.reporting, cpus));
-    let mut heard = None;
-    let (mut attended, mut need) = (None, Need::Nobody);
-    // The sampling period each VMM was told last.
-    let mut periods = vec![(None, 0); fleet.guests.len()];
-    // The same of what becomes of it when it finds no page.
-    let mut patience = vec![(None, Starved::Ends); fleet.guests.len()];
-    loop {
-        ticks.tick().await;
-        let now = Instant::now();
-        // What VMMs owe is judged by time in which the host was there to take it.
+    hurry: Hurry,
+    balloons: Balloons,
+    reclaim: Reclaim,
+    need: Need,
+    settled: Instant,
+    attend: Every,
+    look_outside: Every,
+    decide_reclaim: Every,
+}
+
+impl ControlLoop {
+    /// Of guests that nothing was decided about yet.
+    pub fn new(
+        fleet: Arc<Fleet>,
+        meter: Arc<Meter>,
+        ledger: Ledger,
+        decisions: Arc<Decisions>,
+        limits: Limits,
+    ) -> ControlLoop {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        ControlLoop {
+            fleet,
+            meter,
+            ledger,
+            decisions,
+            limits,
+            hurry: Hurry::new(cpus),
+            balloons: Balloons::new(limits.reporting, cpus),
+            reclaim: Reclaim::WhenShort,
+            need: Need::Nobody,
+            settled: Instant::now(),
+            attend: Every::new(ATTEND_INTERVAL),
+            look_outside: Every::new(OUTSIDE_INTERVAL),
+            decide_reclaim: Every::new(RECLAIM_INTERVAL),
+        }
+    }
+
+    /// Goes on until it is dropped.
+    pub async fn keep_going(mut self) {
+        let mut ticks = tokio::time::interval(STATUS_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.tick(Instant::now());
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.watch(now);
+        let meter = Arc::clone(&self.meter);
+        let Some(_leave) = meter.movement.begin() else { return };
+        let views = self.fleet.views();
+        let settlement = self.divide(&views, now);
+        self.note(&settlement);
+        self.take(&settlement);
+        self.tell(&settlement, &views, now);
+    }
+
+    /// Kills VMMs that owe something for too long, by time in which the host was there to take it; and shows
+    /// the others that it is.
+    fn watch(&mut self, now: Instant) {
+        let fleet = &self.fleet;
         let clock = fleet.clock.tick(now);
-        fleet.guests.iter().for_each(|guest| guest.kill_if_stuck(need));
+        fleet.guests.iter().for_each(|guest| guest.kill_if_stuck(self.need));
         fleet.deliver(fleet.domains.sweep(clock));
         fleet.kill_silent(clock);
-        if attended.is_none_or(|attended| now - attended >= ATTEND_INTERVAL) {
-            attended = Some(now);
+        if self.attend.is_due(now) {
             fleet.guests.iter().for_each(Guest::attend);
         }
-        let (used_bytes, budget_bytes) = (meter.used_bytes(), meter.budget.bytes());
-        let free_bytes = budget_bytes.saturating_sub(used_bytes);
-        let hurried = hurry.due(free_bytes < budget_bytes / HURRY_DIVISOR, now, fleet.guests.len());
-        fleet.guests[hurried].iter().filter(|guest| guest.listens()).for_each(|guest| guest.send(ToVmm::Hurry));
-        if let Some(part) = limits.proactive.filter(|_| now - told >= RECLAIM_INTERVAL) {
-            told = now;
-            let when =
-                if used_bytes as f64 > budget_bytes as f64 * part { Reclaim::Proactively } else { Reclaim::WhenShort };
-            fleet.guests.iter().filter(|guest| guest.listens()).for_each(|guest| guest.send(ToVmm::Reclaim(when)));
+    }
+
+    fn divide(&mut self, views: &[View], now: Instant) -> Settlement {
+        if self.look_outside.is_due(now) {
+            self.ledger.hear(outside());
         }
-        let Ok(_held) = meter.ledger.try_lock() else { continue };
-        if heard.is_none_or(|heard| now - heard >= OUTSIDE_INTERVAL) {
-            heard = Some(now);
-            ledger.hear(outside());
+        self.ledger.set_budget_bytes(self.meter.budget.bytes());
+        let elapsed = now - std::mem::replace(&mut self.settled, now);
+        self.ledger.settle(views, self.fleet.frames_bytes(), elapsed)
+    }
+
+    fn note(&mut self, settlement: &Settlement) {
+        let situation = settlement.situation;
+        self.need = if settlement.short { Need::OthersWait } else { Need::Nobody };
+        self.meter.budget.exceed_to(situation.in_force_bytes.min(situation.ceiling_bytes));
+        self.decisions.note(situation, &settlement.guests);
+        for (guest, settled) in self.fleet.guests.iter().zip(&settlement.guests) {
+            let Some(settled) = settled else { continue };
+            guest.expect_breaks(settled.cow_expected_bytes);
+            guest.tend_reclaim(self.ledger.policy(), &settled.verdict.record.guest);
         }
-        ledger.set_budget_bytes(budget_bytes);
-        let views = fleet.views();
-        let settlement = ledger.settle(&views, fleet.frames_bytes(), now - settled);
-        settled = now;
-        need = if settlement.short { Need::OthersWait } else { Need::Nobody };
-        meter.budget.exceed_to(settlement.situation.in_force_bytes.min(settlement.situation.ceiling_bytes));
-        decisions.note(settlement.situation, &settlement.records, &settlement.levers);
-        let running = fleet.guests.iter().zip(&views).map(|(guest, view)| {
-            let evictions_total = view.status.pager.evictions_total;
-            let reported = view.status.pager.reported;
-            let hint_dropped_total = view.status.balloon.hint_dropped_pages_total;
-            let (vmm, pages) = (guest.vmm(), view.status.memory_bytes / PAGE_BYTES as u64);
-            let reclaimed = view.reclaiming.is_some_and(|reclaiming| reclaiming.is_taking());
-            guest.listens().then_some(Running { vmm, pages, evictions_total, hint_dropped_total, reported, reclaimed })
-        });
-        let running: Vec<_> = running.collect();
-        for (guest, order) in balloons.due(settlement.situation.state, now, &running) {
-            fleet.guests[guest].send(order);
+    }
+
+    fn take(&mut self, settlement: &Settlement) {
+        let refused = self.fleet.domains.set_store_budget_bytes(settlement.store_bytes_max);
+        self.ledger.set_frames_refused(refused);
+    }
+
+    fn tell(&mut self, settlement: &Settlement, views: &[View], now: Instant) {
+        let guests = &self.fleet.guests;
+        let running: Vec<_> = guests.iter().zip(views).map(|(guest, view)| running(guest, view)).collect();
+        let balloons = self.balloons.due(settlement.situation.state, now, &running);
+        let (used_bytes, budget_bytes) = (self.meter.used_bytes(), self.meter.budget.bytes());
+        let is_short = budget_bytes.saturating_sub(used_bytes) < budget_bytes / HURRY_DIVISOR;
+        let hurried = self.hurry.due(is_short, now, guests.len());
+        if let Some(part) = self.limits.proactive.filter(|_| self.decide_reclaim.is_due(now)) {
+            let is_much = used_bytes as f64 > budget_bytes as f64 * part;
+            self.reclaim = if is_much { Reclaim::Proactively } else { Reclaim::WhenShort };
         }
-        for (guest, record) in fleet.guests.iter().zip(&settlement.records) {
-            if let Some(record) = record {
-                guest.tend_reclaim(ledger.policy(), &record.guest);
-            }
+        let told = guests.iter().zip(&settlement.guests).zip(balloons).enumerate();
+        for (number, ((guest, settled), balloon)) in told {
+            let Some(settled) = settled else { continue };
+            guest.order(Orders {
+                grant: settled.grant,
+                starved: if settled.verdict.ends_if_starved { Starved::Ends } else { Starved::Waits },
+                sample_period_ms: settlement.sample_period_ms,
+                reclaim: self.reclaim,
+                balloon,
+                hurry: hurried.contains(&number),
+                hold_ms: settled.verdict.held_back.then_some(HOLD_MS),
+            });
         }
-        // What is taken is taken before anything is given.
-        ledger.set_frames_refused(fleet.domains.set_store_budget_bytes(settlement.store_bytes_max));
-        for (guest, bytes) in fleet.guests.iter().zip(settlement.cow_expected_bytes) {
-            guest.expect_breaks(bytes);
+    }
+}
+
+/// What its balloon is judged by; none of a guest that does not run.
+fn running(guest: &Guest, view: &View) -> Option<Running> {
+    let (pager, balloon) = (&view.status.pager, &view.status.balloon);
+    guest.listens().then(|| Running {
+        vmm: guest.vmm(),
+        pages: view.status.memory_bytes / PAGE_BYTES as u64,
+        evictions_total: pager.evictions_total,
+        hint_dropped_total: balloon.hint_dropped_pages_total,
+        reported: pager.reported,
+        reclaimed: view.reclaiming.is_some_and(|reclaiming| reclaiming.is_taking()),
+    })
+}
+
+/// What is done at once, and then again each time that so much time has passed.
+#[derive(Debug)]
+struct Every {
+    interval: Duration,
+    last: Option<Instant>,
+}
+
+impl Every {
+    fn new(interval: Duration) -> Every {
+        Every { interval, last: None }
+    }
+
+    fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.last.is_none_or(|last| now - last >= self.interval);
+        if is_due {
+            self.last = Some(now);
         }
-        for (guest, grant) in fleet.guests.iter().zip(settlement.grants) {
-            if let Some(grant) = grant {
-                guest.grant(grant);
-            }
-        }
-        for (guest, held) in fleet.guests.iter().zip(settlement.held) {
-            if held && guest.listens() {
-                guest.send(ToVmm::Hold { ms: HOLD_MS });
-            }
-        }
-        for ((guest, told), starved) in fleet.guests.iter().zip(&mut patience).zip(settlement.starved) {
-            let due = (Some(guest.vmm()), starved);
-            if *told != due && guest.listens() {
-                *told = due;
-                guest.send(ToVmm::Starved(starved));
-            }
-        }
-        for (guest, told) in fleet.guests.iter().zip(&mut periods).filter(|(guest, _)| guest.listens()) {
-            let due = (Some(guest.vmm()), settlement.sample_period_ms);
-            if *told != due {
-                *told = due;
-                guest.send(ToVmm::Sample { period_ms: due.1 });
-            }
-        }
+        is_due
     }
 }

@@ -3,14 +3,15 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use policy::levers::Lever;
 use policy::record::{Action, Record};
 use policy::state::Thresholds;
-use policy::{Config, Guest, Reason};
+use policy::verdict::Verdict;
+use policy::{Config, Reason};
 use serde_json::{Value, json};
 
 use crate::control::episode::{Episode, Episodes};
-use crate::control::prices::LeverFigures;
+use crate::control::ledger::GuestSettlement;
+use crate::control::prices::{GuestLevers, LeverFigures};
 use crate::control::remedies;
 use crate::control::situation::Situation;
 
@@ -27,13 +28,15 @@ struct Books {
     situation: Situation,
     counts: [[u64; Reason::ALL.len()]; Action::ALL.len()],
     guests: Vec<(String, Episodes)>,
-    /// By guest: what the last decisions were made from.
-    inputs: Vec<Option<Guest>>,
-    levers: Vec<Option<GuestLevers>>,
+    /// By guest: what was decided last.
+    settled: Vec<Option<GuestSettlement>>,
 }
 
-/// What each lever costs on one guest.
-pub type GuestLevers = [LeverFigures; Lever::ALL.len()];
+impl Books {
+    fn levers(&self, number: usize) -> Option<GuestLevers> {
+        self.settled.get(number).copied().flatten().map(|settled| settled.levers)
+    }
+}
 
 impl Decisions {
     /// Nothing decided yet about guests of these names.
@@ -45,28 +48,24 @@ impl Decisions {
                 situation: Situation::default(),
                 counts: Default::default(),
                 guests,
-                inputs: Vec::new(),
-                levers: Vec::new(),
+                settled: Vec::new(),
             }),
         }
     }
 
     /// Takes note of one tick's decisions, by guest.
-    pub fn note(&self, situation: Situation, records: &[Option<Record>], levers: &[Option<GuestLevers>]) {
+    pub fn note(&self, situation: Situation, settled: &[Option<GuestSettlement>]) {
         let mut books = self.books();
-        books.levers = levers.to_vec();
-        books.inputs = records.iter().map(|record| Some(record.as_ref()?.guest)).collect();
+        books.settled = settled.to_vec();
         let now = SystemTime::now();
         let before = std::mem::replace(&mut books.situation, situation);
         if before.state != situation.state {
             let Situation { state, usable_bytes, free_bytes, .. } = situation;
             tracing::info!(from = %before.state, to = %state, free_bytes, usable_bytes, "host state");
         }
-        for (number, record) in
-            records.iter().enumerate().filter_map(|(number, record)| Some((number, record.as_ref()?)))
-        {
-            let Books { counts, guests, .. } = &mut *books;
-            let Some((name, past)) = guests.get_mut(number) else { continue };
+        let Books { counts, guests, .. } = &mut *books;
+        for ((name, past), settled) in guests.iter_mut().zip(settled) {
+            let Some(GuestSettlement { verdict: Verdict { record, .. }, .. }) = settled else { continue };
             if !past.note(now, record) {
                 continue;
             }
@@ -86,7 +85,7 @@ impl Decisions {
 
     /// What each lever costs on a guest, by the guest's number; none of one that is gone.
     pub fn levers(&self, number: usize) -> Option<GuestLevers> {
-        self.books().levers.get(number).copied().flatten()
+        self.books().levers(number)
     }
 
     /// The last decision about a guest.
@@ -116,7 +115,7 @@ impl Decisions {
         let books = self.books();
         let last = |(number, (name, past)): (usize, &(String, Episodes))| {
             let mut described = describe(name, past.last()?);
-            described["levers"] = levers_json(books.levers.get(number)?.as_ref());
+            described["levers"] = levers_json(books.levers(number).as_ref());
             Some(described)
         };
         json!({
@@ -132,14 +131,16 @@ impl Decisions {
         let number = books.guests.iter().position(|(known, _)| known == name)?;
         let (name, past) = &books.guests[number];
         let decisions: Vec<_> = past.newest_first().map(|episode| describe(name, episode)).collect();
-        let levers = levers_json(books.levers.get(number).and_then(Option::as_ref));
+        let levers = levers_json(books.levers(number).as_ref());
         let mut told = json!({
             "guest": name,
             "host": situation_json(&books.situation),
             "levers": levers,
             "decisions": decisions,
         });
-        let (situation, inputs) = (books.situation, books.inputs.clone());
+        let situation = books.situation;
+        let inputs: Vec<_> =
+            books.settled.iter().map(|settled| settled.map(|settled| settled.verdict.record.guest)).collect();
         let names: Vec<_> = books.guests.iter().map(|(name, _)| name.clone()).collect();
         // Deciding again takes its time, which the control loop is not to wait for.
         drop(books);
@@ -232,31 +233,32 @@ fn describe(name: &str, episode: &Episode) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::prices::Prices;
+    use crate::fleet::orders::Grant;
     use policy::backoff::Standing;
+    use policy::means::Means;
     use policy::state::HostState;
-    use policy::{Host, allocate};
+    use policy::{Guest, Host, allocate};
 
     const MIB: u64 = 1 << 20;
 
-    fn record(stall_ratio: f64) -> Record {
+    fn settled(stall_ratio: f64) -> Option<GuestSettlement> {
         let config = Config::default();
         let mut guest = Guest::new(&config, 256 * MIB, 0);
         guest.usage.allocation_bytes = 100 * MIB;
         guest.usage.resident_bytes = 100 * MIB;
         guest.usage.stall_ratio = stall_ratio;
         let decision = allocate(&config, &Host { budget_bytes: 100 * MIB, ..Host::default() }, &[guest])[0];
-        Record::new(&config, HostState::Hard, &guest, decision, Standing::Settled)
+        let record = Record::new(&config, HostState::Hard, &guest, decision, Standing::Settled);
+        let (verdict, levers) = (Verdict::of(record, 0), Prices::default().figures(&Means::default()));
+        Some(GuestSettlement { grant: Grant::default(), verdict, levers, cow_expected_bytes: 0 })
     }
 
     #[test]
     fn what_is_new_is_kept_counted_and_told_and_what_is_not_is_not() {
         let decisions = Decisions::new(["web".to_owned()], None);
         for stall_ratio in [0.0, 0.0, 0.3, 0.3, 0.0] {
-            decisions.note(
-                Situation { state: HostState::Hard, ..Situation::default() },
-                &[Some(record(stall_ratio))],
-                &[],
-            );
+            decisions.note(Situation { state: HostState::Hard, ..Situation::default() }, &[settled(stall_ratio)]);
         }
         let told = decisions.of_guest("web").unwrap();
         let reasons: Vec<_> =
@@ -275,10 +277,10 @@ mod tests {
         let host = Host { budget_bytes: 100 * MIB, ..Host::default() };
         let (budget_bytes, usable_bytes) = (host.budget_bytes, host.budget_bytes);
         let situation = Situation { budget_bytes, usable_bytes, host, ..Situation::default() };
-        decisions.note(situation, &[Some(record(0.3))], &[]);
+        decisions.note(situation, &[settled(0.3)]);
         let told = decisions.of_guest("web").unwrap();
         assert_eq!(told["would_change_it"][0]["what"], "budget", "{told}");
-        decisions.note(situation, &[Some(record(0.0))], &[]);
+        decisions.note(situation, &[settled(0.0)]);
         assert_eq!(decisions.of_guest("web").unwrap()["would_change_it"], json!([]));
     }
 }

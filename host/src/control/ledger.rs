@@ -7,19 +7,20 @@
 
 use std::time::Duration;
 
-use control::{KERNEL_PAGE_PRICE_UNMEASURED, Levers, Starved};
+use control::{KERNEL_PAGE_PRICE_UNMEASURED, Levers};
 use policy::active;
-use policy::levers::Lever;
 use policy::record::Record;
 use policy::state::{HostState, Outside, Thresholds, possible_bytes, usable_budget};
-use policy::{Config, Decision, Host, Reason, allocate};
+use policy::verdict::Verdict;
+use policy::{Config, Host, allocate};
 use wire::PAGE_BYTES;
 
 use crate::config::{Rule, RunConfig};
-use crate::control::prices::LeverFigures;
+use crate::control::prices::GuestLevers;
 use crate::control::rates::Rates;
 use crate::control::situation::Situation;
-use crate::fleet::guest::{Grant, View};
+use crate::fleet::guest::View;
+use crate::fleet::orders::Grant;
 use crate::plan::PlannedGuest;
 use crate::request::admission::{grant, host, least_headroom, levers_config, policy_config};
 
@@ -27,9 +28,6 @@ use crate::request::admission::{grant, host, least_headroom, levers_config, poli
 const ELAPSED_MAX: Duration = Duration::from_secs(10);
 /// Most headroom, as a share of the budget: 24 MiB of 768, or 240 MiB published a second.
 const HEADROOM_DIVISOR: u64 = 32;
-/// A guest that has all but this part of its entitlement has what is due to it: two guests that are alike are
-/// never exactly so.
-const DUE_DIVISOR: u64 = 40;
 
 /// What is carried from one tick to the next.
 #[derive(Debug)]
@@ -56,26 +54,29 @@ pub struct Ledger {
 /// What one tick decides.
 #[derive(Debug)]
 pub struct Settlement {
-    /// For each guest, or nothing where there is none any more.
-    pub grants: Vec<Option<Grant>>,
+    /// By guest; nothing where there is none any more.
+    pub guests: Vec<Option<GuestSettlement>>,
     /// What the frame stores together may grow to until the next tick, bytes.
     pub store_bytes_max: u64,
-    /// For each guest, what breaks of its shared pages are expected to take, bytes.
-    pub cow_expected_bytes: Vec<u64>,
     /// How it is with the host.
     pub situation: Situation,
-    /// For each guest, what was decided and why.
-    pub records: Vec<Option<Record>>,
-    /// For each guest, what each lever costs on it.
-    pub levers: Vec<Option<[LeverFigures; Lever::ALL.len()]>>,
     /// How often guests are to be sampled, ms; 0 for never.
     pub sample_period_ms: u64,
-    /// For each guest, whether it is to be held back: the host is low, and it is above its allocation.
-    pub held: Vec<bool>,
     /// Whether any guest waits for memory.
     pub short: bool,
-    /// For each guest, what becomes of it if it finds no page.
-    pub starved: Vec<Starved>,
+}
+
+/// What one tick decides about one guest.
+#[derive(Clone, Copy, Debug)]
+pub struct GuestSettlement {
+    /// The memory it gets.
+    pub grant: Grant,
+    /// What it gets and what becomes of it, and why.
+    pub verdict: Verdict,
+    /// What each lever costs on it.
+    pub levers: GuestLevers,
+    /// What breaks of its shared pages are expected to take, bytes.
+    pub cow_expected_bytes: u64,
 }
 
 impl Ledger {
@@ -159,41 +160,25 @@ impl Ledger {
         let store_bytes_max =
             free_bytes.min(frames_bytes + self.headroom_bytes).min(policy::store_bytes_max(&config, &host, &guests));
 
-        let mut grants = vec![None; views.len()];
-        let mut records = vec![None; views.len()];
-        let mut levers = vec![None; views.len()];
-        let mut held = vec![false; views.len()];
-        let mut starved = vec![Starved::Waits; views.len()];
+        let mut settled = vec![None; views.len()];
         for (((number, view), guest), decision) in living().zip(&guests).zip(&mut decisions) {
             let rates = &mut self.rates[number];
             if config.pager {
                 decision.balloon_bytes = rates.ask(view, decision.balloon_bytes);
             }
-            grants[number] = Some(grant(decision, KERNEL_PAGE_PRICE_UNMEASURED));
-            let standing = rates.standing();
-            levers[number] = Some(rates.levers(&guest.usage.means));
-            records[number] = Some(Record::new(&config, situation.state, guest, *decision, standing));
-            starved[number] = if_starved(&situation, decision);
-            held[number] = situation.state == HostState::Low && guest.usage.resident_bytes > decision.allocation_bytes;
+            let record = Record::new(&config, situation.state, guest, *decision, rates.standing());
+            settled[number] = Some(GuestSettlement {
+                grant: grant(decision, KERNEL_PAGE_PRICE_UNMEASURED),
+                verdict: Verdict::of(record, situation.short_bytes()),
+                levers: rates.levers(&guest.usage.means),
+                cow_expected_bytes: rates.breaks_expected_bytes(view.status.pager.pages.shared),
+            });
         }
         // A guest that is short wants to know who is idle, however much is free that it cannot have.
         let short = decisions.iter().any(|decision| decision.reason.is_short());
         let urgency = if short { situation.state.max(HostState::Soft) } else { situation.state };
         let sample_period_ms = active::period_ms(self.sample_period_ms, urgency);
-        let expected = |(rates, view): (&Rates, &View)| rates.breaks_expected_bytes(view.status.pager.pages.shared);
-        let cow_expected_bytes = self.rates.iter().zip(views).map(expected).collect();
-        Settlement {
-            grants,
-            store_bytes_max,
-            cow_expected_bytes,
-            situation,
-            records,
-            levers,
-            sample_period_ms,
-            held,
-            short,
-            starved,
-        }
+        Settlement { guests: settled, store_bytes_max, situation, sample_period_ms, short }
     }
 
     /// How it is with the host now.
@@ -231,15 +216,6 @@ impl Ledger {
         self.headroom_bytes = wanted.clamp(least, (self.budget_bytes / HEADROOM_DIVISOR).max(least));
         self.frames_bytes = frames_bytes;
     }
-}
-
-/// A guest that finds no page may only end if nobody took from it, or holds, what it wants: the budget is not
-/// one that guests could not be squeezed into, no memory is on its way to it, and it has what is due to it.
-fn if_starved(situation: &Situation, decision: &Decision) -> Starved {
-    let is_settled = matches!(decision.reason, Reason::Settled | Reason::Exhausted | Reason::AtLimit);
-    let due_bytes = decision.entitlement_bytes - decision.entitlement_bytes / DUE_DIVISOR;
-    let ends = situation.short_bytes() == 0 && is_settled && decision.allocation_bytes >= due_bytes;
-    if ends { Starved::Ends } else { Starved::Waits }
 }
 
 #[cfg(test)]

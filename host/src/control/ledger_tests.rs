@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use control::{Dedup, GuestStatus};
-use policy::Guest;
+use policy::{Decision, Guest, Reason};
 
 use super::*;
 use crate::fleet::phase::{End, Phase};
@@ -37,8 +37,18 @@ fn views(grants: &[Grant]) -> Vec<View> {
     grants.iter().enumerate().map(view).collect()
 }
 
-fn granted(grants: &[Option<Grant>]) -> u64 {
-    grants.iter().flatten().map(|grant| grant.allocation_bytes).sum()
+impl Settlement {
+    fn grants(&self) -> Vec<Option<Grant>> {
+        self.guests.iter().map(|settled| settled.map(|settled| settled.grant)).collect()
+    }
+
+    fn verdicts(&self) -> impl Iterator<Item = Verdict> {
+        self.guests.iter().flatten().map(|settled| settled.verdict)
+    }
+
+    fn granted_bytes(&self) -> u64 {
+        self.grants().iter().flatten().map(|grant| grant.allocation_bytes).sum()
+    }
 }
 
 #[test]
@@ -49,7 +59,7 @@ fn what_is_granted_and_what_the_store_may_take_fit_the_budget() {
     for frames_bytes in [0, 40 * MIB, 80 * MIB, 300 * MIB] {
         let settlement = ledger.settle(&views, frames_bytes, TICK);
         let in_force: u64 =
-            views.iter().map(|view| view.grant.allocation_bytes).sum::<u64>().max(granted(&settlement.grants));
+            views.iter().map(|view| view.grant.allocation_bytes).sum::<u64>().max(settlement.granted_bytes());
         assert!(in_force + settlement.store_bytes_max <= 768 * MIB, "with {frames_bytes} bytes of frames");
     }
 }
@@ -68,7 +78,7 @@ fn a_rule_that_is_given_divides_instead_of_ours_and_hears_each_tick() {
     let config = RunConfig { rule: Some(frugal), ..RunConfig::idle(768 * MIB, ALL) };
     let views = views(&initial(&config, &PlannedGuest::eight()));
     let settlement = Ledger::new(&config, &PlannedGuest::eight()).settle(&views, 0, TICK);
-    assert_eq!(granted(&settlement.grants), 8 * (32 * MIB + 100));
+    assert_eq!(settlement.granted_bytes(), 8 * (32 * MIB + 100));
 }
 
 #[test]
@@ -105,8 +115,8 @@ fn a_guest_that_is_gone_frees_its_memory_for_those_that_stall() {
             view.status.pager.stall_ns_total = tick * 50_000_000;
         }
         let settlement = ledger.settle(&views, 0, TICK);
-        assert_eq!(settlement.grants[0], None);
-        for (view, grant) in views.iter_mut().zip(settlement.grants) {
+        assert_eq!(settlement.grants()[0], None);
+        for (view, grant) in views.iter_mut().zip(settlement.grants()) {
             view.grant = grant.unwrap_or_default();
             view.status.pager.committed_bytes = view.grant.allocation_bytes;
             view.status.pager.resident_bytes = view.grant.allocation_bytes;
@@ -126,15 +136,15 @@ fn a_budget_that_is_lowered_leaves_reservations_alone_and_is_kept_by_what_is_gra
     let reserved = 256 * MIB / 8 + overhead_bytes(256 * MIB);
     let settlement = ledger.settle(&views, 0, TICK);
     assert_eq!(settlement.situation.state, HostState::Low);
-    assert!(settlement.held.iter().all(|&held| held) && granted(&settlement.grants) <= 394 * MIB);
-    for (view, grant) in views.iter_mut().zip(settlement.grants) {
+    assert!(settlement.verdicts().all(|verdict| verdict.held_back) && settlement.granted_bytes() <= 394 * MIB);
+    for (view, grant) in views.iter_mut().zip(settlement.grants()) {
         view.grant = grant.unwrap();
         assert!(view.grant.allocation_bytes >= reserved, "{:?}", view.grant);
         view.status.pager.committed_bytes = view.grant.allocation_bytes;
         view.status.pager.resident_bytes = view.grant.allocation_bytes;
     }
     let settlement = ledger.settle(&views, 0, TICK);
-    assert!(settlement.situation.state < HostState::Low && settlement.held.iter().all(|held| !held));
+    assert!(settlement.situation.state < HostState::Low && settlement.verdicts().all(|verdict| !verdict.held_back));
 }
 
 /// Guests that are given what is decided, and use all of it; `change` says what else happens to them in each
@@ -147,7 +157,7 @@ fn lived(ticks: u64, change: impl Fn(u64, &mut [View])) -> (Vec<View>, Settlemen
     for tick in 0..ticks {
         change(tick, &mut views);
         let settlement = ledger.settle(&views, 0, TICK);
-        for (view, grant) in views.iter_mut().zip(&settlement.grants) {
+        for (view, grant) in views.iter_mut().zip(settlement.grants()) {
             view.grant = grant.unwrap();
             view.status.pager.committed_bytes = view.grant.allocation_bytes;
             view.status.pager.resident_bytes = view.grant.allocation_bytes;
@@ -202,7 +212,7 @@ fn a_balloon_that_gives_nothing_is_stuck_and_its_guest_gives_way_all_the_same() 
     let (honest, _) = given(true);
     let (stuck, settlement) = given(false);
     assert_eq!(allocations(&stuck), allocations(&honest));
-    let record = settlement.records[0].unwrap();
+    let record = settlement.guests[0].unwrap().verdict.record;
     assert_eq!(record.standing.name(), "stuck");
     assert_eq!(record.guest.usage.means.0[0].available_bytes, 0, "nothing is expected of it");
     assert!(stuck[0].grant.balloon_bytes < honest[0].grant.balloon_bytes / 8, "{:?}", stuck[0].grant);
@@ -213,9 +223,9 @@ fn clocks_that_jump_move_no_memory_and_break_nothing() {
     let config = RunConfig::idle(768 * MIB, ALL);
     let views = views(&initial(&config, &PlannedGuest::eight()));
     let mut ledger = Ledger::new(&config, &PlannedGuest::eight());
-    let settled = ledger.settle(&views, 0, TICK).grants;
+    let settled = ledger.settle(&views, 0, TICK).grants();
     for elapsed in [Duration::ZERO, Duration::MAX, Duration::ZERO, Duration::from_secs(1 << 40), TICK] {
-        assert_eq!(ledger.settle(&views, 0, elapsed).grants, settled, "{elapsed:?}");
+        assert_eq!(ledger.settle(&views, 0, elapsed).grants(), settled, "{elapsed:?}");
     }
 }
 
@@ -245,7 +255,7 @@ fn a_paused_guest_gives_way_down_to_its_reservation_and_is_asked_for_nothing() {
             view.status.pager.stall_ns_total = tick * 50_000_000;
         }
         let settlement = ledger.settle(&views, 0, TICK);
-        for (view, grant) in views.iter_mut().zip(settlement.grants) {
+        for (view, grant) in views.iter_mut().zip(settlement.grants()) {
             view.grant = grant.unwrap();
             view.status.pager.committed_bytes = view.grant.allocation_bytes;
             view.status.pager.resident_bytes = view.grant.allocation_bytes;
@@ -265,7 +275,7 @@ fn a_balloon_leaves_the_pager_its_reserve() {
     let config = RunConfig::idle(768 * MIB, ALL);
     let mut views = views(&initial(&config, &PlannedGuest::eight()));
     views.iter_mut().for_each(|view| view.status.pager.overhead_bytes = 2 * MIB);
-    let grants = Ledger::new(&config, &PlannedGuest::eight()).settle(&views, 0, TICK).grants;
+    let grants = Ledger::new(&config, &PlannedGuest::eight()).settle(&views, 0, TICK).grants();
     for Grant { allocation_bytes, balloon_bytes, .. } in grants.into_iter().flatten() {
         let touchable = 256 * MIB - balloon_bytes;
         assert!(touchable + 2 * MIB + RESERVED_PAGES * PAGE_BYTES as u64 <= allocation_bytes);
@@ -278,12 +288,15 @@ fn a_budget_that_the_world_outside_shrinks_holds_back_who_is_above_it() {
     let views = views(&initial(&config, &PlannedGuest::eight()));
     let mut ledger = Ledger::new(&config, &PlannedGuest::eight());
     let settled = ledger.settle(&views, 0, TICK);
-    assert!(settled.situation.state < HostState::Low && settled.held.iter().all(|held| !held), "{settled:?}");
+    assert!(
+        settled.situation.state < HostState::Low && settled.verdicts().all(|verdict| !verdict.held_back),
+        "{settled:?}"
+    );
     ledger.hear(Outside { limit_bytes: Some(512 * MIB), ..Outside::default() });
     let squeezed = ledger.settle(&views, 0, TICK);
     assert_eq!((squeezed.situation.state, squeezed.situation.usable_bytes), (HostState::Low, 496 * MIB));
-    assert!(granted(&squeezed.grants) < granted(&settled.grants) && squeezed.held.iter().all(|&held| held));
-    let record = squeezed.records[0].unwrap();
+    assert!(squeezed.granted_bytes() < settled.granted_bytes() && squeezed.verdicts().all(|verdict| verdict.held_back));
+    let record = squeezed.guests[0].unwrap().verdict.record;
     assert!(record.to_string().contains("the budget has become tighter"), "{record}");
 }
 
@@ -294,7 +307,7 @@ fn stuck(floor_bytes: u64, change: impl Fn(&mut Ledger)) -> (Vec<View>, Settleme
     let mut ledger = Ledger::new(&config, &PlannedGuest::eight());
     let settle = |ledger: &mut Ledger, views: &mut Vec<View>| {
         let settlement = ledger.settle(views, 0, TICK);
-        for (view, grant) in views.iter_mut().zip(&settlement.grants) {
+        for (view, grant) in views.iter_mut().zip(settlement.grants()) {
             view.grant = grant.unwrap();
             let pager = &mut view.status.pager;
             pager.floor_bytes = floor_bytes;
@@ -327,28 +340,10 @@ fn whatever_number_shrinks_nobody_goes_below_what_it_can_be_squeezed_to_or_is_en
         assert!(situation.in_force_bytes <= situation.ceiling_bytes.max(768 * MIB), "{number}: {situation:?}");
         if situation.floor_bytes > situation.usable_bytes {
             assert!(situation.short_bytes() > 0, "{number}: {situation:?}");
-            assert!(settlement.starved.iter().all(|&starved| starved == Starved::Waits), "{number}");
+            assert!(settlement.verdicts().all(|verdict| !verdict.ends_if_starved), "{number}");
         }
     }
     let (views, settlement) = stuck(20 * MIB, budget);
     assert_eq!((settlement.situation.short_bytes(), settlement.situation.reached_bytes()), (0, 450 * MIB));
-    assert!(granted(&views.iter().map(|view| Some(view.grant)).collect::<Vec<_>>()) <= 443 * MIB);
-}
-
-#[test]
-fn a_guest_without_a_page_ends_only_when_it_has_what_is_due_and_nobody_has_more() {
-    let decision = |reason, allocation_mib: u64| Decision {
-        allocation_bytes: allocation_mib * MIB,
-        balloon_bytes: 0,
-        entitlement_bytes: 100 * MIB,
-        reason,
-    };
-    let calm = Situation { usable_bytes: 768 * MIB, in_force_bytes: 760 * MIB, ..Situation::default() };
-    assert_eq!(if_starved(&calm, &decision(Reason::Exhausted, 120)), Starved::Ends);
-    assert_eq!(if_starved(&calm, &decision(Reason::AtLimit, 98)), Starved::Ends);
-    assert_eq!(if_starved(&calm, &decision(Reason::Exhausted, 90)), Starved::Waits, "others hold what is due");
-    assert_eq!(if_starved(&calm, &decision(Reason::Waits, 120)), Starved::Waits, "memory is on its way");
-    assert_eq!(if_starved(&calm, &decision(Reason::Outbid, 120)), Starved::Waits, "it was just taken from");
-    let lowered = Situation { usable_bytes: 450 * MIB, ..calm };
-    assert_eq!(if_starved(&lowered, &decision(Reason::Exhausted, 120)), Starved::Waits, "a number was lowered");
+    assert!(allocations(&views).iter().sum::<u64>() <= 443 * MIB);
 }

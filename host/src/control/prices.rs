@@ -57,6 +57,9 @@ pub struct LeverFigures {
     pub available_bytes: Option<u64>,
 }
 
+/// What each lever costs on one guest.
+pub type GuestLevers = [LeverFigures; Lever::ALL.len()];
+
 impl Prices {
     /// Takes a status into account, `elapsed` after the last.
     pub(crate) fn update(&mut self, status: &GuestStatus, elapsed: Duration) {
@@ -120,7 +123,7 @@ impl Prices {
     }
 
     /// All prices, with what the levers among which there is a choice could win.
-    pub(crate) fn figures(&self, means: &Means) -> [LeverFigures; Lever::ALL.len()] {
+    pub(crate) fn figures(&self, means: &Means) -> GuestLevers {
         Lever::ALL.map(|lever| {
             let choice = CHOICES.iter().position(|&choice| choice == lever);
             let available_bytes = choice.map(|at| means.0[at].available_bytes);

@@ -8,7 +8,6 @@ use control::GuestStatus;
 use control::status::{SampleStatus, SamplingStatus};
 use policy::active::{Estimator, Sample};
 use policy::backoff::{Backoff, Look, Pain, Standing};
-use policy::levers::Lever;
 use policy::means::Means;
 use policy::regret::Regret;
 use policy::waits::Waits;
@@ -17,7 +16,7 @@ use wire::PAGE_BYTES;
 use wire::balloon::stat::{MAJFLT, MEMFREE, SWAP_IN};
 
 use crate::control::cow::Breaks;
-use crate::control::prices::{LeverFigures, Prices};
+use crate::control::prices::{GuestLevers, Prices};
 use crate::fleet::guest::View;
 use crate::fleet::phase::Phase;
 use crate::request::admission::{overhead_bytes, promised};
@@ -141,7 +140,7 @@ impl Rates {
     }
 
     /// What each lever costs on it.
-    pub(crate) fn levers(&self, means: &Means) -> [LeverFigures; Lever::ALL.len()] {
+    pub(crate) fn levers(&self, means: &Means) -> GuestLevers {
         self.prices.figures(means)
     }
 

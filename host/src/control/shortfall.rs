@@ -48,7 +48,7 @@ fn no_way_out(swap: &SwapStatus) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::guest::Grant;
+    use crate::fleet::orders::Grant;
     use crate::fleet::phase::Phase;
     use control::GuestStatus;
 

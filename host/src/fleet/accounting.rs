@@ -2,8 +2,8 @@
 //!
 //! Used memory is the sum of `RssAnon` over the VMM processes (`/proc/PID/status`: private guest pages,
 //! pools, tables, heap) plus the blocks that the frame store has allocated (`fstat`). The processes are not
-//! read at the same instant; a sample therefore holds the ledger: between its first and its last process no
-//! memory is granted from one guest to another, and none is counted twice.
+//! read at the same instant; so memory stands still for a sample ([`Movement`]): between its first and its
+//! last process none is granted from one guest to another, and none is counted twice.
 //!
 //! `RssAnon` is exact since Linux 6.16 (commit 82241a83cd15, "mm: fix the inaccurate memory statistics issue
 //! for users"). Before, it leaves out what each CPU has not added yet, and what counts is `Pss_Anon` of
@@ -18,9 +18,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-use nix::time::{ClockId, clock_gettime};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
+use crate::clock::thread_cpu_time;
 use crate::control::budget::Budget;
 use crate::fleet::lives::Fleet;
 
@@ -28,8 +28,8 @@ use crate::fleet::lives::Fleet;
 const INTERVAL_MIN: Duration = Duration::from_millis(250);
 /// Sampling may take at most this part of one CPU's time: 5 %.
 const CPU_DIVISOR: u32 = 20;
-/// Between two samples the ledger is free for this many times as long as a sample held it, however slow the
-/// machine is.
+/// Between two samples memory may move for this many times as long as it stood still for one, however slow
+/// the machine is.
 const REST_FACTOR: u32 = 3;
 
 /// Used memory, now and at most.
@@ -39,8 +39,29 @@ pub struct Meter {
     pub budget: Budget,
     used_bytes: AtomicU64,
     peak_used_bytes: AtomicU64,
-    /// Held while processes are read, and while memory is granted.
-    pub ledger: Mutex<()>,
+    /// Who may grant memory, and when.
+    pub movement: Movement,
+}
+
+/// Memory moves from guest to guest, or all of it is measured: never both at once.
+#[derive(Debug, Default)]
+pub struct Movement(Mutex<()>);
+
+/// As long as it lives, nobody else moves memory or measures it.
+#[derive(Debug)]
+#[must_use]
+pub struct Leave<'a>(#[expect(dead_code, reason = "held, not read")] MutexGuard<'a, ()>);
+
+impl Movement {
+    /// Leave to move memory, unless it is being measured.
+    pub fn begin(&self) -> Option<Leave<'_>> {
+        self.0.try_lock().ok().map(Leave)
+    }
+
+    /// Stops it, to measure.
+    async fn stop(&self) -> Leave<'_> {
+        Leave(self.0.lock().await)
+    }
 }
 
 impl Meter {
@@ -50,7 +71,7 @@ impl Meter {
             budget: Budget::new(budget_bytes),
             used_bytes: AtomicU64::new(0),
             peak_used_bytes: AtomicU64::new(0),
-            ledger: Mutex::new(()),
+            movement: Movement::default(),
         }
     }
 
@@ -66,7 +87,7 @@ impl Meter {
 
     /// Measures now; returns how long to wait before the next time.
     pub async fn sample(self: &Arc<Self>, fleet: &Arc<Fleet>) -> Duration {
-        let held = self.ledger.lock().await;
+        let still = self.movement.stop().await;
         let reading = Arc::clone(fleet);
         let measured = tokio::task::spawn_blocking(move || {
             let (begun, cpu_begun) = (Instant::now(), thread_cpu_time());
@@ -74,7 +95,7 @@ impl Meter {
         });
         // A reader that panicked leaves the last sample standing, and so does one that could not read.
         let Ok((used_bytes, took, cpu)) = measured.await else { return INTERVAL_MIN };
-        drop(held);
+        drop(still);
         let used_bytes = match used_bytes {
             Ok(used_bytes) => used_bytes,
             Err(error) => {
@@ -153,12 +174,6 @@ impl Books {
 /// Whether the process went while its file was read.
 fn is_gone(error: &io::Error) -> bool {
     error.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32)
-}
-
-/// CPU time of the calling thread: unlike the clock on the wall, it does not grow while others have the CPU.
-pub(crate) fn thread_cpu_time() -> Duration {
-    // The clock exists on every Linux; without it samples would only come as often as they may.
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 #[cfg(test)]

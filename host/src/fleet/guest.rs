@@ -1,11 +1,10 @@
 //! One guest as the host knows it: where its VMM process stands, what it said last, and the way to tell it
-//! something.
+//! something ([`Link`]).
 //!
-//! Whatever happens to it happens through here, so that its [`Phase`] has one owner. Messages to the VMM go
-//! through a bounded outbox: nothing in the host ever waits for a VMM to read.
+//! Whatever happens to it happens through here, so that its [`Phase`] has one owner.
 
 mod news;
-mod orders;
+mod operator;
 mod silence;
 mod view;
 
@@ -14,30 +13,17 @@ use std::time::Instant;
 
 use control::{GuestStatus, ToVmm};
 use dedup::VmmId;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 pub use silence::Need;
-pub use view::{Grant, Past, STATES, View};
+pub use view::{Past, STATES, View};
 
 use crate::clock::Clock;
 use crate::fleet::freshness::{Freshness, Heard};
-use crate::fleet::kept::Kept;
+use crate::fleet::link::{Hears, Link, Unread};
+use crate::fleet::orders::{Grant, Orders};
 use crate::fleet::phase::Phase;
 use crate::plan::PlannedGuest;
-
-/// Messages that may wait for one VMM: merge answers to more questions than a scanner has under way.
-pub const OUTBOX_MAX: usize = 1024;
-
-/// A VMM process, and the way to it.
-#[derive(Debug)]
-pub struct Vmm {
-    /// Its number, which no other VMM of the run has had.
-    pub id: VmmId,
-    /// Its process id.
-    pub pid: u32,
-    /// Where messages to it go.
-    pub outbox: mpsc::Sender<ToVmm>,
-}
 
 /// What is to be done when a guest ends as it was told to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,13 +47,13 @@ pub struct Guest {
 #[derive(Debug)]
 struct State {
     view: View,
-    vmm: Vmm,
+    link: Link,
+    /// What this life of the guest was ordered last.
+    orders: Option<Orders>,
     /// The VMM that is being started for the guest's next life, and what it is to hear after its first
     /// message.
     expected: Option<(VmmId, Vec<ToVmm>)>,
     afterwards: Afterwards,
-    /// What it is to be told when it speaks again.
-    kept: Kept,
     /// When it last said something, by the clock that stops with the host; the like below.
     heard: Instant,
     figures: Heard,
@@ -79,11 +65,11 @@ struct State {
 }
 
 impl Guest {
-    /// A guest whose VMM was just started with this grant.
-    pub fn new(plan: PlannedGuest, vmm: Vmm, grant: Grant, clock: Arc<Clock>) -> Guest {
+    /// A guest whose VMM was just started and told of this grant.
+    pub fn new(plan: PlannedGuest, link: Link, grant: Grant, clock: Arc<Clock>) -> Guest {
         let status = GuestStatus { memory_bytes: plan.memory_bytes, ..GuestStatus::default() };
         let (name, domain) = (plan.name.clone(), plan.domain.clone());
-        let (pid, phase, past) = (vmm.pid, Phase::Starting, Past::default());
+        let (pid, phase, past) = (link.pid, Phase::Starting, Past::default());
         let view = View {
             name,
             domain,
@@ -101,10 +87,10 @@ impl Guest {
         let now = clock.now();
         let state = State {
             view,
-            vmm,
+            link,
+            orders: None,
             expected: None,
             afterwards: Afterwards::End,
-            kept: Kept::default(),
             heard: now,
             figures: Heard::nothing_yet(),
             verified: now,
@@ -128,30 +114,28 @@ impl Guest {
             && *expected == vmm
         {
             held.push(message);
-        } else if state.vmm.id == vmm && self.must_wait(&state) {
-            let kept = state.kept.keep(message);
+        } else if state.link.id == vmm {
+            let must_wait = state.link.is_behind() || self.is_silent(&state);
+            let taken = if must_wait { state.link.keep(message) } else { state.link.send(message) };
             drop(state);
-            self.check_sent(kept);
-        } else if state.vmm.id == vmm {
-            let sent = state.vmm.outbox.try_send(message);
-            drop(state);
-            self.check_sent(sent);
+            self.check_read(taken);
         }
     }
 
     /// A new VMM was started for a guest that is to be started anew. What `start` makes of the guest's grant
     /// is the first message it gets: nobody else can say anything to it before, and no grant can change in
     /// between.
-    pub(crate) fn start_anew(&self, vmm: Vmm, start: impl FnOnce(Grant) -> ToVmm) {
+    pub(crate) fn start_anew(&self, mut link: Link, start: impl FnOnce(Grant) -> ToVmm) {
         let mut state = self.state();
-        // A new outbox has room; if its VMM is gone already, the guest's task finds out.
-        let _ = vmm.outbox.try_send(start(state.view.grant));
-        for message in state.expected.take().filter(|(id, _)| *id == vmm.id).into_iter().flat_map(|(_, held)| held) {
-            let _ = vmm.outbox.try_send(message);
+        let grant = state.view.grant;
+        link.begin(start(grant), grant);
+        for message in state.expected.take().filter(|(id, _)| *id == link.id).into_iter().flat_map(|(_, held)| held) {
+            // As its first message.
+            let _ = link.send(message);
         }
-        state.view.pid = vmm.pid;
-        state.vmm = vmm;
-        state.kept = Kept::default();
+        state.view.pid = link.pid;
+        state.link = link;
+        state.orders = None;
         state.heard = self.clock.now();
         state.figures = Heard::nothing_yet();
         state.last_words = None;
@@ -169,7 +153,7 @@ impl Guest {
 
     /// Number of its VMM.
     pub fn vmm(&self) -> VmmId {
-        self.state().vmm.id
+        self.state().link.id
     }
 
     /// The guest as it is now.
@@ -199,8 +183,7 @@ impl Guest {
 
     /// Whether its vCPUs run and its VMM speaks, so that it is worth telling what can wait.
     pub fn listens(&self) -> bool {
-        let state = self.state();
-        state.view.phase == Phase::Running && !self.is_silent(&state)
+        self.hears(&self.state()) == Hears::All
     }
 
     /// Whether it is being started anew at this moment.
@@ -211,12 +194,12 @@ impl Guest {
 
     /// Sends a message; a VMM that has stopped reading is killed.
     pub fn send(&self, message: ToVmm) {
-        let sent = self.state().vmm.outbox.try_send(message);
-        self.check_sent(sent);
+        let sent = self.state().link.send(message);
+        self.check_read(sent);
     }
 
-    fn check_sent(&self, sent: Result<(), mpsc::error::TrySendError<ToVmm>>) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = sent {
+    fn check_read(&self, sent: Result<(), Unread>) {
+        if let Err(Unread) = sent {
             self.kill("no longer reads its control socket");
         }
     }
@@ -282,20 +265,15 @@ impl Guest {
         self.state().afterwards = Afterwards::End;
     }
 
-    /// Gives the guest an allocation and a balloon, if that changes anything.
-    pub fn grant(&self, grant: Grant) {
+    /// Gives the guest what memory it gets, and tells its VMM as much of its orders as that hears now.
+    pub fn order(&self, orders: Orders) {
         let mut state = self.state();
-        let before = std::mem::replace(&mut state.view.grant, grant);
-        if before == grant {
-            return;
-        }
-        if self.is_silent(&state) {
-            state.kept.grant = true;
-            return;
-        }
-        let sent = state.vmm.outbox.try_send(grant.message());
+        state.view.grant = orders.grant;
+        state.orders = Some(orders);
+        let hears = self.hears(&state);
+        let told = state.link.order(&orders, hears);
         drop(state);
-        self.check_sent(sent);
+        self.check_read(told);
     }
 
     /// What breaks of its shared pages are expected to take, bytes.

@@ -4,11 +4,14 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use control::{Reclaim, Starved};
+use tokio::sync::mpsc;
+
 use super::*;
 
 /// A running guest, and time that has passed since, by the host's clock.
 fn running() -> (Guest, mpsc::Receiver<ToVmm>, impl Fn(u64)) {
-    let (guest, mut inbox) = guest();
+    let (guest, mut inbox) = guest_with_outbox(16);
     guest.on_ready();
     guest.run();
     assert_eq!(inbox.try_recv(), Ok(ToVmm::Run));
@@ -27,6 +30,22 @@ fn grant(allocation_bytes: u64) -> Grant {
     Grant { allocation_bytes, ..Grant::default() }
 }
 
+fn orders(allocation_bytes: u64) -> Orders {
+    Orders {
+        grant: grant(allocation_bytes),
+        starved: Starved::Ends,
+        sample_period_ms: 0,
+        reclaim: Reclaim::WhenShort,
+        balloon: None,
+        hurry: false,
+        hold_ms: None,
+    }
+}
+
+fn heard(inbox: &mut mpsc::Receiver<ToVmm>) -> Vec<ToVmm> {
+    std::iter::from_fn(|| inbox.try_recv().ok()).collect()
+}
+
 fn killed(guest: &Guest) -> Option<String> {
     guest.state().kill_reason.clone()
 }
@@ -42,13 +61,15 @@ fn a_silent_vmm_is_named_and_left_alone_as_long_as_nobody_needs_what_it_has() {
     guest.kill_if_stuck(Need::Nobody);
     guest.kill_if_stuck(Need::OthersWait);
     assert_eq!(killed(&guest), None, "it has no more than it was given");
-    // What it is told is kept: of allocations the last.
-    (0..2000).for_each(|bytes| guest.grant(grant(bytes)));
+    // Of what it is to go by the last counts.
+    (0..2000).for_each(|bytes| guest.order(orders(bytes)));
     (0..2000).for_each(|_| guest.attend());
     assert!(inbox.try_recv().is_err());
     guest.on_status(GuestStatus::default());
-    assert_eq!(inbox.try_recv(), Ok(grant(1999).message()));
-    assert!(inbox.try_recv().is_err() && guest.listens() && killed(&guest).is_none());
+    let told = heard(&mut inbox);
+    assert_eq!((told.len(), &told[0]), (4, &grant(1999).message()), "{told:?}");
+    guest.on_status(GuestStatus::default());
+    assert!(heard(&mut inbox).is_empty() && guest.listens() && killed(&guest).is_none());
 }
 
 #[test]
@@ -82,17 +103,13 @@ fn a_silent_vmm_does_not_keep_a_run_from_ending() {
 }
 
 fn guest() -> (Guest, mpsc::Receiver<ToVmm>) {
-    let (outbox, inbox) = mpsc::channel(2);
-    let plan = PlannedGuest::idle("guest0".into(), 16 << 20);
-    (
-        Guest::new(
-            plan,
-            Vmm { id: VmmId::first(0), pid: 1, outbox },
-            Grant::default(),
-            Arc::new(Clock::new(Instant::now())),
-        ),
-        inbox,
-    )
+    guest_with_outbox(2)
+}
+
+fn guest_with_outbox(messages: usize) -> (Guest, mpsc::Receiver<ToVmm>) {
+    let (outbox, inbox) = mpsc::channel(messages);
+    let (plan, link) = (PlannedGuest::idle("guest0".into(), 16 << 20), Link::new(VmmId::first(0), 1, outbox));
+    (Guest::new(plan, link, Grant::default(), Arc::new(Clock::new(Instant::now()))), inbox)
 }
 
 fn end_of(guest: &Guest, exit: i32) -> String {
@@ -160,9 +177,9 @@ fn a_guest_that_ends_well_is_started_anew_and_keeps_its_past() {
     assert!(guest.on_reaped(Ok(ExitStatus::from_raw(0))));
     assert!(guest.is_between_lives());
     // Between the lives the policy goes on.
-    guest.grant(grant(4096));
+    guest.order(orders(4096));
     let (outbox, mut inbox) = mpsc::channel(3);
-    guest.start_anew(Vmm { id: VmmId::first(0).next(), pid: 2, outbox }, Grant::message);
+    guest.start_anew(Link::new(VmmId::first(0).next(), 2, outbox), Grant::message);
     assert_eq!(inbox.try_recv(), Ok(grant(4096).message()));
     guest.on_ready();
     guest.run();
@@ -181,11 +198,10 @@ fn what_a_vmm_is_asked_while_it_is_being_started_reaches_it_after_its_first_mess
     guest.send_to(VmmId::first(0), ToVmm::Resume);
     assert_eq!(inbox.try_recv(), Ok(ToVmm::Resume), "the VMM that is there");
     let (outbox, mut inbox) = mpsc::channel(4);
-    guest.start_anew(Vmm { id: VmmId::first(0).next(), pid: 2, outbox }, |_| ToVmm::Run);
+    guest.start_anew(Link::new(VmmId::first(0).next(), 2, outbox), |_| ToVmm::Run);
     guest.send_to(VmmId::first(0).next(), ToVmm::Stop);
     guest.send_to(VmmId::first(0), ToVmm::Pause);
-    let heard: Vec<_> = std::iter::from_fn(|| inbox.try_recv().ok()).collect();
-    assert_eq!(heard, [ToVmm::Run, ToVmm::Hurry, ToVmm::Stop]);
+    assert_eq!(heard(&mut inbox), [ToVmm::Run, ToVmm::Hurry, ToVmm::Stop]);
 }
 
 #[test]
@@ -211,11 +227,9 @@ fn a_guest_told_to_end_for_good_stays_ended() {
 #[test]
 fn a_grant_is_sent_only_when_it_changes() {
     let (guest, mut inbox) = guest();
-    let once = grant(4096);
-    guest.grant(once);
-    guest.grant(once);
-    assert_eq!(inbox.try_recv(), Ok(once.message()));
-    assert!(inbox.try_recv().is_err());
+    guest.order(orders(4096));
+    guest.order(orders(4096));
+    assert_eq!(heard(&mut inbox), [grant(4096).message()]);
 }
 
 #[test]
@@ -230,7 +244,7 @@ fn a_vmm_that_does_not_read_is_killed() {
 #[test]
 fn a_paused_guest_goes_on_when_it_is_resumed_and_before_it_is_stopped() {
     let (guest, mut inbox) = guest();
-    let mut heard = || std::iter::from_fn(|| inbox.try_recv().ok()).collect::<Vec<_>>();
+    let mut heard = || heard(&mut inbox);
     assert!(!guest.pause(), "it does not run yet");
     guest.on_ready();
     guest.run();

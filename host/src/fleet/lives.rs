@@ -32,12 +32,13 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::clock::Clock;
+use crate::clock::thread_cpu_time;
 use crate::config::RunConfig;
 use crate::error::Error;
-use crate::fleet::accounting::thread_cpu_time;
 use crate::fleet::domains::{Domains, Membership};
-use crate::fleet::guest::{Grant, Guest, View};
-use crate::fleet::link;
+use crate::fleet::guest::{Guest, View};
+use crate::fleet::orders::Grant;
+use crate::fleet::socket;
 use crate::fleet::start::{Life, start, start_message};
 use crate::fleet::throttle::{Throttle, VMM_SHARE};
 use crate::plan::PlannedGuest;
@@ -78,15 +79,14 @@ impl Fleet {
             let home_frames = largest.unwrap_or_default();
             let id = VmmId::first(number as u32);
             let mut patience = Patience::default();
-            let (vmm, life) = loop {
+            let (mut link, life) = loop {
                 match start(config, plan, &domains, home_frames, id) {
                     Ok(started) => break started,
                     Err(error) => sleep(patience.after(&error).ok_or(error)?).await,
                 }
             };
-            let guest = Guest::new(plan.clone(), vmm, grant, Arc::clone(&clock));
-            guest.send(start_message(config, planned.len(), number, plan, grant, life.membership.domain()));
-            guests.push(guest);
+            link.begin(start_message(config, planned.len(), number, plan, grant, life.membership.domain()), grant);
+            guests.push(Guest::new(plan.clone(), link, grant, Arc::clone(&clock)));
             lives.push(life);
         }
         let fleet = Arc::new(Fleet { guests, domains, changed: watch::Sender::new(()), clock, config: config.clone() });
@@ -197,9 +197,9 @@ impl Fleet {
         let home_frames = members.map(|other| other.plan.pages()).max().unwrap_or_default();
         // From its joining on, the domain asks it as it asks all others, and waits for its answers.
         guest.expect(id);
-        let (vmm, life) = start(&self.config, plan, &self.domains, home_frames, id)?;
+        let (link, life) = start(&self.config, plan, &self.domains, home_frames, id)?;
         let domain = life.membership.domain();
-        guest.start_anew(vmm, |grant| start_message(&self.config, self.guests.len(), number, plan, grant, domain));
+        guest.start_anew(link, |grant| start_message(&self.config, self.guests.len(), number, plan, grant, domain));
         Ok(life)
     }
 
@@ -243,7 +243,7 @@ impl Fleet {
         let mut body = Vec::new();
         let mut throttle = Throttle::new(VMM_SHARE, Instant::now());
         loop {
-            match link::receive(reader, &mut body).await {
+            match socket::receive(reader, &mut body).await {
                 Ok(true) => {}
                 Ok(false) | Err(control::Error::Io(_)) => return Ok(()),
                 Err(error) => return Err(error.to_string()),

@@ -19,8 +19,9 @@ use tokio::sync::mpsc;
 use crate::config::RunConfig;
 use crate::error::Error;
 use crate::fleet::domains::{Domains, Membership};
-use crate::fleet::guest::{Grant, OUTBOX_MAX, Vmm};
-use crate::fleet::link;
+use crate::fleet::link::{Link, OUTBOX_MAX};
+use crate::fleet::orders::Grant;
+use crate::fleet::socket;
 use crate::plan::PlannedGuest;
 
 /// Most CPU that all scanners together may use while they gain, in CPUs: dedup must leave the guests room to
@@ -48,10 +49,10 @@ pub(crate) fn start(
     domains: &Domains,
     home_frames: u32,
     id: VmmId,
-) -> Result<(Vmm, Life), Error> {
+) -> Result<(Link, Life), Error> {
     let membership = domains.join(&plan.domain, plan.levers.dedup, home_frames, id, plan.pages())?;
     match start_vmm(config, plan, membership.domain()) {
-        Ok((pid, outbox, child, reader)) => Ok((Vmm { id, pid, outbox }, Life { child, reader, membership })),
+        Ok((pid, outbox, child, reader)) => Ok((Link::new(id, pid, outbox), Life { child, reader, membership })),
         Err(source) => {
             // It was told nothing and held nothing: there is nothing to tell anybody else.
             domains.leave(membership);
@@ -107,7 +108,7 @@ fn start_vmm(
         .spawn()?;
     let (reader, writer) = UnixStream::from_std(ours)?.into_split();
     let (outbox, messages) = mpsc::channel(OUTBOX_MAX);
-    tokio::spawn(link::send_all(writer, messages));
+    tokio::spawn(socket::send_all(writer, messages));
     Ok((child.id().unwrap_or_default(), outbox, child, reader))
 }
 

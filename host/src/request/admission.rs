@@ -8,7 +8,7 @@ use wire::PAGE_BYTES;
 use crate::bytes::ByteCount;
 use crate::config::RunConfig;
 use crate::error::Error;
-use crate::fleet::guest::Grant;
+use crate::fleet::orders::Grant;
 use crate::plan::PlannedGuest;
 use crate::request::guest_promises::Promises;
 

@@ -104,7 +104,7 @@ pub fn areas_wanted(view: &View) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::guest::Grant;
+    use crate::fleet::orders::Grant;
     use crate::fleet::phase::Phase;
     use control::GuestStatus;
     use dedup::Figures;

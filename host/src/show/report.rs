@@ -193,7 +193,7 @@ struct GuestReport<'a> {
 mod tests {
     use super::*;
     use crate::fleet::domains::DomainView;
-    use crate::fleet::guest::Grant;
+    use crate::fleet::orders::Grant;
     use control::GuestStatus;
 
     fn outcome(end: End, peak_used_bytes: u64) -> Outcome {

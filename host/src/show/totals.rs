@@ -102,7 +102,7 @@ fn quantile_ns(buckets: &[u64], percent: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::guest::Grant;
+    use crate::fleet::orders::Grant;
     use crate::fleet::phase::{End, Phase};
     use control::status::{PageCounts, PagerStatus};
 

@@ -28,8 +28,9 @@ impl Guest {
             state.verified = state.heard;
         }
         state.view.status = status;
-        let State { kept, vmm, view, .. } = &mut *state;
-        kept.send(&vmm.outbox, view.grant);
+        let hears = self.hears(&state);
+        let State { link, orders, .. } = &mut *state;
+        link.catch_up(orders.as_ref(), hears);
         if was_silent {
             tracing::info!(guest = self.plan.name, "speaks again");
         }

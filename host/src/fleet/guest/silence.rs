@@ -15,6 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{Guest, State};
+use crate::fleet::link::Hears;
 use crate::fleet::phase::Phase;
 
 /// Without a status for so long, 50 intervals, a VMM is named unresponsive, and told nothing that can wait
@@ -50,9 +51,13 @@ impl Guest {
             && self.clock.now() - state.heard >= UNRESPONSIVE_AFTER
     }
 
-    /// Whether messages are kept: until the VMM speaks, and has been sent what was kept before.
-    pub(super) fn must_wait(&self, state: &State) -> bool {
-        !state.kept.is_empty() || self.is_silent(state)
+    /// How much of its orders its VMM is told.
+    pub(super) fn hears(&self, state: &State) -> Hears {
+        match state.view.phase {
+            _ if self.is_silent(state) => Hears::Nothing,
+            Phase::Running => Hears::All,
+            _ => Hears::Grant,
+        }
     }
 
     /// Kills the VMM of a guest that has said nothing for too long while others need what it has, or that was

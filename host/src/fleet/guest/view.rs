@@ -1,30 +1,12 @@
 //! A guest at one moment, as everybody may read it.
 
-use control::{GuestStatus, ToVmm};
+use control::GuestStatus;
 
 use crate::control::reclaim::Reclaiming;
 use crate::fleet::freshness::Freshness;
+use crate::fleet::orders::Grant;
 use crate::fleet::phase::Phase;
 use crate::request::guest_promises::Promises;
-
-/// What a guest was given.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Grant {
-    /// Host memory it may keep, bytes.
-    pub allocation_bytes: u64,
-    /// Memory it is asked to give up, bytes.
-    pub balloon_bytes: u64,
-    /// What a page of it in the kernel's swap is charged; see [`control::ToVmm::Allocate`].
-    pub kernel_page_price: u16,
-}
-
-impl Grant {
-    /// As its VMM is told of it.
-    pub(crate) fn message(self) -> ToVmm {
-        let Grant { allocation_bytes, balloon_bytes, kernel_page_price } = self;
-        ToVmm::Allocate { allocation_bytes, balloon_bytes, kernel_page_price }
-    }
-}
 
 /// A guest at one moment.
 #[derive(Clone, Debug)]

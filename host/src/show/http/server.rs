@@ -29,7 +29,7 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use super::peers::{Account, Outcome, Peers, Place};
-use crate::fleet::accounting::thread_cpu_time;
+use crate::clock::thread_cpu_time;
 
 /// How long the head of a request may take.
 const HEAD_MAX: Duration = Duration::from_secs(5);
