@@ -5,6 +5,7 @@ use nix::errno::Errno;
 use wire::{Frame, Gfn};
 
 use crate::VmmId;
+use crate::frames::HOLDERS_MAX;
 
 /// The store could not be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,9 @@ pub enum Error {
     /// Two living VMMs with one id.
     #[error("{0} is in the domain already")]
     Duplicate(VmmId),
+    /// More VMMs than can be counted as holders of one frame.
+    #[error("{0} is one too many: a domain has room for {HOLDERS_MAX} VMMs")]
+    Full(VmmId),
 }
 
 /// A VMM broke the merge protocol. The host drops it; the others do not notice.

@@ -9,7 +9,7 @@
 //!    └──────────────────────────────── release() ──────────────────────────────┘
 //! ```
 //!
-//! Twelve bytes a frame, in tables of zeros: a part that no frame was ever used of costs nothing.
+//! Ten bytes a frame, in tables of zeros: a part that no frame was ever used of costs nothing.
 
 use wire::{Frame, Gfn};
 
@@ -35,7 +35,7 @@ pub(crate) enum State {
 /// What is known of a frame besides its hash. In one word:
 ///
 /// ```text
-///   31   30   29 28          0
+///   15   14   13 12          0
 ///   +-------+---+-------------+
 ///   | state | q |   holders   |       zeros: free
 ///   +-------+---+-------------+
@@ -45,35 +45,37 @@ struct Record {
     state: State,
     /// Waits in the queue of frames without holders.
     queued: bool,
-    /// VMMs that hold it.
-    holders: u32,
+    /// VMMs that hold it, at most [`HOLDERS_MAX`].
+    holders: u16,
 }
 
-const STATE_SHIFT: u32 = 30;
-const QUEUED_SHIFT: u32 = 29;
+const STATE_SHIFT: u32 = 14;
+const QUEUED_SHIFT: u32 = 13;
+/// VMMs that a domain has room for: as many as can be counted as holders of one frame.
+pub(crate) const HOLDERS_MAX: u16 = (1 << QUEUED_SHIFT) - 1;
 
-impl From<u32> for Record {
-    fn from(word: u32) -> Self {
+impl From<u16> for Record {
+    fn from(word: u16) -> Self {
         let state = match word >> STATE_SHIFT {
             0 => State::Free,
             1 => State::Awaited,
             2 => State::Published,
             _ => State::Retiring,
         };
-        Self { state, queued: word >> QUEUED_SHIFT & 1 == 1, holders: word & ((1 << QUEUED_SHIFT) - 1) }
+        Self { state, queued: word >> QUEUED_SHIFT & 1 == 1, holders: word & HOLDERS_MAX }
     }
 }
 
-impl From<Record> for u32 {
+impl From<Record> for u16 {
     fn from(record: Record) -> Self {
-        (record.state as u32) << STATE_SHIFT | u32::from(record.queued) << QUEUED_SHIFT | record.holders
+        (record.state as u16) << STATE_SHIFT | u16::from(record.queued) << QUEUED_SHIFT | record.holders
     }
 }
 
 /// All frames of a store.
 #[derive(Debug)]
 pub(crate) struct FrameTable {
-    records: Vec<u32>,
+    records: Vec<u16>,
     /// Of the frames' contents, expected or real.
     hashes: Vec<u64>,
     home_frames: u32,
@@ -234,14 +236,13 @@ mod tests {
     #[test]
     fn a_record_comes_out_of_its_word_as_it_went_in() {
         for state in [State::Free, State::Awaited, State::Published, State::Retiring] {
-            for record in [
-                Record { state, queued: true, holders: 0 },
-                Record { state, queued: false, holders: (1 << QUEUED_SHIFT) - 1 },
-            ] {
-                assert_eq!(Record::from(u32::from(record)), record);
+            for record in
+                [Record { state, queued: true, holders: 0 }, Record { state, queued: false, holders: HOLDERS_MAX }]
+            {
+                assert_eq!(Record::from(u16::from(record)), record);
             }
         }
-        assert_eq!(u32::from(Record::default()), 0);
+        assert_eq!(u16::from(Record::default()), 0);
     }
 
     #[test]

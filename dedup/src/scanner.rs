@@ -19,7 +19,7 @@
 //! frames and answers for them is what makes "not held" final: between the answer and the next publication
 //! nothing here can adopt the frame.
 //!
-//! Costs 3 bytes a guest page.
+//! Costs 2 bytes a guest page.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};

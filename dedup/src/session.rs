@@ -9,6 +9,7 @@ use std::time::Instant;
 use wire::{Frame, Gfn};
 
 use crate::entry::PLACES;
+use crate::frames::HOLDERS_MAX;
 use crate::index::Place;
 use crate::{Error, ProtocolError};
 
@@ -142,6 +143,9 @@ impl Sessions {
         if self.living.contains_key(&vmm) {
             return Err(Error::Duplicate(vmm));
         }
+        if self.living.len() >= usize::from(HOLDERS_MAX) {
+            return Err(Error::Full(vmm));
+        }
         let seat = self.seats.iter().position(Option::is_none).unwrap_or(self.seats.len());
         self.seats.resize(self.seats.len().max(seat + 1), None);
         self.seats[seat] = Some(vmm);
@@ -226,6 +230,14 @@ mod tests {
         sessions.join(VmmId::first(9), 100).unwrap();
         assert_eq!(sessions.page(Place(107)), Some((VmmId::first(9), Gfn(7))));
         assert_eq!(sessions.page(Place(1007)), None);
+    }
+
+    #[test]
+    fn as_many_join_as_can_hold_one_frame() {
+        let mut sessions = Sessions::new(1, 2);
+        let joined: Vec<_> = (0..=u32::from(HOLDERS_MAX)).map(|vmm| sessions.join(VmmId::first(vmm), 1)).collect();
+        let (last, before) = joined.split_last().unwrap();
+        assert!(before.iter().all(Result::is_ok) && matches!(last, Err(Error::Full(_))), "{last:?}");
     }
 
     #[test]

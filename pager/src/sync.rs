@@ -4,13 +4,13 @@
 #[cfg(not(test))]
 pub(crate) use std::sync::{
     Mutex, MutexGuard,
-    atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 
 #[cfg(test)]
 pub(crate) use shuttle::sync::{
     Mutex, MutexGuard,
-    atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 
 /// Locks; a thread that panicked while holding the lock has not broken what it guards (every critical section
@@ -21,7 +21,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// So many zeros; memory for them comes when they are first written to.
 #[cfg(not(test))]
-pub(crate) fn zeroed_u32s(count: u32) -> Box<[AtomicU32]> {
+pub(crate) fn zeroed_u8s(count: u32) -> Box<[AtomicU8]> {
     bytemuck::zeroed_slice_box(count as usize)
 }
 
@@ -32,8 +32,8 @@ pub(crate) fn zeroed_u64s(count: u32) -> Box<[AtomicU64]> {
 }
 
 #[cfg(test)]
-pub(crate) fn zeroed_u32s(count: u32) -> Box<[AtomicU32]> {
-    (0..count).map(|_| AtomicU32::new(0)).collect()
+pub(crate) fn zeroed_u8s(count: u32) -> Box<[AtomicU8]> {
+    (0..count).map(|_| AtomicU8::new(0)).collect()
 }
 
 #[cfg(test)]

@@ -31,12 +31,13 @@
 
 use wire::Frame;
 
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, lock, zeroed_u32s, zeroed_u64s};
+use super::counts::Counts;
+use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, lock, zeroed_u64s};
 
 /// Counts, and which of them went from or to zero since the host was last told.
 pub struct References {
-    counts: Box<[AtomicU32]>,
-    patches: Box<[AtomicU32]>,
+    sharers: Counts,
+    patches: Counts,
     lonely: Box<[AtomicU64]>,
     any_lonely: AtomicBool,
     changed: Box<[AtomicU64]>,
@@ -55,8 +56,8 @@ impl References {
     /// No references to any of `frames` frames.
     pub fn new(frames: u32) -> References {
         References {
-            counts: zeroed_u32s(frames),
-            patches: zeroed_u32s(frames),
+            sharers: Counts::new(frames),
+            patches: Counts::new(frames),
             lonely: zeroed_u64s(frames.div_ceil(64)),
             any_lonely: AtomicBool::new(false),
             changed: zeroed_u64s(frames.div_ceil(64)),
@@ -68,7 +69,7 @@ impl References {
 
     /// Frames there are.
     pub fn count(&self) -> u32 {
-        self.counts.len() as u32
+        self.sharers.len() as u32
     }
 
     /// No question of the host is answered while this is kept. Not for long, and not while touching guest
@@ -87,7 +88,7 @@ impl References {
             // told, it still has to hear of that.
             let (word, bit) = bit(frame);
             self.told[word].fetch_or(bit, Ordering::Relaxed);
-            if !self.is_shared(frame) && self.patches[frame.index()].load(Ordering::Relaxed) == 1 {
+            if !self.is_shared(frame) && self.patches.is_one(frame.index()) {
                 self.lonely[word].fetch_or(bit, Ordering::Relaxed);
                 // Release: pairs with the swap in `take_lonely`, which then finds the bit.
                 self.any_lonely.store(true, Ordering::Release);
@@ -113,14 +114,12 @@ impl References {
 
     /// Counts one more patch of `frame`.
     pub(crate) fn add_patch(&self, frame: Frame) {
-        // SeqCst: as for pages.
-        self.patches[frame.index()].fetch_add(1, Ordering::SeqCst);
+        self.patches.add(frame.index());
     }
 
     /// Counts one patch less.
     pub(crate) fn remove_patch(&self, frame: Frame) {
-        // SeqCst: as for pages.
-        if self.patches[frame.index()].fetch_sub(1, Ordering::SeqCst) <= 2 {
+        if self.patches.remove(frame.index()) <= 2 {
             // With the last one the host may have the frame back; with the last but one it is to ask again
             // whether it is lonely.
             self.mark(frame);
@@ -129,16 +128,15 @@ impl References {
 
     /// Counts one more page that shares `frame`.
     pub(crate) fn add(&self, frame: Frame) {
-        // SeqCst: see the module's picture.
-        if self.counts[frame.index()].fetch_add(1, Ordering::SeqCst) == 0 {
+        if self.sharers.add(frame.index()) == 0 {
             self.mark(frame);
         }
     }
 
     /// Counts one page less.
     pub(crate) fn remove(&self, frame: Frame) {
-        // SeqCst: whatever the page's mapping did to the frame is over before the host can hear of it.
-        if self.counts[frame.index()].fetch_sub(1, Ordering::SeqCst) == 1 {
+        // Whatever the page's mapping did to the frame is over before the host can hear of it.
+        if self.sharers.remove(frame.index()) == 1 {
             self.mark(frame);
         }
     }
@@ -153,11 +151,11 @@ impl References {
 
     /// Whether any page needs `frame`; false for a frame that does not exist.
     pub fn holds(&self, frame: Frame) -> bool {
-        self.is_shared(frame) || self.patches.get(frame.index()).is_some_and(|count| count.load(Ordering::SeqCst) > 0)
+        self.is_shared(frame) || self.patches.any(frame.index())
     }
 
     fn is_shared(&self, frame: Frame) -> bool {
-        self.counts.get(frame.index()).is_some_and(|count| count.load(Ordering::SeqCst) > 0)
+        self.sharers.any(frame.index())
     }
 
     /// Reports up to `most` frames that pages share and did not when last reported, or the other way round.

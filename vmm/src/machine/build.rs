@@ -28,9 +28,9 @@ use crate::{
 /// The bare guest, built with this program: an ELF file that starts on this VMM's machine and, by its PVH
 /// entry, on QEMU's `microvm`.
 pub const BARE_GUEST: &[u8] = include_bytes!(env!("BALLAST_BARE_GUEST"));
-/// Bytes of tables a guest page costs: 8 for its state, 4 for its placement, 8 for the counts of its two
-/// frames, 5 for dedup.
-pub const TABLE_BYTES_PER_PAGE: u64 = 25;
+/// Bytes of tables a guest page costs: 8 for its state, 4 for its placement, 2 for the counts of its two
+/// frames, 3 for dedup.
+pub const TABLE_BYTES_PER_PAGE: u64 = 17;
 /// How often a guest is asked for its statistics until the host says otherwise.
 const STATISTICS_INTERVAL_MS: u64 = 1000;
 /// Memory a VMM takes besides its guest's, before it has been measured: page-state tables, threads, buffers.
