@@ -2,6 +2,7 @@
 //! value *means* is checked by `host`, before any guest starts.
 
 mod guest;
+mod linux;
 mod run;
 mod values;
 mod vhost_user;

@@ -31,6 +31,7 @@ mod error;
 mod initrd;
 mod kernel;
 mod memory_map;
+mod pages;
 mod protocol;
 mod start;
 

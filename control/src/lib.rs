@@ -42,7 +42,7 @@ pub use merge::{MergeAnswer, MergeRequest};
 pub use status::GuestStatus;
 
 /// Version of the messages; a VMM of another version refuses to start.
-pub const PROTOCOL_VERSION: u32 = 10;
+pub const PROTOCOL_VERSION: u32 = 11;
 /// Longest frame, bytes: a full batch of published pages and change.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
 /// How often a VMM sends its status.
@@ -64,6 +64,8 @@ pub const STORE_FD: i32 = 4;
 pub const PUBLISHED_FD: i32 = 5;
 /// Descriptor of the guest's swap file in a VMM process, if it has one.
 pub const SWAP_FD: i32 = 6;
+/// First descriptor of what a Linux guest has in a VMM process, in the order of [`LinuxConfig`]'s fields.
+pub const LINUX_FD: i32 = 7;
 
 /// What executes the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,6 +120,8 @@ pub struct GuestConfig {
     pub workload: u32,
     /// Seed of the run.
     pub seed: u64,
+    /// What is started instead of the bare guest.
+    pub linux: Option<LinuxConfig>,
     /// Raw image that RAM starts from, and is compared with at the end.
     pub image: Option<std::path::PathBuf>,
     /// Which levers there are.
@@ -149,6 +153,22 @@ pub struct GuestConfig {
     pub kernel_tier: bool,
     /// What a page away there costs to start with; see [`ToVmm::Allocate`].
     pub kernel_page_price: u16,
+}
+
+/// A Linux guest. Its files are descriptors from [`LINUX_FD`] on: the kernel, then what is named here.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LinuxConfig {
+    /// Whether there is an initial RAM disk.
+    pub initrd: bool,
+    /// What the kernel is told.
+    pub command_line: String,
+}
+
+impl LinuxConfig {
+    /// How many descriptors it has.
+    pub fn files(&self) -> usize {
+        1 + usize::from(self.initrd)
+    }
 }
 
 /// Host to VMM.

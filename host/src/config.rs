@@ -42,6 +42,10 @@ pub struct RunConfig {
     pub duration: Duration,
     /// How often a guest, one after the other, is ended and started anew; without it, never.
     pub restart_every: Option<Duration>,
+    /// What is started instead of the bare guest.
+    pub linux: Option<LinuxRequest>,
+    /// Whether the run goes on until all guests have switched themselves off, however long that is.
+    pub until_poweroff: bool,
     /// vCPUs of each guest.
     pub vcpus: u32,
     /// What executes the guests.
@@ -81,6 +85,17 @@ pub struct RunConfig {
     pub vmm: VmmCommand,
 }
 
+/// A Linux kernel, and what it finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinuxRequest {
+    /// Its file: bzImage (`vmlinuz`) or ELF (`vmlinux`).
+    pub kernel: PathBuf,
+    /// An initial RAM disk.
+    pub initrd: Option<PathBuf>,
+    /// What it is told; without what it has to be told.
+    pub command_line: String,
+}
+
 /// When pages that guests report free are taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FreePageReporting {
@@ -105,6 +120,8 @@ impl RunConfig {
             workload: Workload::Idle,
             duration: Duration::from_secs(1),
             restart_every: None,
+            linux: None,
+            until_poweroff: false,
             vcpus: 1,
             vcpu: VcpuKind::Hosted,
             images: Vec::new(),

@@ -37,6 +37,24 @@ pub enum Error {
         /// What its size must be.
         wanted: String,
     },
+    /// a file that is to be started cannot be read
+    #[error("{option} {path:?}: {source}; give a readable file")]
+    Unreadable {
+        /// The option, as typed.
+        option: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// a kernel that could not be started, or not with what it is to find
+    #[error("--kernel {path:?}: {source}")]
+    Kernel {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        source: boot::Error,
+    },
     /// the guests' guaranteed memory does not fit
     #[error("--budget {}: {refusal}", ByteCount(*.budget_bytes))]
     BudgetTooSmall {
@@ -119,6 +137,8 @@ impl Error {
             Error::OutOfRange { .. }
             | Error::ImageUnreadable { .. }
             | Error::ImageSize { .. }
+            | Error::Unreadable { .. }
+            | Error::Kernel { .. }
             | Error::BudgetTooSmall { .. }
             | Error::OverPromised { .. }
             | Error::DomainMode { .. }

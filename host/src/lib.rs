@@ -48,7 +48,7 @@ pub use client::connection::ClientError;
 pub use client::guests::{GuestOrder, list_guests, order_guests, promise_guest, reclaim, show_guest};
 pub use client::host::{set_budget, show_host};
 pub use client::policy::explain_policy;
-pub use config::{FreePageReporting, Rule, RunConfig, SwapChoice, SwapConfig, VmmCommand};
+pub use config::{FreePageReporting, LinuxRequest, Rule, RunConfig, SwapChoice, SwapConfig, VmmCommand};
 pub use error::Error;
 pub use request::domain_range::DomainRange;
 pub use request::guest_promises::PromiseChange;

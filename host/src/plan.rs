@@ -15,6 +15,8 @@ pub struct PlannedGuest {
     pub name: String,
     /// RAM, bytes.
     pub memory_bytes: u64,
+    /// What is started in it, if it is not the bare guest.
+    pub linux: Option<PlannedLinux>,
     /// What RAM starts from.
     pub image: Option<PathBuf>,
     /// What it does.
@@ -33,6 +35,17 @@ pub struct PlannedGuest {
     pub active_permille: Option<[u16; 2]>,
 }
 
+/// A kernel, and what it finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedLinux {
+    /// Its file.
+    pub kernel: PathBuf,
+    /// An initial RAM disk.
+    pub initrd: Option<PathBuf>,
+    /// All that it is told.
+    pub command_line: String,
+}
+
 impl PlannedGuest {
     /// One that nobody asked anything special of.
     #[cfg(test)]
@@ -42,6 +55,7 @@ impl PlannedGuest {
         PlannedGuest {
             name,
             memory_bytes,
+            linux: None,
             image: None,
             workload: Workload::Idle,
             vma_budget: 1,

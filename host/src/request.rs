@@ -7,6 +7,7 @@ pub(crate) mod domain_range;
 pub(crate) mod guest_levers;
 pub(crate) mod guest_promises;
 pub(crate) mod guest_settings;
+pub(crate) mod linux;
 pub(crate) mod preflight;
 pub mod prerequisite;
 pub(crate) mod promises;

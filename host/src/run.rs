@@ -99,7 +99,7 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
     let restarts = config.restart_every.map(|every| tasks.spawn(restarts::keep_restarting(Arc::clone(&fleet), every)));
 
     let interrupted = tokio::select! {
-        () = live(&fleet, config.duration) => false,
+        () = live(&fleet, (!config.until_poweroff).then_some(config.duration)) => false,
         () = signals.next() => true,
     };
     restarts.iter().for_each(AbortHandle::abort);
@@ -118,6 +118,7 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
         promised_bytes: planned.iter().map(|guest| guest.memory_bytes).sum(),
         peak_used_bytes: meter.peak_used_bytes(),
         vcpu: config.vcpu,
+        linux: config.linux.is_some(),
         reclaimed,
         before,
         domains,
@@ -126,8 +127,8 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
     })
 }
 
-/// Until the time is over, or no guest is left to spend it.
-async fn live(fleet: &Fleet, duration: Duration) {
+/// Until the time is over, if it ever is, or no guest is left to spend it.
+async fn live(fleet: &Fleet, duration: Option<Duration>) {
     if fleet.clock.timeout(START_GRACE, fleet.until_all(Guest::has_started)).await.is_none() {
         for guest in fleet.guests.iter().filter(|guest| !guest.has_started()) {
             guest.kill(format!("not built within {} s", START_GRACE.as_secs()));
@@ -135,7 +136,11 @@ async fn live(fleet: &Fleet, duration: Duration) {
     }
     fleet.guests.iter().for_each(Guest::run);
     // The time being over is the ordinary end.
-    let _ = timeout(duration, fleet.until_all(Guest::has_ended)).await;
+    let ended = fleet.until_all(Guest::has_ended);
+    match duration {
+        Some(duration) => _ = timeout(duration, ended).await,
+        None => ended.await,
+    }
 }
 
 /// Has all guests verify what they hold and end; kills those that take too long. Afterwards no process is

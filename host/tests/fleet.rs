@@ -52,6 +52,8 @@ fn config(behaviour: Behaviour, guests: u32) -> RunConfig {
         workload: Workload::Idle,
         duration: Duration::from_secs(1),
         restart_every: None,
+        linux: None,
+        until_poweroff: false,
         vcpus: 1,
         vcpu: VcpuKind::Hosted,
         images: Vec::new(),

@@ -10,6 +10,7 @@ use host::{ByteCount, DomainRange, FreePageReporting, GuestSettings, RunConfig, 
 use wire::machine::Workload;
 
 use super::METRICS_DEFAULT;
+use super::linux::Linux;
 use super::values::{duration, host_name, part_of_budget, percent, whole_percent, workload};
 
 pub(super) const EXAMPLES: &str = "\
@@ -19,6 +20,7 @@ Examples:
   ballast run --image a.mem --image b.mem            guests whose RAM starts from these files
   ballast run --domain web=4,db=4                    two tenants: nothing is shared between them
   ballast run --guest 0:shares=2000,reservation=128MiB --guest 1:limit=96MiB,workload=idle
+  ballast run --guests 2 --kernel vmlinuz --initrd initrd.img --until-poweroff
   ballast run --swap /var/tmp --guest 0:dedup=off,swap=off --guest 1:balloon=off
   ballast run --workload zipf --dedup off --report run.json";
 
@@ -66,6 +68,8 @@ pub struct Run {
     /// Raw memory image that a guest's RAM starts from and is compared with at the end; repeatable
     #[arg(long = "image", value_name = "FILE")]
     images: Vec<PathBuf>,
+    #[command(flatten)]
+    linux: Linux,
     /// Seed of everything random in the guests
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -171,6 +175,8 @@ impl Run {
             workload: self.workload,
             duration: self.duration,
             restart_every: self.restart_every,
+            until_poweroff: self.linux.until_poweroff,
+            linux: self.linux.into_request(),
             vcpus: self.vcpus,
             vcpu: match self.vcpu {
                 Vcpu::Kvm => VcpuKind::Kvm,

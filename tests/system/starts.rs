@@ -23,6 +23,8 @@ fn round(seed: u64) {
         over_promise: false,
         workload: Workload::Identical,
         duration: Duration::from_secs(2),
+        linux: None,
+        until_poweroff: false,
         vcpus: 1,
         vcpu: VcpuKind::Kvm,
         images: Vec::new(),

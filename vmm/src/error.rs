@@ -41,6 +41,17 @@ pub enum Error {
     /// Not a number of vCPUs a bare machine can have.
     #[error("{0} vCPUs: must be from 1 to {max}", max = wire::machine::VCPUS_MAX)]
     VcpuCount(u32),
+    /// More vCPUs than KVM runs.
+    #[error("{vcpus} vCPUs: must be from 1 to {most}, which is what this machine's KVM runs")]
+    VcpuLimit {
+        /// How many were wanted.
+        vcpus: u32,
+        /// How many there may be.
+        most: u32,
+    },
+    /// What is to be started is no kernel, or does not fit.
+    #[error(transparent)]
+    Boot(#[from] boot::Error),
     /// The guest image is not what the machine can start.
     #[error("guest image: {0}")]
     Image(&'static str),
@@ -71,6 +82,12 @@ pub enum Error {
         base: u64,
         /// Its length.
         bytes: u64,
+    },
+    /// More devices than a PC has interrupts for.
+    #[error("a guest can have {most} devices, its balloon and its source of random numbers among them")]
+    DeviceCount {
+        /// How many there may be.
+        most: usize,
     },
     /// The guest did something that ends it.
     #[error("vcpu {vcpu}: {reason}; {registers}")]

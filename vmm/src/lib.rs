@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `process`, `control_thread` | the life of the process, its half of the control protocol |
 //! | `machine` | one guest wired together, with a picture of its threads; orders, status |
-//! | [`board`] | what surrounds the vCPUs: firmware, bus, doorbell, interrupt line, gate |
+//! | [`board`] | what surrounds the vCPUs: bus, interrupt lines, gate; firmware, doorbell; a PC's ports |
 //! | [`devices`] | what is on the bus: console, meter, virtio devices, and their thread |
 //! | [`kvm`], [`vcpus`] | what runs the guest: vCPUs of KVM, or host threads |
 //! | `memory` | guest memory as devices, scanner and images want it |
@@ -32,6 +32,6 @@ pub mod vcpus;
 
 pub use error::Error;
 pub use failure::Failures;
-pub use machine::{BARE_GUEST, Machine, TABLE_BYTES_PER_PAGE};
-pub use memory::GuestPages;
+pub use machine::{BARE_GUEST, Inherited, Machine, TABLE_BYTES_PER_PAGE};
+pub use memory::{GuestPages, Layout};
 pub use process::run_process;

@@ -12,7 +12,7 @@
 
 use std::{
     io::Write,
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::unix::net::UnixStream,
     process::ExitCode,
     sync::{Arc, Mutex, mpsc},
     thread::JoinHandle,
@@ -20,15 +20,15 @@ use std::{
 };
 
 use control::{
-    CONTROL_FD, GuestConfig, MergeRequest, PROTOCOL_VERSION, PUBLISHED_FD, STATUS_INTERVAL, STORE_FD, SWAP_FD, ToHost,
-    ToVmm, encode,
+    CONTROL_FD, GuestConfig, LINUX_FD, LinuxConfig, MergeRequest, PROTOCOL_VERSION, PUBLISHED_FD, STATUS_INTERVAL,
+    STORE_FD, SWAP_FD, ToHost, ToVmm, encode,
 };
 use dedup::ScannerHandle;
 
 use crate::{
     Error, control_thread,
     failure::Failures,
-    machine::Machine,
+    machine::{Inherited, Machine},
     sync::lock,
     sys::{self, inherited},
 };
@@ -46,13 +46,6 @@ impl Host {
         let mut stream = lock(&self.0);
         stream.write_all(&frame).map_err(|error| Error::Control(error.to_string()))
     }
-}
-
-/// What guest memory is made of, as it was inherited.
-struct Inherited {
-    store: OwnedFd,
-    published: OwnedFd,
-    swap: Option<OwnedFd>,
 }
 
 /// Runs the guest that the host process describes on the inherited control socket.
@@ -86,12 +79,14 @@ fn run() -> Result<(), Error> {
         Err(_) => return Ok(()),
     };
     let swap = if config.swap { Some(inherit(SWAP_FD)?) } else { None };
-    live(config, Inherited { store, published, swap }, scanner, &host, &messages)
+    let files = config.linux.as_ref().map_or(0, LinuxConfig::files);
+    let linux = (LINUX_FD..).take(files).map(inherit).collect::<Result<_, _>>()?;
+    live(config, Inherited { store, published, swap, linux }, scanner, &host, &messages)
 }
 
 fn live(
     config: GuestConfig,
-    Inherited { store, published, swap }: Inherited,
+    inherited: Inherited,
     scanner: ScannerHandle,
     host: &Host,
     messages: &mpsc::Receiver<ToVmm>,
@@ -103,7 +98,7 @@ fn live(
             lost.report(error.to_string());
         }
     };
-    let built = Machine::build(config, store, &published, swap, failures.clone(), scanner, send);
+    let built = Machine::build(config, inherited, failures.clone(), scanner, send);
     let mut machine = match built {
         Ok(machine) => machine,
         Err(error) => {
@@ -111,7 +106,7 @@ fn live(
             return host.send(&ToHost::Finished { result, status: Box::default() });
         }
     };
-    let mut loading = machine.load_image()?;
+    let mut loading = machine.load()?;
     let mut ready = false;
 
     let mut next_status = Instant::now();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use control::{Dedup, GuestConfig, KERNEL_PAGE_PRICE_UNMEASURED, Levers, PROTOCOL_VERSION, VcpuKind};
 use dedup::{Domain, ScannerHandle};
 use pager::{Gfn, PAGE_BYTES};
-use vmm::{Failures, Machine, kvm};
+use vmm::{Failures, Inherited, Machine, kvm};
 use wire::machine::Workload;
 
 use crate::kit::{error::Error, random::Random};
@@ -58,6 +58,7 @@ impl Guest {
             vcpu: VcpuKind::Kvm,
             workload: plan.workload as u32,
             seed: 1,
+            linux: None,
             image: None,
             levers: Levers { dedup: Dedup::Off, balloon: plan.balloon_mib.is_some(), pager: plan.pager },
             store_frames: domain.store_frames(),
@@ -77,9 +78,7 @@ impl Guest {
         };
         let machine = Machine::build(
             config,
-            descriptors.store,
-            &descriptors.published,
-            None,
+            Inherited { store: descriptors.store, published: descriptors.published, swap: None, linux: Vec::new() },
             failures.clone(),
             ScannerHandle::default(),
             |_| {},

@@ -67,6 +67,8 @@ impl Arguments {
             workload: Workload::Mixed,
             duration: self.duration,
             restart_every: None,
+            linux: None,
+            until_poweroff: false,
             vcpus: 1,
             vcpu: VcpuKind::Kvm,
             images: Vec::new(),

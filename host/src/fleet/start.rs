@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::process::Stdio;
 
 use command_fds::{CommandFdExt, FdMapping};
-use control::{CONTROL_FD, GuestConfig, PROTOCOL_VERSION, PUBLISHED_FD, STORE_FD, SWAP_FD, ToVmm};
+use control::{CONTROL_FD, GuestConfig, LINUX_FD, PROTOCOL_VERSION, PUBLISHED_FD, STORE_FD, SWAP_FD, ToVmm};
 use dedup::{Descriptors, Domain, VmmId};
 use pager::SwapFile;
 use tokio::net::UnixStream;
@@ -22,7 +22,7 @@ use crate::fleet::domains::{Domains, Membership};
 use crate::fleet::link::{Link, OUTBOX_MAX};
 use crate::fleet::orders::Grant;
 use crate::fleet::socket;
-use crate::plan::PlannedGuest;
+use crate::plan::{PlannedGuest, PlannedLinux};
 
 /// Most CPU that all scanners together may use while they gain, in CPUs: dedup must leave the guests room to
 /// run.
@@ -94,6 +94,9 @@ fn start_vmm(
         let file = SwapFile::create(&swap.directory, plan.swap_bytes).map_err(io::Error::other)?;
         inherited.push((SWAP_FD, file.into_fd()));
     }
+    if let Some(linux) = &plan.linux {
+        inherited.extend((LINUX_FD..).zip(linux.open()?));
+    }
     let mappings = inherited.into_iter().map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }).collect();
     let child = Command::new(&config.vmm.program)
         .args(&config.vmm.arguments)
@@ -122,6 +125,7 @@ fn guest_config(config: &RunConfig, number: u32, plan: &PlannedGuest, grant: Gra
         vcpu: config.vcpu,
         workload: plan.workload as u32,
         seed: config.seed,
+        linux: plan.linux.as_ref().map(PlannedLinux::config),
         image: plan.image.clone(),
         levers: plan.levers,
         store_frames: domain.store_frames(),

@@ -23,6 +23,7 @@ use crate::request::descriptors;
 use crate::request::guest_levers;
 use crate::request::guest_promises::Promises;
 use crate::request::guest_settings::GuestSettings;
+use crate::request::linux;
 use crate::request::prerequisite::{self, VMA_RESERVE};
 use crate::request::promises::Promise;
 
@@ -118,14 +119,17 @@ pub fn check(mut config: RunConfig) -> Result<Plan, Error> {
 fn plan_guests(config: &RunConfig, count: u32) -> Result<Vec<PlannedGuest>, Error> {
     let sizes =
         config.images.iter().map(|path| image_bytes(path, config.memory_bytes)).collect::<Result<Vec<_>, _>>()?;
+    let linux = linux::plan(config, config.memory_bytes.unwrap_or(MEMORY_BYTES_DEFAULT))?;
     let mut domains = plan_domains(config, count)?.into_iter();
     let plan = |number: u32| {
         let (domain, dedup) = domains.next().unwrap_or_else(|| (own_domain(number), config.levers.dedup));
         let image = (number as usize).checked_rem(sizes.len());
+        let linux = linux.clone();
         let memory_bytes = image.map_or(config.memory_bytes.unwrap_or(MEMORY_BYTES_DEFAULT), |image| sizes[image]);
         Ok(PlannedGuest {
             name: format!("guest{number}"),
             memory_bytes,
+            linux,
             image: image.map(|image| config.images[image].clone()),
             workload: if image.is_some() { Workload::Image } else { config.workload },
             vma_budget: match config.vma_budget {
@@ -168,8 +172,8 @@ fn settle(config: &RunConfig, guests: &mut [PlannedGuest]) -> Result<(), Error> 
         if settings[..at].iter().any(|other| other.guest == one.guest) {
             return Err(refused(one, "all settings of a guest in one --guest"));
         }
-        if one.workload.is_some() && guest.image.is_some() {
-            return Err(refused(one, "workloads of guests without an image"));
+        if one.workload.is_some() && (guest.image.is_some() || guest.linux.is_some()) {
+            return Err(refused(one, "workloads of bare guests without an image"));
         }
         guest.promises = Promises {
             shares: one.shares.unwrap_or(policy::SHARES_DEFAULT),

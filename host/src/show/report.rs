@@ -30,6 +30,8 @@ pub struct Outcome {
     pub peak_used_bytes: u64,
     /// What executed the guests.
     pub vcpu: VcpuKind,
+    /// Whether the guests were Linux guests, which verify nothing: they switch themselves off.
+    pub linux: bool,
     /// What the levers had won when the run ended, before the guests were told to verify all they held.
     pub reclaimed: Reclaimed,
     /// The guests at that moment.
@@ -43,8 +45,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Why the run failed, most important first; empty when every guest verified everything and use kept to
-    /// the budget.
+    /// Why the run failed, most important first; empty when every guest verified everything, or
+    /// switched itself off, and use kept to the budget.
     pub fn failures(&self) -> Vec<String> {
         let mut failures = Vec::new();
         for view in &self.after {
@@ -219,6 +221,7 @@ mod tests {
             promised_bytes: 256 << 20,
             peak_used_bytes,
             vcpu: VcpuKind::Kvm,
+            linux: false,
             reclaimed: Reclaimed::default(),
             before: vec![view],
             domains: vec![DomainGain::of(&[], &[DomainView::default()]).remove(0)],

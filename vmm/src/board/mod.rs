@@ -1,5 +1,6 @@
-//! The machine around the vCPUs, the same for KVM and hosted ones: firmware, devices, doorbell, interrupt
-//! line and gate.
+//! The machine around the vCPUs: what an exit of theirs meets ([`Surroundings`]).
+//!
+//! The bare machine's, the same for KVM and hosted vCPUs, is here; a PC's, for Linux, in `pc`.
 //!
 //! ```text
 //!   KVM exit  ----\                       /--> doorbell: park, exit
@@ -16,6 +17,7 @@ pub(crate) mod firmware;
 mod gate;
 mod interrupt;
 mod page_tables;
+mod pc;
 mod power;
 
 use std::{
@@ -35,8 +37,34 @@ pub use self::{
     firmware::{Firmware, Start},
     gate::{Gate, Inside, Killed, Order},
     interrupt::InterruptLine,
+    pc::{End, PcBoard},
     power::{Power, Wish},
 };
+
+/// What a vCPU meets when it leaves the guest. Called by any vCPU thread.
+pub trait Surroundings: Send + Sync {
+    /// Whether it may go back.
+    fn gate(&self) -> &Gate;
+    /// It reads a register.
+    fn read(&self, gpa: u64, data: &mut [u8]);
+    /// It writes a register.
+    fn write(&self, gpa: u64, data: &[u8]) -> ControlFlow<Leave>;
+    /// It reads a port.
+    fn read_port(&self, port: u16, data: &mut [u8]) -> ControlFlow<Leave>;
+    /// It writes a port.
+    fn write_port(&self, port: u16, data: &[u8]) -> ControlFlow<Leave>;
+    /// It has shut down: an exception found no handler, thrice.
+    fn shutdown(&self) -> ControlFlow<Leave>;
+}
+
+/// Why a vCPU does not go back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// The guest is done, with this code.
+    Exit(u32),
+    /// It did something that ends it.
+    Failure(String),
+}
 
 /// See the module's description.
 pub struct Board {
@@ -99,4 +127,34 @@ impl Board {
         self.firmware.control().stop.store(1, Ordering::Release);
         self.gate.wake();
     }
+}
+
+impl Surroundings for Board {
+    fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    fn read(&self, gpa: u64, data: &mut [u8]) {
+        self.read(gpa, data);
+    }
+
+    fn write(&self, gpa: u64, data: &[u8]) -> ControlFlow<Leave> {
+        self.write(gpa, data).map_break(Leave::Exit)
+    }
+
+    fn read_port(&self, port: u16, _: &mut [u8]) -> ControlFlow<Leave> {
+        no_port(port)
+    }
+
+    fn write_port(&self, port: u16, _: &[u8]) -> ControlFlow<Leave> {
+        no_port(port)
+    }
+
+    fn shutdown(&self) -> ControlFlow<Leave> {
+        ControlFlow::Break(Leave::Failure("an exception, which a bare guest has no handler for".into()))
+    }
+}
+
+fn no_port(port: u16) -> ControlFlow<Leave> {
+    ControlFlow::Break(Leave::Failure(format!("an access to port {port:#x}, and a bare machine has none")))
 }

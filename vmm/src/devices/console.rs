@@ -1,15 +1,19 @@
-//! The guest's 16550: what it prints becomes lines of the log.
+//! The guest's 16550: what it prints becomes lines of the log; the last ones are kept, as they say how it
+//! ended.
 //!
 //! The guest is not trusted with the log either. Lines are cut at a bound, and control characters (terminal
 //! escapes among them) are replaced. More lines than the log should hold are dropped and counted.
 
 use std::{
+    collections::VecDeque,
+    convert::Infallible,
     io::{self, Write},
     sync::Mutex,
     time::{Duration, Instant},
 };
 
 use vm_superio::{Serial, Trigger, serial::NoEvents};
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::{board::MmioDevice, sync::lock};
 
@@ -23,30 +27,57 @@ const LINE_INTERVAL: Duration = Duration::from_millis(100);
 /// Registers of a 16550; the rest of its window reads as ones.
 const REGISTERS: u64 = 8;
 
-/// No interrupt: the guest has no interrupts, and a 16550 that is always ready needs none.
-struct NoInterrupt;
+/// Lines that are kept: a kernel's panic with its trace, or its end.
+const LAST_LINES: usize = 24;
+/// What Linux says when it has given up (`kernel/panic.c`).
+const PANIC: &str = "Kernel panic - not syncing: ";
 
-impl Trigger for NoInterrupt {
-    type E = std::convert::Infallible;
+/// By which it says that it is ready; a bare guest has no interrupts, and asks.
+struct Interrupt(Option<EventFd>);
 
-    fn trigger(&self) -> Result<(), Self::E> {
+impl Trigger for Interrupt {
+    type E = Infallible;
+
+    fn trigger(&self) -> Result<(), Infallible> {
+        // Fails only when the counter would overflow, and then it has been rung.
+        self.0.iter().for_each(|event| _ = event.write(1));
         Ok(())
     }
 }
 
 /// The device.
-pub struct Console(Mutex<Serial<NoInterrupt, NoEvents, Lines>>);
+pub struct Console(Mutex<Serial<Interrupt, NoEvents, Lines>>);
 
 impl Console {
     /// A console that hands its lines to `sink`.
     pub fn new(sink: impl FnMut(&str) + Send + 'static) -> Self {
-        let lines = Lines { line: Vec::new(), limit: Limit::new(Instant::now()), sink: Box::new(sink) };
-        Self(Mutex::new(Serial::new(NoInterrupt, lines)))
+        Self::with(Interrupt(None), Box::new(sink))
     }
 
-    /// A console that hands its lines to the log, with the guest's name.
-    pub fn to_log(guest: String) -> Self {
-        Self::new(move |line| tracing::info!(target: "console", guest, "{line}"))
+    /// A console that hands its lines to the log, with the guest's name; edges of its interrupt ring `event`.
+    pub fn to_log(guest: String, event: Option<EventFd>) -> Self {
+        Self::with(Interrupt(event), Box::new(move |line| tracing::info!(target: "console", guest, "{line}")))
+    }
+
+    fn with(interrupt: Interrupt, sink: Box<dyn FnMut(&str) + Send>) -> Self {
+        let lines = Lines { line: Vec::new(), last: VecDeque::new(), limit: Limit::new(Instant::now()), sink };
+        Self(Mutex::new(Serial::new(interrupt, lines)))
+    }
+
+    /// The last lines, one that has no end yet among them.
+    pub fn last_lines(&self) -> Vec<String> {
+        let serial = lock(&self.0);
+        let Lines { line, last, .. } = serial.writer();
+        let begun = (!line.is_empty()).then(|| readable(line));
+        last.iter().cloned().chain(begun).collect()
+    }
+
+    /// What a kernel that has given up gave as its reason.
+    pub fn panic(&self) -> Option<String> {
+        let lines = self.last_lines();
+        // The trace may have pushed the line itself out; the last line of all names the reason again.
+        let reason = |line: &String| Some(line[line.find(PANIC)? + PANIC.len()..].trim_end_matches(" ]---").to_owned());
+        lines.iter().find_map(reason)
     }
 }
 
@@ -69,20 +100,29 @@ impl MmioDevice for Console {
 /// Collects bytes to lines.
 struct Lines {
     line: Vec<u8>,
+    last: VecDeque<String>,
     limit: Limit,
     sink: Box<dyn FnMut(&str) + Send>,
 }
 
 impl Lines {
     fn end_line(&mut self) {
-        let text = String::from_utf8_lossy(&self.line).replace(char::is_control, "\u{fffd}");
+        let text = readable(&self.line);
         self.line.clear();
+        if self.last.len() == LAST_LINES {
+            self.last.pop_front();
+        }
+        self.last.push_back(text.clone());
         match self.limit.admit(Instant::now()) {
             Some(0) => (self.sink)(&text),
             Some(dropped) => (self.sink)(&format!("{text} ({dropped} lines before this one were dropped)")),
             None => {}
         }
     }
+}
+
+fn readable(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).replace(char::is_control, "\u{fffd}")
 }
 
 impl Write for Lines {
@@ -174,6 +214,17 @@ mod tests {
     #[test]
     fn escapes_and_broken_utf8_do_not_reach_the_log() {
         assert_eq!(lines(b"\x1b[2Jhi\xff\n"), ["\u{fffd}[2Jhi\u{fffd}"]);
+    }
+
+    #[test]
+    fn the_last_lines_are_kept_and_a_panic_among_them_is_found() {
+        let console = Console::new(|_| {});
+        let say = |text: &str| text.bytes().for_each(|byte| console.write(0, &[byte]));
+        (0..100).for_each(|number| say(&format!("line {number}\n")));
+        assert_eq!((console.last_lines().len(), console.panic()), (LAST_LINES, None));
+        say("[    1.5] Kernel panic - not syncing: Attempted to kill init!\n[    1.6] CPU: 0");
+        assert_eq!(console.panic().as_deref(), Some("Attempted to kill init!"));
+        assert_eq!(console.last_lines().last().map(String::as_str), Some("[    1.6] CPU: 0"));
     }
 
     #[test]

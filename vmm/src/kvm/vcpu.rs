@@ -5,7 +5,11 @@ use std::ops::ControlFlow;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use super::Registers;
-use crate::{Error, board::Board, sys::kick::Kickable};
+use crate::{
+    Error,
+    board::{Leave, Surroundings},
+    sys::kick::Kickable,
+};
 
 /// A vCPU that has not started yet.
 pub struct Vcpu {
@@ -20,33 +24,46 @@ impl Vcpu {
 
     /// Runs the guest until it exits with a code. The calling thread must be inside the board's gate; a
     /// [`crate::sys::kick::kick`] brings it back there.
-    pub fn run(self, board: &Board) -> Result<u32, Error> {
+    pub fn run(self, board: &dyn Surroundings) -> Result<u32, Error> {
         let Self { vcpu, fd } = self;
         let mut fd = Kickable::new(fd);
         loop {
             fd.clear();
-            board.gate.pass().map_err(|_| Error::VcpuKilled(vcpu))?;
-            let reason = match fd.vcpu().run() {
+            if !board.gate().is_open() {
+                board.gate().pass().map_err(|_| Error::VcpuKilled(vcpu))?;
+                // Its watchdogs are not to take the pause for a hang. Refused by guests without KVM's clock.
+                let _ = fd.vcpu().kvmclock_ctrl();
+            }
+            let outcome = match fd.vcpu().run() {
                 Ok(VcpuExit::MmioRead(gpa, data)) => {
                     board.read(gpa, data);
                     continue;
                 }
-                Ok(VcpuExit::MmioWrite(gpa, data)) => match board.write(gpa, data) {
-                    ControlFlow::Continue(()) => continue,
-                    ControlFlow::Break(code) => return Ok(code),
-                },
+                Ok(VcpuExit::MmioWrite(gpa, data)) => board.write(gpa, data),
+                Ok(VcpuExit::IoIn(port, data)) => board.read_port(port, data),
+                Ok(VcpuExit::IoOut(port, data)) => board.write_port(port, data),
                 // A signal (maybe in a page fault that is not served yet), or a vCPU not quite ready.
                 Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => continue,
-                Ok(VcpuExit::Shutdown) => "an exception, which a bare guest has no handler for".to_owned(),
-                Ok(VcpuExit::InternalError) => "KVM could not emulate an instruction".to_owned(),
-                Ok(VcpuExit::FailEntry(reason, _)) => format!("KVM could not enter the guest ({reason:#x})"),
-                Ok(exit) => format!("unexpected exit {exit:?}"),
-                Err(error) => format!("KVM_RUN: {error}"),
+                Ok(VcpuExit::Shutdown) => board.shutdown(),
+                Ok(VcpuExit::InternalError) => failed("KVM could not emulate an instruction"),
+                Ok(VcpuExit::FailEntry(reason, _)) => failed(format!("KVM could not enter the guest ({reason:#x})")),
+                Ok(exit) => failed(format!("unexpected exit {exit:?}")),
+                Err(error) => failed(format!("KVM_RUN: {error}")),
             };
-            let registers = Box::new(Registers::of(fd.vcpu()));
-            return Err(Error::VcpuStopped { vcpu, reason, registers });
+            match outcome {
+                ControlFlow::Continue(()) => {}
+                ControlFlow::Break(Leave::Exit(code)) => return Ok(code),
+                ControlFlow::Break(Leave::Failure(reason)) => {
+                    let registers = Box::new(Registers::of(fd.vcpu()));
+                    return Err(Error::VcpuStopped { vcpu, reason, registers });
+                }
+            }
         }
     }
+}
+
+fn failed(reason: impl Into<String>) -> ControlFlow<Leave> {
+    ControlFlow::Break(Leave::Failure(reason.into()))
 }
 
 #[cfg(test)]

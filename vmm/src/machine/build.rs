@@ -8,26 +8,26 @@ use std::{
     time::Instant,
 };
 
-use control::{Dedup, GuestConfig, MergeRequest, VcpuKind};
+use control::{Dedup, GuestConfig, MergeRequest};
 use dedup::{ScannerConfig, ScannerHandle};
 use pager::{GuestMemory, PAGE_BYTES, SlotFile, StoreView, SwapFile};
-use wire::machine::{self, ACTIVE_OWN, BOOT_MAGIC, BootInfo, CONTENTS_OWN, Workload};
 
-use super::{Machine, hold::Hold, scanner_thread::ScannerThread};
+use super::{
+    Around, Machine, bare,
+    hold::Hold,
+    linux::{self, Kernel, Loading},
+    scanner_thread::ScannerThread,
+};
 use crate::{
     Error,
-    board::{Board, Bus, Firmware, Gate, InterruptLine, Start},
     devices::{Devices, Parts},
     failure::Failures,
     kvm::Vm,
-    memory::{GuestPages, Image},
+    memory::{GuestPages, Image, Layout},
     sys::{self, ram::Ram},
     vcpus::Vcpus,
 };
 
-/// The bare guest, built with this program: an ELF file that starts on this VMM's machine and, by its PVH
-/// entry, on QEMU's `microvm`.
-pub const BARE_GUEST: &[u8] = include_bytes!(env!("BALLAST_BARE_GUEST"));
 /// Bytes of tables a guest page costs: 8 for its state, 4 for its placement, 2 for the counts of its two
 /// frames, 3 for dedup.
 pub const TABLE_BYTES_PER_PAGE: u64 = 17;
@@ -36,45 +36,65 @@ const STATISTICS_INTERVAL_MS: u64 = 1000;
 /// Memory a VMM takes besides its guest's, before it has been measured: page-state tables, threads, buffers.
 const OVERHEAD_BYTES: u64 = 1 << 20;
 
+/// What a VMM inherits of its host.
+pub struct Inherited {
+    /// The domain's frame store.
+    pub store: OwnedFd,
+    /// Which frames are published.
+    pub published: OwnedFd,
+    /// The swap file, if there is one.
+    pub swap: Option<OwnedFd>,
+    /// What a Linux guest has, in the order of [`control::LinuxConfig`].
+    pub linux: Vec<OwnedFd>,
+}
+
+/// What surrounds guest memory, and what runs in it.
+pub(super) struct Assembled {
+    pub around: Around,
+    pub devices: Devices,
+    /// What is yet to be loaded.
+    pub kernel: Option<Loading>,
+    pub vm: Option<Vm>,
+    pub vcpus: Vcpus,
+}
+
 impl Machine {
     /// Builds the guest; its vCPUs wait at the gate. `send` carries the scanner's requests to the host, whose
     /// answers are posted to `handle`.
     pub fn build(
         config: GuestConfig,
-        store: OwnedFd,
-        published: &OwnedFd,
-        swap: Option<OwnedFd>,
+        inherited: Inherited,
         failures: Failures,
         handle: ScannerHandle,
         send: impl FnMut(MergeRequest) + Send + 'static,
     ) -> Result<Machine, Error> {
+        let Inherited { store, published, swap, linux } = inherited;
         let pages =
             u32::try_from(config.memory_bytes / PAGE_BYTES as u64).map_err(|_| Error::RamSize(config.memory_bytes))?;
         let store =
-            StoreView::new(store, published, config.store_frames).map_err(Error::system("mapping the frame store"))?;
+            StoreView::new(store, &published, config.store_frames).map_err(Error::system("mapping the frame store"))?;
         let image = config.image.as_deref().map(|path| Image::open(path, pages)).transpose()?;
+        let kernel =
+            config.linux.as_ref().map(|linux_config| Kernel::read(&config, linux_config, linux)).transpose()?;
 
         let (memory, threads) = guest_memory(&config, pages, store, swap, image.clone(), failures.clone())?;
-        let devices_view = Arc::new(sys::ram::guest_memory(memory.base(), config.memory_bytes)?);
-        let guest_pages = GuestPages::new(memory.clone(), failures.clone());
+        let layout = if kernel.is_some() { Layout::pc } else { Layout::flat }(config.memory_bytes);
+        // SAFETY: the machine has both, and drops `memory` after all who use the view.
+        let devices_view = Arc::new(unsafe { sys::ram::guest_memory(memory.base(), &layout) }?);
+        let guest_pages = GuestPages::new(memory.clone(), layout.clone(), failures.clone());
         let reports = guest_pages.reports().clone();
-
-        let (firmware, start) = firmware(&config)?;
-        let (gate, mut bus) = (Arc::new(Gate::default()), Bus::default());
         let parts = Parts {
-            name: config.name.clone(),
-            has_balloon: firmware.boot().balloon != 0,
+            has_balloon: config.levers.balloon && config.image.is_none(),
             memory: devices_view.clone(),
             pages: guest_pages.clone(),
-            line: InterruptLine::new(firmware.clone(), gate.clone()),
         };
-        let devices = Devices::attach(&mut bus, parts)?;
-        let board = Arc::new(Board::new(firmware, bus, gate));
-
         // SAFETY: `memory` is dropped last: its owner is this machine, which joins the vCPUs or exits the
         // process first.
         let ram = unsafe { Ram::new(memory.base(), config.memory_bytes) };
-        let (vm, vcpus) = vcpus(ram, &board, start)?;
+        let Assembled { around, devices, kernel, vm, vcpus } = match kernel {
+            Some(kernel) => linux::assemble(&config, kernel, ram, &layout, &parts)?,
+            None => bare::assemble(&config, ram, parts)?,
+        };
         memory.set_vcpu_tids(vcpus.thread_ids());
         let device_thread = devices.spawn(vm.as_ref())?;
         let scanner = scanner(&config, guest_pages, &memory, handle, send)?;
@@ -82,9 +102,10 @@ impl Machine {
         let machine = Machine {
             start: Instant::now(),
             image,
+            kernel: Mutex::new(kernel),
             memory,
             devices_view,
-            board,
+            around,
             devices,
             vcpus: Some(vcpus),
             scanner,
@@ -136,42 +157,6 @@ fn fault_threads(vcpus: u32) -> usize {
 fn swap_file(fd: OwnedFd) -> Result<Box<dyn SlotFile>, Error> {
     let file = SwapFile::inherited(fd).map_err(Error::system("looking at the swap file"))?;
     Ok(Box::new(file))
-}
-
-/// What the guest shares with us; for vCPUs of KVM, with the guest in it and where it starts.
-fn firmware(config: &GuestConfig) -> Result<(Arc<Firmware>, Option<Start>), Error> {
-    let mut firmware = Firmware::new(boot_info(config))?;
-    let start = match config.vcpu {
-        VcpuKind::Kvm => Some(firmware.load(BARE_GUEST)?),
-        VcpuKind::Hosted => None,
-    };
-    Ok((Arc::new(firmware), start))
-}
-
-fn boot_info(config: &GuestConfig) -> BootInfo {
-    // A guest whose RAM is an image must not write to it, and a balloon would take what is to be compared.
-    let workload = if config.image.is_some() { Workload::Image as u32 } else { config.workload };
-    BootInfo {
-        magic: BOOT_MAGIC,
-        ram_bytes: config.memory_bytes,
-        seed: config.seed,
-        guest: config.guest,
-        vcpus: config.vcpus,
-        workload,
-        balloon: u32::from(config.levers.balloon && config.image.is_none()),
-        floor_bytes: config.floor_bytes,
-        contents: CONTENTS_OWN,
-        active: config.active_permille.map_or(ACTIVE_OWN, machine::active),
-        reserved_bytes: 0,
-    }
-}
-
-/// What runs the guest: KVM from `start` on, or host threads where there is none.
-fn vcpus(ram: Ram, board: &Arc<Board>, start: Option<Start>) -> Result<(Option<Vm>, Vcpus), Error> {
-    let Some(start) = start else { return Ok((None, Vcpus::hosted(ram, board.clone())?)) };
-    let vm = Vm::new(ram, board.firmware.clone(), start)?;
-    let vcpus = Vcpus::kvm(&vm, board.clone())?;
-    Ok((Some(vm), vcpus))
 }
 
 /// The scanner, unless nothing is to be shared; `memory` hurries it when areas run short.

@@ -10,11 +10,13 @@
 //!     └───────────────── scanner thread ──share, drop_zero──► GuestPages ───┘
 //! ```
 //!
-//! Here is its life, from the first `resume` to the verdict. `build` makes it, `orders` are what the host
-//! wishes meanwhile, `status` is what it is told.
+//! Here is its life, from the first `resume` to the verdict. `build` makes it, of the parts of `bare` or
+//! `linux`; `orders` are what the host wishes meanwhile, `status` is what it is told.
 
+mod bare;
 mod build;
 mod hold;
+mod linux;
 mod orders;
 mod scanner_thread;
 mod status;
@@ -32,11 +34,14 @@ use control::{GuestConfig, status::WorkloadStatus};
 use pager::GuestMemory;
 use vm_memory::GuestMemoryMmap;
 
-pub use self::build::{BARE_GUEST, TABLE_BYTES_PER_PAGE};
-use self::{hold::Hold, scanner_thread::ScannerThread};
+pub use self::{
+    bare::BARE_GUEST,
+    build::{Inherited, TABLE_BYTES_PER_PAGE},
+};
+use self::{hold::Hold, linux::Loading, scanner_thread::ScannerThread};
 use crate::{
     Error,
-    board::Board,
+    board::{Board, PcBoard},
     devices::{DeviceThread, Devices},
     failure::Failures,
     kvm::Vm,
@@ -45,15 +50,25 @@ use crate::{
     vcpus::Vcpus,
 };
 
+/// What the guest runs on.
+enum Around {
+    /// A bare machine.
+    Bare(Arc<Board>),
+    /// A PC, for Linux.
+    Pc(Arc<PcBoard>),
+}
+
 /// A guest that is built.
 pub struct Machine {
     config: GuestConfig,
     start: Instant,
     image: Option<Image>,
+    /// What is yet to be loaded of a kernel.
+    kernel: Mutex<Option<Loading>>,
     memory: Arc<GuestMemory>,
     /// RAM as devices see it.
     devices_view: Arc<GuestMemoryMmap<()>>,
-    board: Arc<Board>,
+    around: Around,
     devices: Devices,
     vcpus: Option<Vcpus>,
     scanner: Option<ScannerThread>,
@@ -68,13 +83,17 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Fills RAM from the image, if there is one, on a thread of its own. Nothing else has to wait for it:
-    /// the scanner takes from a budget too small for all images what they have in common while they are being
-    /// read.
-    pub fn load_image(&self) -> Result<Option<JoinHandle<Result<(), Error>>>, Error> {
-        let Some(image) = self.image.clone() else { return Ok(None) };
+    /// Fills RAM from the image or the kernel, if there is one, on a thread of its own. Nothing else has to
+    /// wait for it: the scanner takes from a budget too small for all images what they have in common while
+    /// they are being read.
+    pub fn load(&self) -> Result<Option<JoinHandle<Result<(), Error>>>, Error> {
         let memory = self.memory.clone();
-        let load = move || image.load(&memory);
+        let load: Box<dyn FnOnce() -> Result<(), Error> + Send> = match (self.image.clone(), lock(&self.kernel).take())
+        {
+            (Some(image), _) => Box::new(move || image.load(&memory)),
+            (None, Some(kernel)) => Box::new(move || kernel.load(&memory)),
+            (None, None) => return Ok(None),
+        };
         thread::Builder::new().name("image".into()).spawn(load).map(Some).map_err(Error::system("starting the loader"))
     }
 
@@ -117,9 +136,12 @@ impl Machine {
         self.vcpus.iter().for_each(Vcpus::hold);
     }
 
-    /// Asks the guest to verify what it holds and to exit.
+    /// Asks the guest to end: a bare one verifies what it holds and exits, a PC's power button is pressed.
     pub fn stop_guest(&self) {
-        self.board.stop_guest();
+        match &self.around {
+            Around::Bare(board) => board.stop_guest(),
+            Around::Pc(board) => board.press(),
+        }
     }
 
     /// Whether all vCPUs have ended.
@@ -129,7 +151,11 @@ impl Machine {
 
     /// Takes the vCPUs' verdict, once they have ended, and compares RAM with the image it came from.
     pub fn verdict(&mut self) -> Result<(), String> {
-        let codes = self.vcpus.take().map_or(Ok(Vec::new()), Vcpus::join).map_err(|error| error.to_string())?;
+        let codes = self.vcpus.take().map_or(Ok(Vec::new()), Vcpus::join);
+        if let Around::Pc(board) = &self.around {
+            return linux::verdict(board, codes.err());
+        }
+        let codes = codes.map_err(|error| error.to_string())?;
         if let Some(vcpu) = codes.iter().position(|&code| code != 0) {
             return Err(match self.workload_status() {
                 WorkloadStatus { pages_corrupt_total: 0, .. } => {
@@ -153,14 +179,20 @@ impl Machine {
         self.vcpus.iter().for_each(Vcpus::kill);
     }
 
-    /// What the guest polls: its clock.
+    /// What a bare guest polls: its clock.
     pub fn tick(&self) {
-        self.board.set_clock();
+        if let Around::Bare(board) = &self.around {
+            board.set_clock();
+        }
     }
 
-    /// Whether all vCPUs are parked; the clock is set for them as they go on.
+    /// Whether the guest does not need [`Machine::tick`]: all vCPUs are parked, and the clock is set for them
+    /// as they go on; or it has a clock of its own, but for its end, which wants to be seen soon.
     pub fn is_parked(&self) -> bool {
-        self.board.is_parked()
+        match &self.around {
+            Around::Bare(board) => board.is_parked(),
+            Around::Pc(_) => false,
+        }
     }
 
     /// The guest's RAM.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use control::status::{BalloonStatus, GuestStatus, WorkloadStatus};
 use pager::PAGE_BYTES;
 
-use super::Machine;
+use super::{Around, Machine};
 use crate::{sync::lock, sys, vcpus::Vcpus};
 
 impl Machine {
@@ -66,14 +66,15 @@ impl Machine {
         }
     }
 
-    /// What the guest counts.
+    /// What a bare guest counts.
     pub fn workload_status(&self) -> WorkloadStatus {
         let mut status = WorkloadStatus {
             pages_verified_total: self.pages_compared.load(Ordering::Relaxed),
             timed: self.devices.meter.status(),
             ..WorkloadStatus::default()
         };
-        for report in self.board.firmware.reports() {
+        let Around::Bare(board) = &self.around else { return status };
+        for report in board.firmware.reports() {
             let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             status.operations_total += read(&report.operations);
             status.pages_verified_total += read(&report.pages_verified);
@@ -83,7 +84,7 @@ impl Machine {
             }
             status.pages_corrupt_total += read(&report.pages_corrupt);
         }
-        status.phase = self.board.firmware.report(0).phase.load(Ordering::Relaxed) as u32;
+        status.phase = board.firmware.report(0).phase.load(Ordering::Relaxed) as u32;
         status
     }
 }

@@ -1,16 +1,17 @@
 //! Guest memory as the devices and the scanner want it: the pager behind their own traits.
 
 mod image;
+mod layout;
 mod report_pace;
 
 use std::{ops::Range, sync::Arc, time::Instant};
 
-use balloon::PageSink;
+use balloon::{PageSink, RamLayout};
 use dedup::{Backing, ScanMemory};
 use pager::{GuestMemory, State};
 use wire::{Frame, Gfn, PageBytes, Run, Sharing};
 
-pub use self::{image::Image, report_pace::ReportPace};
+pub use self::{image::Image, layout::Layout, report_pace::ReportPace};
 use crate::failure::Failures;
 
 /// The pager, for devices and the scanner. A page that the pager cannot move ends the guest; what is returned
@@ -18,15 +19,16 @@ use crate::failure::Failures;
 #[derive(Clone)]
 pub struct GuestPages {
     memory: Arc<GuestMemory>,
+    layout: Layout,
     failures: Failures,
     reports: Arc<ReportPace>,
     start: Instant,
 }
 
 impl GuestPages {
-    /// Of `memory`, telling `failures` of what ends the guest.
-    pub fn new(memory: Arc<GuestMemory>, failures: Failures) -> Self {
-        Self { memory, failures, reports: Arc::default(), start: Instant::now() }
+    /// Of `memory`, which the guest finds where `layout` says, telling `failures` of what ends the guest.
+    pub fn new(memory: Arc<GuestMemory>, layout: Layout, failures: Failures) -> Self {
+        Self { memory, layout, failures, reports: Arc::default(), start: Instant::now() }
     }
 
     /// Which reported pages are taken.
@@ -37,6 +39,16 @@ impl GuestPages {
     /// How many pages RAM has.
     pub fn count(&self) -> u32 {
         self.memory.pages().count()
+    }
+
+    /// The frames that they are for the guest.
+    pub fn frames(&self) -> RamLayout {
+        self.layout.frames()
+    }
+
+    /// The pages of frames that the balloon has checked.
+    fn run(&self, frames: Range<u32>) -> Run {
+        Run::from_range(self.layout.pages(frames))
     }
 
     fn all(&self) -> Run {
@@ -53,11 +65,11 @@ impl GuestPages {
 
 impl PageSink for GuestPages {
     fn inflate(&self, range: Range<u32>) {
-        self.or_fail(self.memory.pages().inflate(Run::from_range(range)));
+        self.or_fail(self.memory.pages().inflate(self.run(range)));
     }
 
     fn deflate(&self, range: Range<u32>) {
-        self.memory.pages().deflate(Run::from_range(range));
+        self.memory.pages().deflate(self.run(range));
     }
 
     fn report_free(&self, range: Range<u32>, fill: u32) {
@@ -66,7 +78,7 @@ impl PageSink for GuestPages {
             return;
         }
         let range = range.start..range.start + taken;
-        self.or_fail(self.memory.pages().report_free(Run::from_range(range), fill));
+        self.or_fail(self.memory.pages().report_free(self.run(range), fill));
     }
 
     fn watch(&self) {
@@ -74,7 +86,7 @@ impl PageSink for GuestPages {
     }
 
     fn drop_hinted(&self, range: Range<u32>, fill: u32) -> u32 {
-        self.or_fail(self.memory.pages().drop_hinted(Run::from_range(range), fill))
+        self.or_fail(self.memory.pages().drop_hinted(self.run(range), fill))
     }
 
     fn unwatch(&self) {

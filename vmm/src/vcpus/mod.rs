@@ -3,7 +3,7 @@
 //! ```text
 //!   Vcpus::kvm / hosted      threads exist, none runs
 //!     resume  <-->  pause
-//!     Board::stop_guest      the guest verifies what it holds, and every vCPU ends with its code
+//!     Board::stop_guest      the (bare) guest verifies what it holds, and every vCPU ends with its code
 //!     kill                   every vCPU ends where it is, or (hosted) where it next touches a register
 //!   join                     the codes, or what went wrong first
 //! ```
@@ -26,7 +26,7 @@ use guest_driver::Guest;
 use self::hosted::{HostedMachine, Unwound};
 use crate::{
     Error,
-    board::{Board, Order},
+    board::{Board, Order, Surroundings},
     kvm::Vm,
     sys::{kick, ram::Ram},
 };
@@ -38,15 +38,15 @@ struct Thread {
 
 /// See the module's description. Dropping it without [`Vcpus::join`] lets the threads go on alone.
 pub struct Vcpus {
-    board: Arc<Board>,
+    board: Arc<dyn Surroundings>,
     threads: Vec<Thread>,
 }
 
 impl Vcpus {
     /// Makes the vCPUs of `vm`, each on its thread, at the gate.
-    pub fn kvm(vm: &Vm, board: Arc<Board>) -> Result<Self, Error> {
+    pub fn kvm(vm: &Vm, board: Arc<dyn Surroundings>) -> Result<Self, Error> {
         let vcpus = (0..vm.vcpus()).map(|vcpu| vm.vcpu(vcpu)).collect::<Result<Vec<_>, _>>()?;
-        Self::spawn(board, vcpus.into_iter().map(|vcpu| move |board: &Board| vcpu.run(board)))
+        Self::spawn(board, vcpus.into_iter().map(|vcpu| move |board: &dyn Surroundings| vcpu.run(board)))
     }
 
     /// Makes the vCPUs that `board`'s firmware speaks of as host threads, at the gate.
@@ -57,8 +57,8 @@ impl Vcpus {
             board,
             vcpus.map(|vcpu| {
                 let guest = guest.clone();
-                move |board: &Board| {
-                    board.gate.pass().map_err(|_| Error::VcpuKilled(vcpu))?;
+                move |board: &dyn Surroundings| {
+                    board.gate().pass().map_err(|_| Error::VcpuKilled(vcpu))?;
                     match panic::catch_unwind(AssertUnwindSafe(|| guest.run(vcpu))) {
                         Ok(code) => Ok(code),
                         Err(payload) => outcome(vcpu, payload),
@@ -68,9 +68,9 @@ impl Vcpus {
         )
     }
 
-    fn spawn<F>(board: Arc<Board>, bodies: impl Iterator<Item = F>) -> Result<Self, Error>
+    fn spawn<F>(board: Arc<dyn Surroundings>, bodies: impl Iterator<Item = F>) -> Result<Self, Error>
     where
-        F: FnOnce(&Board) -> Result<u32, Error> + Send + 'static,
+        F: FnOnce(&dyn Surroundings) -> Result<u32, Error> + Send + 'static,
     {
         // For hosted vCPUs too: a kick without a handler would end the process.
         kick::install().map_err(Error::system("installing the vCPUs' signal handler"))?;
@@ -90,17 +90,17 @@ impl Vcpus {
 
     fn spawn_one<F>(&self, vcpu: usize, body: F) -> std::io::Result<Thread>
     where
-        F: FnOnce(&Board) -> Result<u32, Error> + Send + 'static,
+        F: FnOnce(&dyn Surroundings) -> Result<u32, Error> + Send + 'static,
     {
         let board = self.board.clone();
         let (started, start) = mpsc::channel();
         let handle = thread::Builder::new().name(format!("vcpu{vcpu}")).spawn(move || {
-            let _inside = board.gate.enter();
+            let _inside = board.gate().enter();
             // The receiver waits for exactly this.
             let _ = started.send(kick::thread_id());
-            let result = body(&board);
+            let result = body(&*board);
             if result.is_err() {
-                board.gate.set(Order::Kill);
+                board.gate().set(Order::Kill);
             }
             result
         })?;
@@ -110,32 +110,32 @@ impl Vcpus {
 
     /// Lets the vCPUs run.
     pub fn resume(&self) {
-        self.board.gate.set(Order::Run);
+        self.board.gate().set(Order::Run);
     }
 
     /// Stops the vCPUs where they are; returns once none of them executes guest code or a device's, or with
     /// an error after `timeout`, when the order to pause still stands.
     pub fn pause(&self, timeout: Duration) -> Result<(), Error> {
-        self.board.gate.set(Order::Pause);
+        self.board.gate().set(Order::Pause);
         self.kick();
         let late = |inside| Error::PauseTimeout { inside, waited_ms: timeout.as_millis() };
-        self.board.gate.wait_until_empty(timeout).map_err(late)
+        self.board.gate().wait_until_empty(timeout).map_err(late)
     }
 
     /// Has the vCPUs wait at the gate as soon as each of them comes there; does not wait for that.
     pub fn hold(&self) {
-        self.board.gate.set(Order::Pause);
+        self.board.gate().set(Order::Pause);
         self.kick();
     }
 
     /// None of them executes guest code or a device's.
     pub fn are_held(&self) -> bool {
-        self.board.gate.is_empty()
+        self.board.gate().is_empty()
     }
 
     /// Ends the vCPUs where they are.
     pub fn kill(&self) {
-        self.board.gate.set(Order::Kill);
+        self.board.gate().set(Order::Kill);
         self.kick();
     }
 
@@ -147,7 +147,7 @@ impl Vcpus {
     /// Waits until all vCPUs have ended, so that [`Vcpus::join`] does not block, or for `timeout`; whether
     /// they have.
     pub fn wait(&self, timeout: Duration) -> bool {
-        self.board.gate.wait_until_deserted(timeout)
+        self.board.gate().wait_until_deserted(timeout)
     }
 
     /// Waits for all vCPUs to end: their exit codes, or the error that ended them.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use control::{decode, encode};
 use dedup::{Domain, Scanner, ScannerConfig};
 use pager::{Gfn, GuestMemory, PAGE_BYTES, StoreView};
-use vmm::{Failures, GuestPages};
+use vmm::{Failures, GuestPages, Layout};
 
 use crate::{dedup::contents::Contents, kit::error::Error};
 
@@ -51,7 +51,8 @@ impl Guest {
         let cpu_share = (all / contents.guests() as f64).min(one);
         let idle_cpu_share = IDLE_CPU_SHARE / contents.guests() as f64;
         let config = ScannerConfig { cpu_share, idle_cpu_share, ..ScannerConfig::new(domain.hash_secret()) };
-        let scanner = Scanner::new(Arc::new(GuestPages::new(memory.clone(), failures.clone())), config);
+        let layout = Layout::flat(u64::from(pages) * PAGE_BYTES as u64);
+        let scanner = Scanner::new(Arc::new(GuestPages::new(memory.clone(), layout, failures.clone())), config);
         Ok(Guest { memory, scanner: Some(scanner), _threads: threads })
     }
 }

@@ -73,6 +73,9 @@ impl Guest {
                 "kept memory that others wait for and said nothing"
             }
             Phase::Stopping if idleness > SILENCE_MAX && silence > SILENCE_MAX => "said nothing",
+            Phase::Stopping if idleness > SILENCE_MAX && self.plan.linux.is_some() => {
+                "did not switch itself off when its power button was pressed"
+            }
             Phase::Stopping if idleness > SILENCE_MAX => "was to verify its memory and came no further",
             Phase::Starting if state.view.past.restarts > 0 && silence > SILENCE_MAX => "was not built anew",
             _ => return,
