@@ -12,6 +12,7 @@ use wire::machine::Workload;
 
 use crate::request::domain_range::DomainRange;
 use crate::request::guest_settings::GuestSettings;
+use crate::tier::TierChoice;
 
 /// Divides a host's memory instead of [`policy::allocate`], from the same measurements: benchmarks put rules
 /// of others in here. The milliseconds begin with the last tick and end with this one, by the run's clock.
@@ -66,6 +67,8 @@ pub struct RunConfig {
     pub domains: Vec<DomainRange>,
     /// Where pages go that neither compress nor fit.
     pub swap: SwapChoice,
+    /// Whether private pages may go out to the kernel's swap.
+    pub kernel_tier: TierChoice,
     /// Pages are evicted before memory is short while more than this part of the budget is in use; without
     /// it, never.
     pub proactive_reclaim: Option<f64>,
@@ -135,6 +138,7 @@ impl RunConfig {
             sample_period: None,
             domains: Vec::new(),
             swap: SwapChoice::Off,
+            kernel_tier: TierChoice::Off,
             proactive_reclaim: None,
             prefetch: true,
             free_page_reporting: FreePageReporting::Adaptive,

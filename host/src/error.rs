@@ -98,6 +98,9 @@ pub enum Error {
     /// there can be no swap files
     #[error("--swap {0}")]
     Swap(#[from] pager::SwapFileError),
+    /// there can be no kernel tier
+    #[error("--kernel-tier {0}")]
+    KernelTier(String),
     /// something of the machine is missing
     #[error("{0}")]
     Prerequisite(String),
@@ -145,6 +148,7 @@ impl Error {
             | Error::Contradiction { .. }
             | Error::MetricsAddress { .. }
             | Error::Swap(_)
+            | Error::KernelTier(_)
             | Error::Report { .. } => 2,
             Error::Prerequisite(_) | Error::Spawn { .. } | Error::FrameStore(_) | Error::System { .. } => 1,
         }

@@ -19,6 +19,7 @@
 //! | `fleet` | guests, their processes and lives; what they said last; what they cost |
 //! | `control` | ten times a second: the budget divided anew, and told |
 //! | `show` | live table, summary, report, HTTP |
+//! | `tier` | the kernel's swap as a place for pages: zram, what it takes, who is charged |
 //! | `client` | the other end of HTTP, for the verbs of the command line |
 //!
 //! Invariants:
@@ -42,6 +43,7 @@ mod plan;
 mod request;
 mod run;
 mod show;
+mod tier;
 
 pub use bytes::ByteCount;
 pub use client::connection::ClientError;
@@ -59,3 +61,4 @@ pub use show::display;
 pub use show::explain::explain;
 pub use show::report::Outcome;
 pub use show::summary::summary;
+pub use tier::TierChoice;

@@ -80,7 +80,7 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
     }
     let (config, planned) = (&plan.config, &plan.guests);
     let grants = admission::initial(config, planned);
-    let fleet = Fleet::launch(config, planned, &grants).await?;
+    let fleet = Fleet::launch(config, planned, &grants, plan.tier).await?;
 
     let meter = Arc::new(Meter::new(config.budget_bytes));
     let ours = config.rule.is_none().then(|| admission::policy_config(config));

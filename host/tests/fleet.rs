@@ -67,6 +67,7 @@ fn config(behaviour: Behaviour, guests: u32) -> RunConfig {
         sample_period: None,
         domains: Vec::new(),
         swap: host::SwapChoice::Off,
+        kernel_tier: host::TierChoice::Off,
         proactive_reclaim: None,
         prefetch: true,
         free_page_reporting: host::FreePageReporting::Adaptive,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use control::{Dedup, Levers, VcpuKind};
-use host::{ByteCount, DomainRange, FreePageReporting, GuestSettings, RunConfig, SwapChoice, VmmCommand};
+use host::{ByteCount, DomainRange, FreePageReporting, GuestSettings, RunConfig, SwapChoice, TierChoice, VmmCommand};
 use wire::machine::Workload;
 
 use super::METRICS_DEFAULT;
@@ -102,6 +102,10 @@ pub struct Run {
     /// guests' RAM]; `off` for nowhere; `auto` for /var/tmp, if direct I/O works there and there is room
     #[arg(long, value_name = "DIR[:SIZE]|auto|off", default_value = "auto")]
     swap: SwapChoice,
+    /// Let private pages go out to the kernel's swap: `auto` for a zram device made for this run, if that can
+    /// be, or a zram device that nobody uses
+    #[arg(long, value_name = "auto|off|DEVICE", default_value = "off")]
+    kernel_tier: TierChoice,
     /// Evict pages that guests do not seem to need before memory is short, slowly, while more than this part
     /// of the budget is in use [default: never]
     #[arg(long, value_name = "PERCENT", value_parser = part_of_budget)]
@@ -189,6 +193,7 @@ impl Run {
             vma_budget: self.vma_budget,
             domains: self.domains,
             swap: self.swap,
+            kernel_tier: self.kernel_tier,
             proactive_reclaim: self.proactive_reclaim,
             prefetch: on(self.prefetch),
             free_page_reporting: match self.free_page_reporting {

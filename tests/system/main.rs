@@ -33,4 +33,5 @@ mod starts;
 mod states;
 mod support;
 mod swap;
+mod tier;
 mod watchdogs;

@@ -32,6 +32,7 @@ fn round(seed: u64) {
         levers: Levers { dedup: Dedup::On, balloon: true, pager: true },
         dedup_cpu_share: 0.05,
         swap: host::SwapChoice::Off,
+        kernel_tier: host::TierChoice::Off,
         proactive_reclaim: None,
         prefetch: true,
         free_page_reporting: host::FreePageReporting::Adaptive,

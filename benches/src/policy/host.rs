@@ -78,6 +78,7 @@ impl Arguments {
             vma_budget: None,
             domains: Vec::new(),
             swap: SwapChoice::In(self.swap),
+            kernel_tier: host::TierChoice::Off,
             proactive_reclaim: None,
             prefetch: true,
             free_page_reporting: FreePageReporting::Adaptive,

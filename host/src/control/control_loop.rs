@@ -137,6 +137,9 @@ impl ControlLoop {
             self.ledger.hear(outside());
         }
         self.ledger.set_budget_bytes(self.meter.budget.bytes());
+        if let Some(tier) = &self.fleet.tier {
+            self.ledger.set_kernel_page_price(tier.page_price());
+        }
         let elapsed = now - std::mem::replace(&mut self.settled, now);
         self.ledger.settle(views, self.fleet.frames_bytes(), elapsed)
     }

@@ -44,6 +44,7 @@ pub struct Ledger {
     frames_bytes: u64,
     headroom_bytes: u64,
     frames_refused: bool,
+    kernel_page_price: u16,
     state: HostState,
     sample_period_ms: u64,
     outside: Outside,
@@ -93,6 +94,7 @@ impl Ledger {
             frames_bytes: 0,
             headroom_bytes: least_headroom(config.levers),
             frames_refused: false,
+            kernel_page_price: KERNEL_PAGE_PRICE_UNMEASURED,
             state: HostState::default(),
             sample_period_ms: config.sample_period.map_or(0, |period| period.as_millis() as u64),
             outside: Outside::default(),
@@ -114,6 +116,11 @@ impl Ledger {
     /// Whether frame stores had to refuse frames lately.
     pub fn set_frames_refused(&mut self, refused: bool) {
         self.frames_refused = refused;
+    }
+
+    /// What guests are charged for pages in the kernel's swap from now on.
+    pub fn set_kernel_page_price(&mut self, kernel_page_price: u16) {
+        self.kernel_page_price = kernel_page_price;
     }
 
     /// What there is to be divided from now on.
@@ -168,7 +175,7 @@ impl Ledger {
             }
             let record = Record::new(&config, situation.state, guest, *decision, rates.standing());
             settled[number] = Some(GuestSettlement {
-                grant: grant(decision, KERNEL_PAGE_PRICE_UNMEASURED),
+                grant: grant(decision, self.kernel_page_price),
                 verdict: Verdict::of(record, situation.short_bytes()),
                 levers: rates.levers(&guest.usage.means),
                 cow_expected_bytes: rates.breaks_expected_bytes(view.status.pager.pages.shared),

@@ -43,6 +43,7 @@ use crate::fleet::start::{Life, start, start_message};
 use crate::fleet::throttle::{Throttle, VMM_SHARE};
 use crate::plan::PlannedGuest;
 use crate::request::descriptors::Patience;
+use crate::tier::Tier;
 
 /// How long a VMM that closed its socket may take to exit: it frees the guest's memory meanwhile, and 32 of
 /// them may share two CPUs.
@@ -63,13 +64,20 @@ pub struct Fleet {
     changed: watch::Sender<()>,
     /// What patience with them is measured by.
     pub clock: Arc<Clock>,
+    /// Where private pages may go by the kernel's hands; it goes when the last guest has.
+    pub tier: Option<Arc<Tier>>,
     /// What the run was asked for.
     pub config: RunConfig,
 }
 
 impl Fleet {
     /// Starts a VMM for each planned guest and has it build the guest. Nothing runs yet.
-    pub async fn launch(config: &RunConfig, planned: &[PlannedGuest], grants: &[Grant]) -> Result<Arc<Fleet>, Error> {
+    pub async fn launch(
+        config: &RunConfig,
+        planned: &[PlannedGuest],
+        grants: &[Grant],
+        tier: Option<Tier>,
+    ) -> Result<Arc<Fleet>, Error> {
         let domains = Domains::default();
         let clock = Arc::new(Clock::new(Instant::now()));
         let mut guests = Vec::with_capacity(planned.len());
@@ -89,7 +97,8 @@ impl Fleet {
             guests.push(Guest::new(plan.clone(), link, grant, Arc::clone(&clock)));
             lives.push(life);
         }
-        let fleet = Arc::new(Fleet { guests, domains, changed: watch::Sender::new(()), clock, config: config.clone() });
+        let (changed, tier, config) = (watch::Sender::new(()), tier.map(Arc::new), config.clone());
+        let fleet = Arc::new(Fleet { guests, domains, changed, clock, tier, config });
         for (number, life) in lives.into_iter().enumerate() {
             tokio::spawn(Arc::clone(&fleet).attend(number, life));
         }

@@ -26,6 +26,7 @@ use crate::request::guest_settings::GuestSettings;
 use crate::request::linux;
 use crate::request::prerequisite::{self, VMA_RESERVE};
 use crate::request::promises::Promise;
+use crate::tier::Tier;
 
 /// Most guests of one run: 64 times the vCPUs of a small host; each costs a process, some descriptors and a
 /// metrics series set.
@@ -56,6 +57,8 @@ pub struct Plan {
     pub listener: TcpListener,
     /// Made, so that other runs know.
     pub promise: Promise,
+    /// The kernel tier, if there is one.
+    pub tier: Option<Tier>,
     /// What was chosen for whoever did not, in a line each.
     pub notes: Vec<String>,
 }
@@ -101,7 +104,7 @@ pub fn check(mut config: RunConfig) -> Result<Plan, Error> {
         " (this machine's memory)",
     )?;
     crate::request::admission::admit(&config, &guests)?;
-    let notes = plan_swap(&mut config, &mut guests)?.into_iter().collect();
+    let mut notes: Vec<_> = plan_swap(&mut config, &mut guests)?.into_iter().collect();
     prerequisite::require(config.vcpu).map_err(Error::Prerequisite)?;
     descriptors::require(count).map_err(Error::Prerequisite)?;
     let address = config.metrics;
@@ -113,7 +116,9 @@ pub fn check(mut config: RunConfig) -> Result<Plan, Error> {
     // Last, as it is seen by others.
     let promised_bytes = guests.iter().map(|guest| guest.memory_bytes).sum();
     let promise = Promise::make(config.budget_bytes, promised_bytes, config.over_promise)?;
-    Ok(Plan { config, guests, listener, promise, notes })
+    let (tier, said) = Tier::start(&config.kernel_tier, promised_bytes).map_err(Error::KernelTier)?;
+    notes.extend(said);
+    Ok(Plan { config, guests, listener, promise, tier, notes })
 }
 
 fn plan_guests(config: &RunConfig, count: u32) -> Result<Vec<PlannedGuest>, Error> {

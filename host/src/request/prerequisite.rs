@@ -49,6 +49,7 @@ pub fn all(swap: Option<&SwapConfig>) -> Vec<Prerequisite> {
         found("vm.max_map_count", max_map_count().map(maps_detail)),
         found("open files", crate::request::descriptors::detail()),
         found("memory", memory_bytes().map(memory_detail)),
+        found("kernel tier", Ok(crate::tier::detail())),
     ];
     all.extend(swap.map(|swap| found("swap", swap_files(swap))));
     all
