@@ -13,11 +13,13 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use control::STATUS_INTERVAL;
 use nix::time::{ClockId, clock_gettime};
+
+use crate::sync::lock;
 
 /// A tick that comes later than this after the last, five intervals, tells of a stop.
 const STEP_MAX: Duration = Duration::from_millis(500);
@@ -88,8 +90,7 @@ impl Clock {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every critical section leaves the state whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -197,5 +197,8 @@ pub const DOMAIN_DEFAULT: &str = "default";
 pub const SWAP_DIRECTORY: &str = "/var/tmp";
 /// Guests when neither a number nor an image is given.
 pub const GUESTS_DEFAULT: u32 = 8;
+/// Most guests of one run: 64 times the vCPUs of a small host; each costs a process, some descriptors and a
+/// metrics series set.
+pub const GUESTS_MAX: u32 = 256;
 /// RAM of a guest when neither a size nor an image is given, bytes.
 pub const MEMORY_BYTES_DEFAULT: u64 = 256 << 20;

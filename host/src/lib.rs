@@ -43,6 +43,7 @@ mod plan;
 mod request;
 mod run;
 mod show;
+mod sync;
 mod tier;
 
 pub use bytes::ByteCount;

@@ -8,6 +8,8 @@ pub(crate) mod guest_levers;
 pub(crate) mod guest_promises;
 pub(crate) mod guest_settings;
 pub(crate) mod linux;
+pub(crate) mod machine_memory;
+pub(crate) mod overhead;
 pub(crate) mod preflight;
 pub mod prerequisite;
 pub(crate) mod promises;

@@ -117,11 +117,6 @@ impl Backoff {
         self.standing
     }
 
-    /// Resident bytes that went since the guest was last asked for more: the proof that something was given.
-    pub fn proven_bytes(&self, resident_bytes: u64) -> u64 {
-        self.resident_before.map_or(0, |before| before.saturating_sub(resident_bytes))
-    }
-
     /// What to ask the guest for, bytes: at most what policy wants.
     pub fn ask(&mut self, look: &Look) -> u64 {
         self.now_ms = self.now_ms.max(look.now_ms);
@@ -213,7 +208,6 @@ mod tests {
             assert_eq!(backoff.ask(&look(second * 1000, 100, second * 5)), 100 * MIB);
             assert_eq!(backoff.standing(), Standing::Moving);
         }
-        assert_eq!(backoff.proven_bytes((256 - 95) * MIB), 95 * MIB);
         backoff.ask(&look(20_000, 100, 100));
         assert_eq!(backoff.standing(), Standing::Settled);
     }

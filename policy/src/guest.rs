@@ -63,9 +63,6 @@ pub struct Host {
     pub frames_headroom_bytes: u64,
     /// Upkeep that belongs to no guest.
     pub host_overhead_bytes: u64,
-    /// What breaks of shared pages are expected to take before the host has reacted. Only admission counts
-    /// it: a running guest pays for its breaks out of its allocation.
-    pub cow_reserve_bytes: u64,
 }
 
 impl Host {

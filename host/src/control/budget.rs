@@ -15,8 +15,10 @@
 //! A budget may be lowered further than guests can be squeezed. Then use is judged by what the ledger has in
 //! force ([`Budget::exceed_to`]), which never grows above what there was before.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use crate::sync::lock;
 
 /// How long use may stay above a budget that was lowered. A VMM evicts 200 MiB a second and more; a swap file
 /// on a slow disk takes 20.
@@ -85,8 +87,7 @@ impl Budget {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every critical section leaves the state whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What policy decided lately, and why: kept for whoever asks, counted for metrics, said in the log.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use policy::record::{Action, Record};
@@ -14,6 +14,7 @@ use crate::control::ledger::GuestSettlement;
 use crate::control::prices::{GuestLevers, LeverFigures};
 use crate::control::remedies;
 use crate::control::situation::Situation;
+use crate::sync::lock;
 
 /// See the module's description.
 #[derive(Debug)]
@@ -150,8 +151,7 @@ impl Decisions {
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
-        // Every critical section leaves the books whole.
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.books)
     }
 }
 

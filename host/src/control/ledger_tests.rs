@@ -7,7 +7,8 @@ use policy::{Decision, Guest, Reason};
 
 use super::*;
 use crate::fleet::phase::{End, Phase};
-use crate::request::admission::{initial, overhead_bytes};
+use crate::request::admission::initial;
+use crate::request::overhead::overhead_bytes;
 
 const MIB: u64 = 1 << 20;
 const TICK: Duration = Duration::from_millis(100);
@@ -19,20 +20,7 @@ fn views(grants: &[Grant]) -> Vec<View> {
         let mut status = GuestStatus { memory_bytes: 256 * MIB, ..GuestStatus::default() };
         status.pager.committed_bytes = grant.allocation_bytes;
         status.pager.resident_bytes = grant.allocation_bytes;
-        View {
-            name: format!("guest{number}"),
-            domain: "default".into(),
-            pid: 1,
-            phase: Phase::Running,
-            status,
-            grant,
-            cow_expected_bytes: 0,
-            unresponsive: false,
-            promises: Default::default(),
-            reclaiming: None,
-            past: Default::default(),
-            freshness: Default::default(),
-        }
+        View { grant, ..View::running(&format!("guest{number}"), status) }
     };
     grants.iter().enumerate().map(view).collect()
 }

@@ -19,7 +19,8 @@ use crate::control::cow::Breaks;
 use crate::control::prices::{GuestLevers, Prices};
 use crate::fleet::guest::View;
 use crate::fleet::phase::Phase;
-use crate::request::admission::{overhead_bytes, promised};
+use crate::request::admission::promised;
+use crate::request::overhead::overhead_bytes;
 
 /// What a pager keeps for itself of an allocation, bytes: the credits in hand and the evictor's reserve (224
 /// pages), rounded up. Without it the balloon would leave a guest the last page of its allocation, which a

@@ -48,8 +48,6 @@ fn no_way_out(swap: &SwapStatus) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::orders::Grant;
-    use crate::fleet::phase::Phase;
     use control::GuestStatus;
 
     const MIB: u64 = 1 << 20;
@@ -57,20 +55,7 @@ mod tests {
     fn view(number: u64, floor_mib: u64, swap: SwapStatus) -> View {
         let pager =
             PagerStatus { floor_bytes: floor_mib * MIB, overhead_bytes: 3 * MIB, swap, ..PagerStatus::default() };
-        View {
-            name: format!("guest{number}"),
-            domain: "default".into(),
-            pid: 1,
-            phase: Phase::Running,
-            status: GuestStatus { pager, ..GuestStatus::default() },
-            grant: Grant::default(),
-            cow_expected_bytes: 0,
-            promises: Default::default(),
-            reclaiming: None,
-            unresponsive: false,
-            past: Default::default(),
-            freshness: Default::default(),
-        }
+        View::running(&format!("guest{number}"), GuestStatus { pager, ..GuestStatus::default() })
     }
 
     fn situation(floor_mib: u64) -> Situation {

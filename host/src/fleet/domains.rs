@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use control::{Dedup, MergeAnswer, MergeRequest};
@@ -21,6 +21,7 @@ use dedup::{Domain, Figures, ProtocolError, VmmId};
 use wire::PAGE_BYTES;
 
 use crate::error::Error;
+use crate::sync::lock;
 
 /// What a domain that the store's budget held back since the last time gets of it, against one that it did
 /// not.
@@ -142,7 +143,7 @@ impl Domains {
 
     fn living(&self) -> MutexGuard<'_, BTreeMap<String, Living>> {
         // Every critical section leaves the map whole.
-        self.living.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.living)
     }
 }
 

@@ -8,7 +8,7 @@ mod operator;
 mod silence;
 mod view;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use control::{GuestStatus, ToVmm};
@@ -24,6 +24,7 @@ use crate::fleet::link::{Hears, Link, Unread};
 use crate::fleet::orders::{Grant, Orders};
 use crate::fleet::phase::Phase;
 use crate::plan::PlannedGuest;
+use crate::sync::lock;
 
 /// What is to be done when a guest ends as it was told to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -304,7 +305,7 @@ impl Guest {
     /// Every critical section leaves the state whole, so a panic elsewhere is no reason to give up on a
     /// guest.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

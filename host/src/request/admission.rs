@@ -3,7 +3,6 @@
 
 use control::{Dedup, KERNEL_PAGE_PRICE_UNMEASURED, Levers};
 use policy::{Config, Host};
-use wire::PAGE_BYTES;
 
 use crate::bytes::ByteCount;
 use crate::config::RunConfig;
@@ -11,14 +10,11 @@ use crate::error::Error;
 use crate::fleet::orders::Grant;
 use crate::plan::PlannedGuest;
 use crate::request::guest_promises::Promises;
+use crate::request::overhead::overhead_bytes;
 
 /// Share of the budget that stays unpromised: the table's account and the kernel's may differ by up to 2 %;
 /// an estimate, to be replaced by what the whole-system test finds.
 const MARGIN_DIVISOR: u64 = 64;
-/// What a VMM costs before its first status says so, bytes: code, heap and stacks (an estimate), ...
-const OVERHEAD_BASE_BYTES: u64 = 4 << 20;
-/// ... and per guest page: the page-state table's entry, the scanner's hash and flags.
-const OVERHEAD_BYTES_PER_PAGE: u64 = 16;
 /// Least headroom of a frame store, bytes: sixteen full messages of published pages.
 const HEADROOM_BYTES_MIN: u64 = 4 << 20;
 
@@ -131,21 +127,6 @@ pub(crate) fn host(budget_bytes: u64) -> Host {
 /// Least headroom of all frame stores together, bytes.
 pub(crate) fn least_headroom(levers: Levers) -> u64 {
     if levers.dedup == Dedup::On { HEADROOM_BYTES_MIN } else { 0 }
-}
-
-/// What a guest of this size costs beside its memory, until its VMM says so.
-pub(crate) fn overhead_bytes(memory_bytes: u64) -> u64 {
-    OVERHEAD_BASE_BYTES + memory_bytes / PAGE_BYTES as u64 * OVERHEAD_BYTES_PER_PAGE
-}
-
-/// Least that a guest of this size can be limited to, or have reserved.
-pub(crate) fn least_bytes(memory_bytes: u64) -> u64 {
-    policy::RESERVATION_BYTES_MIN.min(memory_bytes) + overhead_bytes(memory_bytes)
-}
-
-/// Most that a guest of this size can cost.
-pub(crate) fn most_bytes(memory_bytes: u64) -> u64 {
-    memory_bytes + overhead_bytes(memory_bytes)
 }
 
 /// A planned guest with these promises: what they come to in bytes, with what is by its size.

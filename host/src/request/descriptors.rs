@@ -17,6 +17,7 @@ use std::{fs, io};
 use nix::errno::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::config::GUESTS_MAX;
 use crate::error::Error;
 use crate::show::http;
 
@@ -47,7 +48,7 @@ pub(crate) fn require(guests: u32) -> Result<(), String> {
 pub(crate) fn detail() -> Result<String, String> {
     let limit = raise()?;
     let guests = limit.saturating_sub(needed(0, 0)) / GUEST;
-    let most = guests.min(crate::request::preflight::GUESTS_MAX.into());
+    let most = guests.min(GUESTS_MAX.into());
     if most == 0 { Err(too_few(limit, needed(0, 1), 1)) } else { Ok(format!("{limit}: enough for {most} guests")) }
 }
 

@@ -56,6 +56,12 @@ impl fmt::Display for DomainRange {
     }
 }
 
+/// The domain of a guest that shares with itself only. No other can have this name: the colon is not allowed
+/// there.
+pub(crate) fn own_domain(number: u32) -> String {
+    format!("own:guest{number}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

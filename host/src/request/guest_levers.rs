@@ -16,8 +16,8 @@ use control::Dedup;
 use crate::config::{RunConfig, SwapChoice};
 use crate::error::Error;
 use crate::plan::PlannedGuest;
-use crate::request::guest_settings::GuestSettings;
-use crate::request::preflight::own_domain;
+use crate::request::domain_range::own_domain;
+use crate::request::guest_settings::{GuestSettings, dedup_name};
 
 /// Takes the levers away from the guest that its settings do not want.
 pub(crate) fn settle(config: &RunConfig, settings: &GuestSettings, guest: &mut PlannedGuest) -> Result<(), Error> {
@@ -92,20 +92,6 @@ pub(crate) fn check_swap(config: &RunConfig, swap: &SwapChoice, why: Option<&str
             way_out: why.unwrap_or("give --swap DIR").into(),
         }),
     }
-}
-
-/// As in `--dedup`.
-pub(crate) fn dedup_name(dedup: Dedup) -> &'static str {
-    match dedup {
-        Dedup::Off => "off",
-        Dedup::ZeroPagesOnly => "zero-pages-only",
-        Dedup::On => "on",
-    }
-}
-
-/// The opposite of [`dedup_name`].
-pub(crate) fn dedup_named(name: &str) -> Option<Dedup> {
-    [Dedup::Off, Dedup::ZeroPagesOnly, Dedup::On].into_iter().find(|&dedup| dedup_name(dedup) == name)
 }
 
 /// How much of it is done.

@@ -4,7 +4,7 @@
 use std::str::FromStr;
 
 use crate::bytes::ByteCount;
-use crate::request::admission::{least_bytes, most_bytes};
+use crate::request::overhead::{least_bytes, most_bytes};
 
 /// Largest shares: a thousand times the default.
 pub const SHARES_MAX: u32 = 1_000_000;

@@ -8,7 +8,6 @@ use control::Dedup;
 use wire::machine::Workload;
 
 use crate::bytes::ByteCount;
-use crate::request::guest_levers::{dedup_name, dedup_named};
 
 /// One guest's settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,6 +85,20 @@ fn active(text: &str) -> Option<[u16; 2]> {
 
 fn switch(text: &str) -> Option<bool> {
     [("on", true), ("off", false)].into_iter().find(|(name, _)| *name == text).map(|(_, on)| on)
+}
+
+/// As in `--dedup`.
+pub(crate) fn dedup_name(dedup: Dedup) -> &'static str {
+    match dedup {
+        Dedup::Off => "off",
+        Dedup::ZeroPagesOnly => "zero-pages-only",
+        Dedup::On => "on",
+    }
+}
+
+/// The opposite of [`dedup_name`].
+pub(crate) fn dedup_named(name: &str) -> Option<Dedup> {
+    [Dedup::Off, Dedup::ZeroPagesOnly, Dedup::On].into_iter().find(|&dedup| dedup_name(dedup) == name)
 }
 
 impl fmt::Display for GuestSettings {

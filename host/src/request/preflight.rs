@@ -16,21 +16,20 @@ use wire::PAGE_BYTES;
 use wire::machine::{RAM_BYTES_MAX, VCPUS_MAX, Workload};
 
 use crate::bytes::ByteCount;
-use crate::config::{DOMAIN_DEFAULT, GUESTS_DEFAULT, MEMORY_BYTES_DEFAULT, RunConfig, SwapChoice};
+use crate::config::{DOMAIN_DEFAULT, GUESTS_DEFAULT, GUESTS_MAX, MEMORY_BYTES_DEFAULT, RunConfig, SwapChoice};
 use crate::error::Error;
 use crate::plan::PlannedGuest;
 use crate::request::descriptors;
+use crate::request::domain_range::own_domain;
 use crate::request::guest_levers;
 use crate::request::guest_promises::Promises;
 use crate::request::guest_settings::GuestSettings;
 use crate::request::linux;
+use crate::request::machine_memory::memory_bytes;
 use crate::request::prerequisite::{self, VMA_RESERVE};
 use crate::request::promises::Promise;
 use crate::tier::Tier;
 
-/// Most guests of one run: 64 times the vCPUs of a small host; each costs a process, some descriptors and a
-/// metrics series set.
-pub const GUESTS_MAX: u32 = 256;
 /// Least RAM of a guest, bytes: the guest's tables and one phase of each workload.
 pub const MEMORY_BYTES_MIN: u64 = 16 << 20;
 /// What scanners may be allowed together while idle, in CPUs.
@@ -96,7 +95,7 @@ pub fn check(mut config: RunConfig) -> Result<Plan, Error> {
         return Err(out_of_range("--sample-period", format!("{period:?}"), "1s to 1h, and 0s for never"));
     }
     let mut guests = plan_guests(&config, count)?;
-    let machine = prerequisite::memory_bytes().map_err(Error::Prerequisite)?;
+    let machine = memory_bytes().map_err(Error::Prerequisite)?;
     in_range(
         "--budget",
         ByteCount(config.budget_bytes),
@@ -220,12 +219,6 @@ fn plan_domains(config: &RunConfig, guests: u32) -> Result<Vec<(String, Dedup)>,
         }
     }
     Ok(planned)
-}
-
-/// The domain of a guest that shares with itself only. No other can have this name: the colon is not allowed
-/// there.
-pub(crate) fn own_domain(number: u32) -> String {
-    format!("own:guest{number}")
 }
 
 /// The size of an image that can be a guest's RAM.

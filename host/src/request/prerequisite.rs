@@ -11,6 +11,7 @@ use wire::PAGE_BYTES;
 
 use crate::bytes::ByteCount;
 use crate::config::SwapConfig;
+use crate::request::machine_memory::memory_bytes;
 use crate::request::promises;
 
 /// Areas of a VMM's address space that are not aliases: its stacks, libraries and heap. An estimate with room
@@ -88,21 +89,6 @@ pub fn vma_budget(guest_pages: u64) -> Result<u32, String> {
     Ok(u32::try_from(guest_pages).unwrap_or(u32::MAX).clamp(VMA_BUDGET_MIN, most))
 }
 
-/// Memory that a budget may be promised from: the machine's, or what our cgroup is limited to.
-pub fn memory_bytes() -> Result<u64, String> {
-    let total = machine_bytes()?;
-    Ok(cgroup_limit_bytes().map_or(total, |limit| limit.min(total)))
-}
-
-/// The machine's memory, whatever our cgroup may have of it.
-pub fn machine_bytes() -> Result<u64, String> {
-    let meminfo =
-        fs::read_to_string("/proc/meminfo").map_err(|error| format!("/proc/meminfo: {error}; is /proc mounted?"))?;
-    let total =
-        meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok());
-    Ok(total.map(|kib: u64| kib << 10).ok_or("/proc/meminfo names no MemTotal")?)
-}
-
 fn kvm(device: &Path) -> Result<(), String> {
     let name = device.display();
     match OpenOptions::new().read(true).write(true).open(device) {
@@ -158,27 +144,6 @@ fn enough_maps(count: u32) -> Result<u32, String> {
     Ok(count)
 }
 
-/// The tightest memory limit on the way from our cgroup to the root, v2 or v1; `None` where there is none.
-fn cgroup_limit_bytes() -> Option<u64> {
-    let membership = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let limits = membership.lines().flat_map(|line| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (controllers, group) = (fields.next().unwrap_or(""), fields.next().unwrap_or("/"));
-        let (root, file) = match controllers {
-            "" => ("/sys/fs/cgroup", "memory.max"),
-            _ if controllers.split(',').any(|name| name == "memory") => {
-                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
-            }
-            _ => return Vec::new(),
-        };
-        let groups = Path::new(group).ancestors().map(|group| group.strip_prefix("/").unwrap_or(group).join(file));
-        groups
-            .filter_map(|file| fs::read_to_string(Path::new(root).join(file)).ok()?.trim().parse::<u64>().ok())
-            .collect()
-    });
-    limits.min()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,10 +166,5 @@ mod tests {
         let most = max_map_count().unwrap();
         assert_eq!(vma_budget(1).unwrap(), VMA_BUDGET_MIN);
         assert_eq!(vma_budget(u64::MAX).unwrap(), most - VMA_RESERVE);
-    }
-
-    #[test]
-    fn this_machine_has_memory() {
-        assert!(memory_bytes().unwrap() > 64 << 20);
     }
 }

@@ -20,31 +20,16 @@ mod file;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::process::getuid;
-use serde::{Deserialize, Serialize};
 
-use self::file::{Directory, Locked};
+use self::file::{Directory, Locked, Promised};
 use crate::bytes::ByteCount;
 use crate::error::Error;
-use crate::request::prerequisite;
-
-/// What one run has promised.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Promised {
-    /// Its host process.
-    pub pid: u32,
-    /// When it began, seconds since 1970.
-    pub started_unix_seconds: u64,
-    /// Host memory that it may use, bytes.
-    pub budget_bytes: u64,
-    /// RAM of its guests, bytes.
-    pub promised_bytes: u64,
-    /// Its control group, as the kernel names it: what limits one run's memory may be nothing to another's.
-    pub group: String,
-}
+use crate::request::machine_memory::{machine_bytes, memory_bytes};
+use crate::sync::lock;
 
 /// This run's own promise; gone with the value.
 #[derive(Debug)]
@@ -139,8 +124,7 @@ impl Promise {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every critical section leaves the state whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
@@ -185,7 +169,7 @@ struct Memory {
 
 impl Memory {
     fn of_this_machine() -> Result<Memory, String> {
-        Ok(Memory { machine_bytes: prerequisite::machine_bytes()?, group_bytes: prerequisite::memory_bytes()? })
+        Ok(Memory { machine_bytes: machine_bytes()?, group_bytes: memory_bytes()? })
     }
 
     /// Why `mine` cannot be promised beside what others have.

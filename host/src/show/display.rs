@@ -6,7 +6,7 @@
 //! comes below.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use terminal_size::{Height, Width, terminal_size_of};
@@ -18,6 +18,7 @@ use crate::fleet::guest::View;
 use crate::fleet::lives::Fleet;
 use crate::show::table::{HostRow, Row, draw};
 use crate::show::totals::{Reclaimed, sum};
+use crate::sync::lock;
 
 /// How often the table is drawn: as fast as one can read.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(500);
@@ -128,7 +129,7 @@ pub fn erase() {
 
 /// Replaces the table.
 fn redraw(lines: &[String]) {
-    let mut drawn = DRAWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut drawn = lock(&DRAWN);
     let mut text = wipe(*drawn);
     text.extend(lines.iter().flat_map(|line| [line, "\n"]));
     // As above.
@@ -147,7 +148,7 @@ pub struct LogWriter;
 
 impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut drawn = DRAWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut drawn = lock(&DRAWN);
         let mut stderr = io::stderr();
         stderr.write_all(wipe(std::mem::take(&mut *drawn)).as_bytes())?;
         stderr.write(bytes)

@@ -104,8 +104,6 @@ pub fn areas_wanted(view: &View) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::orders::Grant;
-    use crate::fleet::phase::Phase;
     use control::GuestStatus;
     use dedup::Figures;
 
@@ -113,21 +111,7 @@ mod tests {
         let mut status = GuestStatus::default();
         status.pager.pages.shared = shared;
         status.pager.zero_touched = zero_touched;
-        let (name, domain) = ("guest0".into(), domain.into());
-        View {
-            name,
-            domain,
-            pid: 1,
-            phase: Phase::Running,
-            status,
-            grant: Grant::default(),
-            cow_expected_bytes: 8192,
-            promises: Default::default(),
-            reclaiming: None,
-            past: Default::default(),
-            freshness: Default::default(),
-            unresponsive: false,
-        }
+        View { domain: domain.into(), cow_expected_bytes: 8192, ..View::running("guest0", status) }
     }
 
     #[test]

@@ -195,25 +195,11 @@ struct GuestReport<'a> {
 mod tests {
     use super::*;
     use crate::fleet::domains::DomainView;
-    use crate::fleet::orders::Grant;
     use control::GuestStatus;
 
     fn outcome(end: End, peak_used_bytes: u64) -> Outcome {
         let status = GuestStatus { memory_bytes: 256 << 20, ..GuestStatus::default() };
-        let view = View {
-            name: "guest0".into(),
-            domain: "default".into(),
-            pid: 7,
-            phase: Phase::Running,
-            status,
-            grant: Grant::default(),
-            cow_expected_bytes: 0,
-            unresponsive: false,
-            promises: Default::default(),
-            reclaiming: None,
-            past: Default::default(),
-            freshness: Default::default(),
-        };
+        let view = View { pid: 7, ..View::running("guest0", status) };
         let after = View { phase: Phase::Ended(end), ..view.clone() };
         Outcome {
             budget_bytes: 64 << 20,

@@ -102,26 +102,12 @@ fn quantile_ns(buckets: &[u64], percent: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::orders::Grant;
     use crate::fleet::phase::{End, Phase};
     use control::status::{PageCounts, PagerStatus};
 
     fn view(phase: Phase, pager: PagerStatus) -> View {
         let status = GuestStatus { pager, ..GuestStatus::default() };
-        View {
-            name: "guest0".into(),
-            domain: "default".into(),
-            pid: 1,
-            phase,
-            status,
-            grant: Grant::default(),
-            cow_expected_bytes: 0,
-            unresponsive: false,
-            promises: Default::default(),
-            reclaiming: None,
-            past: Default::default(),
-            freshness: Default::default(),
-        }
+        View { phase, ..View::running("guest0", status) }
     }
 
     fn pager() -> PagerStatus {

@@ -49,6 +49,25 @@ pub struct Past {
 }
 
 impl View {
+    /// A guest that runs, of which this was said last.
+    #[cfg(test)]
+    pub(crate) fn running(name: &str, status: GuestStatus) -> View {
+        View {
+            name: name.to_owned(),
+            domain: "default".into(),
+            pid: 1,
+            phase: Phase::Running,
+            status,
+            grant: Grant::default(),
+            cow_expected_bytes: 0,
+            past: Past::default(),
+            freshness: Freshness::default(),
+            unresponsive: false,
+            promises: Promises::default(),
+            reclaiming: None,
+        }
+    }
+
     /// Operations of its workload, in all its lives.
     pub fn operations(&self) -> u64 {
         self.past.operations + self.status.workload.operations_total

@@ -10,8 +10,22 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use rustix::process::getuid;
+use serde::{Deserialize, Serialize};
 
-use super::Promised;
+/// What one run has promised.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promised {
+    /// Its host process.
+    pub pid: u32,
+    /// When it began, seconds since 1970.
+    pub started_unix_seconds: u64,
+    /// Host memory that it may use, bytes.
+    pub budget_bytes: u64,
+    /// RAM of its guests, bytes.
+    pub promised_bytes: u64,
+    /// Its control group, as the kernel names it: what limits one run's memory may be nothing to another's.
+    pub group: String,
+}
 
 /// How long a directory may be held by others: each takes a few milliseconds.
 const TURN_MAX: Duration = Duration::from_secs(2);

@@ -15,8 +15,6 @@
 //!
 //! A guest is `pausing` until its VMM has said that no vCPU is in it any more; nobody waits for that here.
 
-use std::sync::PoisonError;
-
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Json, Path, State as Shared};
 use axum::http::StatusCode;
@@ -32,8 +30,9 @@ use crate::bytes::ByteCount;
 use crate::fleet::guest::Guest;
 use crate::fleet::phase::Phase;
 use crate::request::admission;
-use crate::request::guest_levers::dedup_name;
 use crate::request::guest_promises::PromiseChange;
+use crate::request::guest_settings::dedup_name;
+use crate::sync::lock;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -99,7 +98,7 @@ pub(super) async fn change(
 
 /// Promises a guest something else, if that can be kept; otherwise, why not, and what could.
 fn promise(state: &State, guest: &Guest, change: &PromiseChange) -> Result<(), String> {
-    let _turn = state.changing.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = lock(&state.changing);
     let fleet = &state.fleet;
     let living: Vec<_> = fleet.guests.iter().filter(|guest| !guest.has_ended()).collect();
     let name = &guest.plan.name;

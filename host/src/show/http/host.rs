@@ -9,8 +9,6 @@
 //! takes. What of it is *reached*, by the last tick's decisions, the answer to GET says, and what keeps the
 //! rest.
 
-use std::sync::PoisonError;
-
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Json, State as Shared};
 use axum::http::StatusCode;
@@ -24,7 +22,8 @@ use crate::bytes::ByteCount;
 use crate::control::shortfall;
 use crate::fleet::guest::Guest;
 use crate::request::admission;
-use crate::request::prerequisite;
+use crate::request::machine_memory;
+use crate::sync::lock;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,7 +60,7 @@ pub(super) async fn change(
         Ok(Json(change)) => change.budget_bytes,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, "bad_input", &error.body_text()),
     };
-    let _turn = state.changing.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = lock(&state.changing);
     if let Err(message) = fits(&state, budget_bytes) {
         return refuse(StatusCode::UNPROCESSABLE_ENTITY, "does_not_fit", &message);
     }
@@ -77,7 +76,7 @@ pub(super) async fn change(
 
 /// Whether the machine has so much, and what is promised to the guests that live fits it.
 fn fits(state: &State, budget_bytes: u64) -> Result<(), String> {
-    let machine = prerequisite::memory_bytes().map_err(|error| error.to_string())?;
+    let machine = machine_memory::memory_bytes().map_err(|error| error.to_string())?;
     if budget_bytes > machine {
         return Err(format!(
             "a budget of {} is more than this machine's memory; give at most {}",

@@ -14,12 +14,13 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::task::AbortHandle;
 
 use crate::fleet::throttle::Throttle;
+use crate::sync::lock;
 
 /// Connections of one peer: a scraper, a dashboard and a dozen commands at once.
 const PEER_MAX: usize = 16;
@@ -165,7 +166,7 @@ impl Peers {
 
     fn table(&self) -> MutexGuard<'_, Table> {
         // Every critical section leaves the table whole.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 }
 
@@ -217,7 +218,7 @@ impl Account {
 
     /// So much was spent.
     pub(super) fn spend(&self, cpu: Duration, now: Instant) -> Option<Duration> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).spent(cpu, now)
+        lock(&self.0).spent(cpu, now)
     }
 }
 

@@ -1,10 +1,12 @@
 //! The text of `/metrics`, made anew no more often than is worth its CPU time: whoever asks in between gets
 //! the same bytes.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
+
+use crate::sync::lock;
 
 /// No figure is newer than the guests' last words, which come ten times a second.
 const AGE_MIN: Duration = control::STATUS_INTERVAL;
@@ -25,7 +27,7 @@ struct Text {
 impl Scrape {
     /// The last text if it is still good, or a new one.
     pub(super) fn get<E>(&self, make: impl FnOnce() -> Result<String, E>) -> Result<Bytes, E> {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.0);
         let begun = Instant::now();
         if let Some(text) = last.as_ref().filter(|text| begun < text.until) {
             return Ok(text.bytes.clone());

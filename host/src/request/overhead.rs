@@ -1,0 +1,23 @@
+//! What a guest costs beside its memory before it says so itself, and the least and the most it can cost.
+
+use wire::PAGE_BYTES;
+
+/// What a VMM costs before its first status says so, bytes: code, heap and stacks (an estimate), ...
+const OVERHEAD_BASE_BYTES: u64 = 4 << 20;
+/// ... and per guest page: the page-state table's entry, the scanner's hash and flags.
+const OVERHEAD_BYTES_PER_PAGE: u64 = 16;
+
+/// What a guest of this size costs beside its memory, until its VMM says so.
+pub(crate) fn overhead_bytes(memory_bytes: u64) -> u64 {
+    OVERHEAD_BASE_BYTES + memory_bytes / PAGE_BYTES as u64 * OVERHEAD_BYTES_PER_PAGE
+}
+
+/// Least that a guest of this size can be limited to, or have reserved.
+pub(crate) fn least_bytes(memory_bytes: u64) -> u64 {
+    policy::RESERVATION_BYTES_MIN.min(memory_bytes) + overhead_bytes(memory_bytes)
+}
+
+/// Most that a guest of this size can cost.
+pub(crate) fn most_bytes(memory_bytes: u64) -> u64 {
+    memory_bytes + overhead_bytes(memory_bytes)
+}
