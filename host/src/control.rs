@@ -1,7 +1,6 @@
 //! Ten times a second: what guests reported, divided anew by `policy`, and told to them.
 
 pub(crate) mod balloons;
-pub(crate) mod budget;
 pub(crate) mod control_loop;
 pub(crate) mod cow;
 pub(crate) mod decisions;
@@ -12,7 +11,6 @@ pub(crate) mod maintenance;
 pub(crate) mod outside;
 pub(crate) mod prices;
 pub(crate) mod rates;
-pub(crate) mod reclaim;
 pub(crate) mod remedies;
 pub(crate) mod shortfall;
 pub(crate) mod situation;

@@ -2,6 +2,7 @@
 //! the kernel's books.
 
 pub(crate) mod accounting;
+pub(crate) mod budget;
 pub(crate) mod domains;
 pub(crate) mod freshness;
 pub(crate) mod guest;

@@ -21,7 +21,7 @@ use std::{fs, io};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::clock::thread_cpu_time;
-use crate::control::budget::Budget;
+use crate::fleet::budget::Budget;
 use crate::fleet::lives::Fleet;
 
 /// Shortest time between two samples.

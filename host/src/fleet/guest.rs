@@ -5,6 +5,7 @@
 
 mod news;
 mod operator;
+pub(crate) mod reclaim;
 mod silence;
 mod view;
 
@@ -310,5 +311,4 @@ impl Guest {
 }
 
 #[cfg(test)]
-#[path = "guest_tests.rs"]
 mod tests;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use control::ToVmm;
 
 use super::Guest;
-use crate::control::reclaim::Reclaiming;
+use crate::fleet::guest::reclaim::Reclaiming;
 use crate::fleet::phase::Phase;
 use crate::plan::PlannedGuest;
 use crate::request::guest_promises::Promises;

@@ -2,8 +2,8 @@
 
 use control::GuestStatus;
 
-use crate::control::reclaim::Reclaiming;
 use crate::fleet::freshness::Freshness;
+use crate::fleet::guest::reclaim::Reclaiming;
 use crate::fleet::orders::Grant;
 use crate::fleet::phase::Phase;
 use crate::request::guest_promises::Promises;
