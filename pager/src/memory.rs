@@ -331,7 +331,7 @@ impl GuestMemory {
             open: self.pages.table.open(),
             pool_bytes: lock(&self.pages.pool).bytes(),
             overhead_bytes: self.pages.credits.overhead_bytes(),
-            incompressible: self.pages.counters.incompressible.load(Ordering::Relaxed),
+            incompressible: self.pages.counters.incompressible_total.load(Ordering::Relaxed),
         }
     }
 

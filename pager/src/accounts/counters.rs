@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use control::status::PagerStatus;
+
 use crate::{
     accounts::{
         latency::Latency,
@@ -14,67 +16,32 @@ use crate::{
 /// Length of an era: refaults are pages that come back within two of them.
 const ERA_MS: u64 = 4_000;
 
-/// Only ever grow; relaxed everywhere, they order nothing.
-pub(crate) struct Counters {
-    pub breaks: AtomicU64,
-    pub promotions: AtomicU64,
-    pub refaults: AtomicU64,
-    pub refaults_swapped: AtomicU64,
-    /// Pages that each [`Taker`] took, and those of them that were back soon.
-    pub taken: [AtomicU64; 3],
-    pub taken_back: [AtomicU64; 3],
-    pub read_ahead: AtomicU64,
-    pub prefetched: AtomicU64,
-    pub evictions: AtomicU64,
-    pub evictions_proactive: AtomicU64,
-    pub pool_packed: AtomicU64,
-    pub pool_patched: AtomicU64,
-    /// Pages of the pool that were found equal to the frame at their address, and share it.
-    pub pool_rejoined: AtomicU64,
-    pub pool_moved: AtomicU64,
-    pub incompressible: AtomicU64,
-    pub faults_missing: AtomicU64,
-    pub faults_minor: AtomicU64,
-    pub faults_write_protect: AtomicU64,
-    pub faults_without_credit: AtomicU64,
-    pub faults: Latency,
-    pub stall: Stall,
-    pub evict_cpu_ns: AtomicU64,
-    pub fault_cpu_ns: AtomicU64,
-    clock_ms: AtomicU64,
+macro_rules! counters {
+    ($($(#[$meaning:meta])* $counter:ident)*) => {
+        /// Only ever grow; relaxed everywhere, they order nothing.
+        #[derive(Default)]
+        pub(crate) struct Counters {
+            $($(#[$meaning])* pub $counter: AtomicU64,)*
+            /// Pages that each [`Taker`] took, and those of them that were back soon.
+            pub taken: [AtomicU64; 3],
+            pub taken_back: [AtomicU64; 3],
+            pub faults: Latency,
+            pub stall: Stall,
+            pub evict_cpu_ns: AtomicU64,
+            pub fault_cpu_ns: AtomicU64,
+            clock_ms: AtomicU64,
+        }
+
+        impl Counters {
+            /// Writes all that are one number, under the same names, to a status.
+            pub fn write_to(&self, status: &mut PagerStatus) {
+                $(status.$counter = self.$counter.load(Ordering::Relaxed);)*
+            }
+        }
+    };
 }
 
-impl Default for Counters {
-    fn default() -> Counters {
-        let zero = || AtomicU64::new(0);
-        Counters {
-            breaks: zero(),
-            promotions: zero(),
-            refaults: zero(),
-            refaults_swapped: zero(),
-            taken: std::array::from_fn(|_| zero()),
-            taken_back: std::array::from_fn(|_| zero()),
-            read_ahead: zero(),
-            prefetched: zero(),
-            evictions: zero(),
-            evictions_proactive: zero(),
-            pool_packed: zero(),
-            pool_patched: zero(),
-            pool_rejoined: zero(),
-            pool_moved: zero(),
-            incompressible: zero(),
-            faults_missing: zero(),
-            faults_minor: zero(),
-            faults_write_protect: zero(),
-            faults_without_credit: zero(),
-            faults: Latency::default(),
-            stall: Stall::default(),
-            evict_cpu_ns: zero(),
-            fault_cpu_ns: zero(),
-            clock_ms: zero(),
-        }
-    }
-}
+control::pager_counters!(counters);
 
 impl Counters {
     /// Counts a fault that took `spent`, and what a vCPU was stalled by, if one was.

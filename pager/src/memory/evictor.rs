@@ -168,7 +168,8 @@ impl GuestMemory {
             *state = None;
             return Ok(());
         }
-        let (now_ms, returns) = (self.pages.counters.now_ms(), self.pages.counters.promotions.load(Ordering::Relaxed));
+        let (now_ms, returns) =
+            (self.pages.counters.now_ms(), self.pages.counters.promotions_total.load(Ordering::Relaxed));
         let state = state.get_or_insert_with(|| Proactive::new(now_ms, returns));
         let mut due = state.evictions(now_ms, returns, self.pages.table.private()) as usize;
         while due > 0 && self.nobody_waits() && !self.stopping.load(Ordering::Acquire) {

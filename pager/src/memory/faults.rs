@@ -72,15 +72,15 @@ impl GuestMemory {
     fn serve(&self, event: FaultEvent, buffer: &mut PageBuffer) -> Result<(), Failure> {
         let counters = &self.pages.counters;
         let kind = match event.kind {
-            FaultKind::Missing => &counters.faults_missing,
-            FaultKind::Minor => &counters.faults_minor,
-            FaultKind::WriteProtect => &counters.faults_write_protect,
+            FaultKind::Missing => &counters.faults_missing_total,
+            FaultKind::Minor => &counters.faults_minor_total,
+            FaultKind::WriteProtect => &counters.faults_write_protect_total,
         };
         kind.fetch_add(1, Ordering::Relaxed);
         let Some(gfn) = self.pages.mapping.gfn(event.address) else { return Ok(()) };
         let waiting = Waiting { event, gfn, since: Instant::now(), clock_ms: self.wait_clock.shown(), starved: false };
         if !self.try_serve(waiting, buffer)? {
-            counters.faults_without_credit.fetch_add(1, Ordering::Relaxed);
+            counters.faults_without_credit_total.fetch_add(1, Ordering::Relaxed);
             self.let_wait(waiting);
             self.evictor.notify_one();
         } else if self.pages.credits.available() < LOW_PAGES {

@@ -149,11 +149,11 @@ impl Evictor {
         if outcome.evicted > 0 {
             self.barren = 0;
         }
-        pages.counters.evictions.fetch_add(u64::from(outcome.evicted), Ordering::Relaxed);
+        pages.counters.evictions_total.fetch_add(u64::from(outcome.evicted), Ordering::Relaxed);
         if need == Need::Proactive {
-            pages.counters.evictions_proactive.fetch_add(u64::from(outcome.evicted), Ordering::Relaxed);
+            pages.counters.evictions_proactive_total.fetch_add(u64::from(outcome.evicted), Ordering::Relaxed);
         }
-        pages.counters.incompressible.fetch_add(u64::from(outcome.incompressible), Ordering::Relaxed);
+        pages.counters.incompressible_total.fetch_add(u64::from(outcome.incompressible), Ordering::Relaxed);
         Ok(outcome)
     }
 
@@ -211,8 +211,8 @@ impl Evictor {
             }
         };
         let moved = pages.compact();
-        pages.counters.pool_packed.fetch_add(u64::from(packed), Ordering::Relaxed);
-        pages.counters.pool_moved.fetch_add(u64::from(moved), Ordering::Relaxed);
+        pages.counters.pool_packed_total.fetch_add(u64::from(packed), Ordering::Relaxed);
+        pages.counters.pool_moved_total.fetch_add(u64::from(moved), Ordering::Relaxed);
         Ok(is_reading || rejoined + packed >= BATCH as u32 / 2)
     }
 

@@ -56,7 +56,7 @@ impl GuestMemory {
     }
 
     fn evictions(&self) -> u64 {
-        self.pages.counters.evictions.load(Ordering::Relaxed)
+        self.pages.counters.evictions_total.load(Ordering::Relaxed)
     }
 
     pub(super) fn run_prefetch(&self) -> Result<(), Failure> {

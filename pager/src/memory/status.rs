@@ -99,7 +99,7 @@ impl GuestMemory {
             overhead_bytes: credits.overhead_bytes(),
             slots: slots_bytes / PAGE_BYTES as u64,
         };
-        PagerStatus {
+        let mut status = PagerStatus {
             floor_bytes: held.floor_bytes(),
             allocation_bytes: credits.allocation_bytes(),
             committed_bytes: credits.committed_bytes(),
@@ -112,37 +112,24 @@ impl GuestMemory {
             kernel_pages: 0,
             zero_touched: table.zero_touched(),
             ballooned_touched: table.ballooned_touched(),
-            faults_missing_total: load(&counters.faults_missing),
-            faults_minor_total: load(&counters.faults_minor),
-            faults_write_protect_total: load(&counters.faults_write_protect),
             fault_latency: faults.buckets,
             fault_ns_total: faults.ns_total,
             fault_ns_max: faults.ns_max,
             stall_ns_total: stall.sum_ns(),
             stall_latency: counters.stall.waits(),
             stall,
-            faults_without_credit_total: load(&counters.faults_without_credit),
-            evictions_total: load(&counters.evictions),
-            evictions_proactive_total: load(&counters.evictions_proactive),
-            pool_packed_total: load(&counters.pool_packed),
-            pool_patched_total: load(&counters.pool_patched),
-            pool_rejoined_total: load(&counters.pool_rejoined),
-            pool_moved_total: load(&counters.pool_moved),
-            promotions_total: load(&counters.promotions),
-            read_ahead_total: load(&counters.read_ahead),
-            prefetched_total: load(&counters.prefetched),
-            refaults_total: load(&counters.refaults),
-            refaults_swapped_total: load(&counters.refaults_swapped),
             reported: taken(Taker::Reporting),
             ballooned: taken(Taker::Balloon),
             zeroed: taken(Taker::Zero),
-            incompressible_total: load(&counters.incompressible),
-            breaks_total: load(&counters.breaks),
             evict_cpu_ns: cpu(self.evict_clocks(), &counters.evict_cpu_ns),
             fault_cpu_ns: cpu(&self.fault_clocks(), &counters.fault_cpu_ns),
             sampling: *self.sampling.lock().unwrap_or_else(PoisonError::into_inner),
             swap,
-        }
+            // Counters follow.
+            ..PagerStatus::default()
+        };
+        counters.write_to(&mut status);
+        status
     }
 
     fn evict_clocks(&self) -> &[ThreadClock] {

@@ -80,7 +80,7 @@ impl<M: Mapping> Pages<M> {
         let copied = self.mapping.discard(gfn.run()).and_then(|()| self.mapping.copy_frame(gfn, frame));
         let woken = copied.map_err(|source| Error::Kernel { action: "breaking the share of", gfn, source })?;
         self.references.remove(frame);
-        self.counters.breaks.fetch_add(1, Ordering::Relaxed);
+        self.counters.breaks_total.fetch_add(1, Ordering::Relaxed);
         page.turn_into_mapped(Entry::private_with(LIVES_WRITTEN), woken);
         Ok(Served::Done)
     }

@@ -103,7 +103,7 @@ impl<M: Mapping> Pages<M> {
     fn copied(&self, entry: Entry) -> Entry {
         if let Page::Shared { frame, .. } = entry.decode() {
             self.references.remove(frame);
-            self.counters.breaks.fetch_add(1, Ordering::Relaxed);
+            self.counters.breaks_total.fetch_add(1, Ordering::Relaxed);
             Entry::private()
         } else {
             Entry::fresh()

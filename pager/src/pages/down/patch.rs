@@ -134,7 +134,7 @@ impl<M: Mapping> Pages<M> {
             return false;
         };
         library.gained(room_bytes(old) - room_bytes(codec.length(patch.len())));
-        self.counters.pool_patched.fetch_add(1, Ordering::Relaxed);
+        self.counters.pool_patched_total.fetch_add(1, Ordering::Relaxed);
         true
     }
 }

@@ -54,7 +54,7 @@ impl<M: Mapping> Pages<M> {
 
     /// What a page becomes that was not asked for.
     pub(super) fn came_along(&self) -> Entry {
-        self.counters.read_ahead.fetch_add(1, Ordering::Relaxed);
+        self.counters.read_ahead_total.fetch_add(1, Ordering::Relaxed);
         Entry::private()
     }
 }

@@ -33,7 +33,7 @@ impl<M: Mapping> Pages<M> {
         most: u32,
         buffer: &mut PageBuffer,
     ) -> Result<Option<Gfn>, Error> {
-        let (now, evictions) = (self.now(), self.counters.evictions.load(Ordering::Relaxed));
+        let (now, evictions) = (self.now(), self.counters.evictions_total.load(Ordering::Relaxed));
         let wanted = |entry: Entry| {
             entry.is_away() && !entry.probed() && set.contains(entry.left(), now, evictions, self.eviction_unit())
         };
@@ -47,7 +47,7 @@ impl<M: Mapping> Pages<M> {
         };
         let count = pages.run().count;
         self.map(pages, buffer, |_, _| Entry::private_with(LIVES_PREFETCHED))?;
-        self.counters.prefetched.fetch_add(u64::from(count), Ordering::Relaxed);
+        self.counters.prefetched_total.fetch_add(u64::from(count), Ordering::Relaxed);
         // At least one: that in front may be in motion, and is then asked for already.
         Ok(Some(first.plus(count.max(1))))
     }

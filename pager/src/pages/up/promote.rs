@@ -86,18 +86,18 @@ impl<M: Mapping> Pages<M> {
             return Entry::private_with(1);
         }
         let passed = entry.left().until(self.now());
-        self.counters.promotions.fetch_add(1, Ordering::Relaxed);
+        self.counters.promotions_total.fetch_add(1, Ordering::Relaxed);
         if passed.era <= SOON_ERAS {
-            self.counters.refaults.fetch_add(1, Ordering::Relaxed);
+            self.counters.refaults_total.fetch_add(1, Ordering::Relaxed);
             let swapped = u64::from(matches!(entry.state(), State::Swapped | State::Clean));
-            self.counters.refaults_swapped.fetch_add(swapped, Ordering::Relaxed);
+            self.counters.refaults_swapped_total.fetch_add(swapped, Ordering::Relaxed);
         }
         Entry::private_with(lives(passed.evictions * self.eviction_unit(), self.table.private()))
     }
 
     /// What a page that leaves at this moment is to remember.
     pub(in crate::pages) fn now(&self) -> Left {
-        let evictions = self.counters.evictions.load(Ordering::Relaxed) / self.eviction_unit();
+        let evictions = self.counters.evictions_total.load(Ordering::Relaxed) / self.eviction_unit();
         Left { era: self.counters.era(), evictions }
     }
 

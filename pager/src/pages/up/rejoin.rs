@@ -58,7 +58,7 @@ impl<M: Mapping> Pages<M> {
             return Err(error);
         }
         let gfns = equal.iter().map(|(page, _)| page.gfn()).collect();
-        self.counters.pool_rejoined.fetch_add(equal.len() as u64, Ordering::Relaxed);
+        self.counters.pool_rejoined_total.fetch_add(equal.len() as u64, Ordering::Relaxed);
         for (page, frame) in equal {
             self.free_backing(page.entry());
             page.turn_into(Entry::shared(frame));
