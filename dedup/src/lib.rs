@@ -59,6 +59,7 @@ pub use figures::Figures;
 pub use hash::{content_hash, is_zero};
 pub use inbox::ScannerHandle;
 pub use memory::{Backing, ScanMemory};
+pub use notes::NOTES_BYTES_PER_PAGE;
 pub use published::PublishedView;
 pub use scanner::Scanner;
 pub use session::VmmId;

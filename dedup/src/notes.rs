@@ -69,6 +69,9 @@ pub(crate) enum Why {
     StoreBudget,
 }
 
+/// What the scanner's notes cost, bytes a guest page.
+pub const NOTES_BYTES_PER_PAGE: u64 = 2;
+
 /// The memory of all pages of a guest.
 #[derive(Debug)]
 pub(crate) struct Notes {
@@ -179,6 +182,15 @@ mod tests {
 
     fn visits_in_64_passes(notes: &Notes) -> usize {
         (0..64).filter(|&pass| notes.is_due(PAGE, pass)).count()
+    }
+
+    #[test]
+    fn they_cost_what_they_are_said_to() {
+        const PAGES: u32 = 1 << 10;
+        let Notes { samples, flags } = Notes::new(PAGES);
+        let bytes = size_of_val(&samples[..]) + size_of_val(&flags[..]);
+        assert_eq!(bytes as u64, u64::from(PAGES) * NOTES_BYTES_PER_PAGE);
+        assert_eq!((samples.capacity(), flags.capacity()), (PAGES as usize, PAGES as usize));
     }
 
     #[test]

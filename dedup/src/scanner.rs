@@ -19,7 +19,7 @@
 //! frames and answers for them is what makes "not held" final: between the answer and the next publication
 //! nothing here can adopt the frame.
 //!
-//! Costs 2 bytes a guest page.
+//! Costs [`NOTES_BYTES_PER_PAGE`](crate::NOTES_BYTES_PER_PAGE).
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -43,6 +43,14 @@ pub mod tiers;
 #[cfg(test)]
 mod model;
 
+/// What a guest page costs in tables, at most: its state, its placement, and the references to the two frames
+/// that a store has for it. Less while it is not shared: a table costs nothing where nothing was written.
+pub const TABLE_BYTES_PER_PAGE: u64 =
+    (pages::table::PageTable::BYTES_PER_PAGE + PLACEMENT_BYTES + 2 * References::BYTES_PER_FRAME) as u64;
+
+use accounts::references::References;
+use sys::PLACEMENT_BYTES;
+
 pub use memory::{Config, Failure, GuestMemory, Threads};
 pub use pages::{Error, Evicted, Noise, Pages, Staging, table::State};
 pub use sys::{MmapArena, ProbeError, SlotFile, StoreView, SwapFile, SwapFileError, probe};

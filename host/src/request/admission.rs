@@ -192,7 +192,7 @@ mod tests {
         assert!(fits(reserved(reservation + 1), 500).is_err(), "{refusal}");
         assert_eq!(fits(reserved(200), budget), Ok(()), "{refusal}");
         assert!(fits(reserved(200), budget - 1).is_err(), "{refusal}");
-        assert!(fits(reserved(1000), 768).unwrap_err().contains("guest3 can have reservations from 21 MiB"));
+        assert!(fits(reserved(1000), 768).unwrap_err().contains("guest3 can have reservations from 21.2 MiB"));
         // Nothing is asked for: however short the host is, that is no reason to refuse.
         assert_eq!(fits(Promises { shares: 7, ..Promises::default() }, 64), Ok(()));
     }

@@ -4,8 +4,8 @@ use wire::PAGE_BYTES;
 
 /// What a VMM costs before its first status says so, bytes: code, heap and stacks (an estimate), ...
 const OVERHEAD_BASE_BYTES: u64 = 4 << 20;
-/// ... and per guest page: the page-state table's entry, the scanner's hash and flags.
-const OVERHEAD_BYTES_PER_PAGE: u64 = 16;
+/// ... and per guest page: the pager's tables and the scanner's notes.
+const OVERHEAD_BYTES_PER_PAGE: u64 = pager::TABLE_BYTES_PER_PAGE + dedup::NOTES_BYTES_PER_PAGE;
 
 /// What a guest of this size costs beside its memory, until its VMM says so.
 pub(crate) fn overhead_bytes(memory_bytes: u64) -> u64 {

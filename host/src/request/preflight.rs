@@ -328,9 +328,9 @@ mod tests {
             (vec!["2:shares=1"], "allowed are numbers from 0 to 1"),
             (vec!["0:shares=0"], "allowed are shares from 1 to 1000000"),
             (vec!["0:reservation=128MiB,limit=64MiB"], "to 64 MiB (its limit)"),
-            (vec!["0:reservation=1G"], "allowed are reservations from 21 MiB to 261 MiB"),
-            (vec!["0:limit=4K"], "allowed are limits from 21 MiB to 261 MiB"),
-            (vec!["0:limit=1G"], "allowed are limits from 21 MiB to 261 MiB"),
+            (vec!["0:reservation=1G"], "allowed are reservations from 21.2 MiB to 261.2 MiB"),
+            (vec!["0:limit=4K"], "allowed are limits from 21.2 MiB to 261.2 MiB"),
+            (vec!["0:limit=1G"], "allowed are limits from 21.2 MiB to 261.2 MiB"),
             (vec!["0:shares=1", "0:limit=64MiB"], "allowed are all settings of a guest in one --guest"),
         ] {
             let refusal = with(&settings).unwrap_err().to_string();

@@ -29,6 +29,9 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    /// What a count costs, if it is small.
+    pub const BYTES_EACH: usize = size_of::<u8>();
+
     /// So many zeros.
     pub fn new(count: u32) -> Counts {
         Counts { bytes: zeroed_u8s(count), large: Mutex::default() }

@@ -53,6 +53,9 @@ fn bit(frame: Frame) -> (usize, u64) {
 }
 
 impl References {
+    /// What a frame costs, at most: two counts, and three bits.
+    pub const BYTES_PER_FRAME: usize = 2 * Counts::BYTES_EACH + 1;
+
     /// No references to any of `frames` frames.
     pub fn new(frames: u32) -> References {
         References {

@@ -37,6 +37,9 @@ pub struct PageTable {
 }
 
 impl PageTable {
+    /// What a page costs.
+    pub const BYTES_PER_PAGE: usize = size_of::<Entry>();
+
     /// A table of `pages` untouched pages.
     pub fn new(pages: u32) -> PageTable {
         const { assert!(Entry::UNTOUCHED.0 == 0, "a new table is all zeros") };

@@ -16,7 +16,7 @@ mod uffd;
 
 pub use arena::{Arena, MmapArena};
 pub use buffer::PageBuffer;
-pub use ram::Ram;
+pub use ram::{PLACEMENT_BYTES, Ram};
 pub use run_queue::{RunQueue, RunTimes};
 pub use slot_file::SlotFile;
 pub use store::StoreView;

@@ -35,6 +35,9 @@ use crate::{
 /// What one call clears at most.
 const ZEROS_BYTES: NonZeroUsize = NonZeroUsize::new(RUN_MAX as usize * PAGE_BYTES).unwrap();
 
+/// What a page's placement costs, if it is not at home.
+pub const PLACEMENT_BYTES: usize = size_of::<AtomicU32>();
+
 /// The mapping, and which frame each page's address range is a mapping of.
 pub struct Ram {
     base: NonNull<c_void>,

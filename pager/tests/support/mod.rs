@@ -29,20 +29,25 @@ pub struct Store {
 
 impl Store {
     pub fn new() -> (Store, StoreView) {
+        Store::of(FRAMES)
+    }
+
+    /// A store of so many frames.
+    pub fn of(count: u32) -> (Store, StoreView) {
         let memfd = |name: &str, bytes: u64| {
             let file = File::from(memfd_create(name, MFdFlags::MFD_CLOEXEC).unwrap());
             file.set_len(bytes).unwrap();
             file
         };
         let store = Store {
-            frames: memfd("frames", u64::from(FRAMES) * PAGE_BYTES as u64),
-            published: memfd("bits", u64::from(FRAMES) / 8),
+            frames: memfd("frames", u64::from(count) * PAGE_BYTES as u64),
+            published: memfd("bits", u64::from(count) / 8),
         };
         let read_only = |file: &File| {
             use std::os::fd::AsRawFd;
             OwnedFd::from(File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap())
         };
-        let view = StoreView::new(read_only(&store.frames), &read_only(&store.published), FRAMES).unwrap();
+        let view = StoreView::new(read_only(&store.frames), &read_only(&store.published), count).unwrap();
         (store, view)
     }
 

@@ -28,9 +28,8 @@ use crate::{
     vcpus::Vcpus,
 };
 
-/// Bytes of tables a guest page costs: 8 for its state, 4 for its placement, 2 for the counts of its two
-/// frames, 3 for dedup.
-pub const TABLE_BYTES_PER_PAGE: u64 = 17;
+/// What a guest page costs in tables, at most.
+pub const TABLE_BYTES_PER_PAGE: u64 = pager::TABLE_BYTES_PER_PAGE + dedup::NOTES_BYTES_PER_PAGE;
 /// How often a guest is asked for its statistics until the host says otherwise.
 const STATISTICS_INTERVAL_MS: u64 = 1000;
 /// Memory a VMM takes besides its guest's, before it has been measured: page-state tables, threads, buffers.
