@@ -158,16 +158,22 @@ pub struct GuestConfig {
 /// A Linux guest. Its files are descriptors from [`LINUX_FD`] on: the kernel, then what is named here.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LinuxConfig {
-    /// Whether there is an initial RAM disk.
-    pub initrd: bool,
     /// What the kernel is told.
     pub command_line: String,
+    /// Whether there is an initial RAM disk. A source of random numbers follows.
+    pub initrd: bool,
+    /// Whether there is a socket for the console.
+    pub console: bool,
+    /// The disks, and which may only be read.
+    pub read_only_disks: Vec<bool>,
+    /// The taps, and the addresses that the guest has on them.
+    pub macs: Vec<[u8; 6]>,
 }
 
 impl LinuxConfig {
     /// How many descriptors it has.
     pub fn files(&self) -> usize {
-        1 + usize::from(self.initrd)
+        2 + usize::from(self.initrd) + usize::from(self.console) + self.read_only_disks.len() + self.macs.len()
     }
 }
 

@@ -10,8 +10,10 @@ use std::time::Duration;
 use control::{Levers, VcpuKind};
 use wire::machine::Workload;
 
+use crate::request::disks::DiskRequest;
 use crate::request::domain_range::DomainRange;
 use crate::request::guest_settings::GuestSettings;
+use crate::request::taps::TapRequest;
 use crate::tier::TierChoice;
 
 /// Divides a host's memory instead of [`policy::allocate`], from the same measurements: benchmarks put rules
@@ -97,6 +99,12 @@ pub struct LinuxRequest {
     pub initrd: Option<PathBuf>,
     /// What it is told; without what it has to be told.
     pub command_line: String,
+    /// Disks of every guest.
+    pub disks: Vec<DiskRequest>,
+    /// Taps of every guest.
+    pub taps: Vec<TapRequest>,
+    /// Whether standard input and output are the first guest's console.
+    pub console: bool,
 }
 
 /// When pages that guests report free are taken.
@@ -112,6 +120,11 @@ pub enum FreePageReporting {
 }
 
 impl RunConfig {
+    /// Whether standard input and output are the first guest's console.
+    pub fn has_console(&self) -> bool {
+        self.linux.as_ref().is_some_and(|linux| linux.console)
+    }
+
     /// A run of idle guests of which nobody asked anything special.
     #[cfg(test)]
     pub(crate) fn idle(budget_bytes: u64, levers: Levers) -> RunConfig {
@@ -195,7 +208,7 @@ pub struct VmmCommand {
 pub const DOMAIN_DEFAULT: &str = "default";
 /// Where swap files are unless somebody says otherwise: what is there is on a disk, and may be large.
 pub const SWAP_DIRECTORY: &str = "/var/tmp";
-/// Guests when neither a number nor an image is given.
+/// Guests when neither a number nor an image nor a kernel is given.
 pub const GUESTS_DEFAULT: u32 = 8;
 /// Most guests of one run: 64 times the vCPUs of a small host; each costs a process, some descriptors and a
 /// metrics series set.

@@ -55,6 +55,17 @@ pub enum Error {
         /// What is wrong.
         source: boot::Error,
     },
+    /// a disk that a guest cannot have
+    #[error("--disk {disk}: {why}")]
+    Disk {
+        /// As it was given.
+        disk: String,
+        /// What is wrong, and what would do.
+        why: String,
+    },
+    /// a tap that a guest cannot have
+    #[error("--net {0}")]
+    Tap(#[from] net::TapError),
     /// the guests' guaranteed memory does not fit
     #[error("--budget {}: {refusal}", ByteCount(*.budget_bytes))]
     BudgetTooSmall {
@@ -142,6 +153,8 @@ impl Error {
             | Error::ImageSize { .. }
             | Error::Unreadable { .. }
             | Error::Kernel { .. }
+            | Error::Disk { .. }
+            | Error::Tap(_)
             | Error::BudgetTooSmall { .. }
             | Error::OverPromised { .. }
             | Error::DomainMode { .. }

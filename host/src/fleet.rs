@@ -3,6 +3,7 @@
 
 pub(crate) mod accounting;
 pub(crate) mod budget;
+pub(crate) mod console;
 pub(crate) mod domains;
 pub(crate) mod freshness;
 pub(crate) mod guest;

@@ -6,7 +6,9 @@ use control::Levers;
 use wire::PAGE_BYTES;
 use wire::machine::Workload;
 
+use crate::request::disks::DiskRequest;
 use crate::request::guest_promises::Promises;
+use crate::request::taps::TapRequest;
 
 /// A guest that may start.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +46,10 @@ pub struct PlannedLinux {
     pub initrd: Option<PathBuf>,
     /// All that it is told.
     pub command_line: String,
+    /// Its disks.
+    pub disks: Vec<DiskRequest>,
+    /// Its taps.
+    pub taps: Vec<TapRequest>,
 }
 
 impl PlannedGuest {

@@ -3,6 +3,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod descriptors;
+pub(crate) mod disks;
 pub(crate) mod domain_range;
 pub(crate) mod guest_levers;
 pub(crate) mod guest_promises;
@@ -14,3 +15,4 @@ pub(crate) mod preflight;
 pub mod prerequisite;
 pub(crate) mod promises;
 pub(crate) mod swap;
+pub(crate) mod taps;

@@ -22,6 +22,7 @@ use crate::control::decisions::Decisions;
 use crate::control::ledger::Ledger;
 use crate::error::Error;
 use crate::fleet::accounting::Meter;
+use crate::fleet::console;
 use crate::fleet::guest::Guest;
 use crate::fleet::lives::Fleet;
 use crate::fleet::restarts;
@@ -55,7 +56,11 @@ pub fn run(config: RunConfig) -> Result<Outcome, Error> {
     let runtime = runtime.map_err(|source| Error::System { doing: "starting the runtime", source })?;
     // The main thread starts the VMMs: they die with the thread that did (see `fleet`), and have its nice
     // value.
-    runtime.block_on(run_guests(preflight::check(config)?))
+    let outcome = runtime.block_on(run_guests(preflight::check(config)?));
+    // With it go the VMMs of a run that failed on the way.
+    drop(runtime);
+    console::detach();
+    outcome
 }
 
 /// Why a thread could not be put before those of the guests.
@@ -93,7 +98,10 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
         ControlLoop::new(Arc::clone(&fleet), Arc::clone(&meter), ledger, Arc::clone(&decisions), Limits::of(config));
     tasks.spawn(control.keep_going());
     tasks.spawn(Arc::clone(&meter).keep_sampling(Arc::clone(&fleet), config.sample_every));
-    tasks.spawn(display.keep_showing());
+    // What the guest prints and the table would spoil each other.
+    if !config.has_console() {
+        tasks.spawn(display.keep_showing());
+    }
     let promise = Arc::new(plan.promise);
     let endpoint = http::serve(plan.listener, Arc::clone(&fleet), Arc::clone(&meter), decisions, promise)?;
     let restarts = config.restart_every.map(|every| tasks.spawn(restarts::keep_restarting(Arc::clone(&fleet), every)));

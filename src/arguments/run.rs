@@ -26,7 +26,7 @@ Examples:
 
 #[derive(Debug, Args)]
 pub struct Run {
-    /// How many guests [default: 8, or one per image]
+    /// How many guests [default: 8, one per image, or one with a kernel]
     #[arg(long, value_name = "N")]
     guests: Option<u32>,
     /// RAM of each guest [default: 256MiB, or the size of its image]
@@ -44,7 +44,7 @@ pub struct Run {
     workload: Workload,
     /// What is special about one guest, by number: shares=1000, reservation=64MiB, limit=256MiB,
     /// workload=NAME, active=30% (of its RAM, for tide and zipf), dedup=on|zero-pages-only|off,
-    /// balloon=on|off, swap=on|off (less than the run has); repeatable
+    /// balloon=on|off, swap=on|off (less than the run has), disk=FILE[:ro], tap=NAME; repeatable
     #[arg(long = "guest", value_name = "NUMBER:KEY=VALUE,...")]
     guest_settings: Vec<GuestSettings>,
     /// How much dearer idle memory is than memory in use, when guests are short of it: at 75 %, four times

@@ -143,3 +143,24 @@ fn swap_directories_that_cannot_be_used_are_refused_by_name() {
     ]);
     assert!(code == 2 && (said.contains("no room") || said.contains("--budget")), "{said}");
 }
+
+#[test]
+fn what_cannot_be_started_as_linux_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (text, short) = (file("text", b"no kernel"), file("short", &[0; 511]));
+    assert_refused(&["--kernel", "/no/such/kernel"], &["--kernel", "/no/such/kernel", "No such file"]);
+    assert_refused(&["--kernel", &text], &["--kernel", &text, "neither an ELF file nor a bzImage"]);
+    assert_refused(&["--kernel", &text, "--initrd", "/none"], &["--initrd", "/none", "No such file"]);
+    assert_refused(&["--kernel", &text, "--vcpu", "hosted"], &["--vcpu hosted contradicts --kernel"]);
+    assert_refused(&["--kernel", &text, "--image", &text], &["--image"]);
+    assert_refused(&["--kernel", &text, "--until-poweroff", "--duration", "5s"], &["--until-poweroff", "--duration"]);
+    assert_refused(&["--kernel", &text, "--disk", ""], &["--disk", "FILE:ro"]);
+    assert_refused(&["--kernel", &text, "--net", "tap0"], &["tap0", "tap=NAME"]);
+    assert_refused(&["--disk", &short], &["--kernel"]);
+    assert_refused(&["--guests", "1", "--guest", &format!("0:disk={short}")], &["--guest 0:disk=", "with --kernel"]);
+}

@@ -20,6 +20,7 @@ mod hinting;
 mod images;
 mod levers;
 mod linux_driver;
+mod linux_guests;
 mod loss;
 mod missing;
 mod pause;

@@ -83,6 +83,9 @@ pub enum Error {
         /// Its length.
         bytes: u64,
     },
+    /// A descriptor is not what it was said to be.
+    #[error("{0}: {1}")]
+    Device(String, String),
     /// More devices than a PC has interrupts for.
     #[error("a guest can have {most} devices, its balloon and its source of random numbers among them")]
     DeviceCount {

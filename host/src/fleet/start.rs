@@ -18,11 +18,12 @@ use tokio::sync::mpsc;
 
 use crate::config::RunConfig;
 use crate::error::Error;
+use crate::fleet::console;
 use crate::fleet::domains::{Domains, Membership};
 use crate::fleet::link::{Link, OUTBOX_MAX};
 use crate::fleet::orders::Grant;
 use crate::fleet::socket;
-use crate::plan::{PlannedGuest, PlannedLinux};
+use crate::plan::PlannedGuest;
 
 /// Most CPU that all scanners together may use while they gain, in CPUs: dedup must leave the guests room to
 /// run.
@@ -51,7 +52,8 @@ pub(crate) fn start(
     id: VmmId,
 ) -> Result<(Link, Life), Error> {
     let membership = domains.join(&plan.domain, plan.levers.dedup, home_frames, id, plan.pages())?;
-    match start_vmm(config, plan, membership.domain()) {
+    let has_console = id.guest == 0 && config.has_console();
+    match start_vmm(config, plan, membership.domain(), has_console) {
         Ok((pid, outbox, child, reader)) => Ok((Link::new(id, pid, outbox), Life { child, reader, membership })),
         Err(source) => {
             // It was told nothing and held nothing: there is nothing to tell anybody else.
@@ -85,6 +87,7 @@ fn start_vmm(
     config: &RunConfig,
     plan: &PlannedGuest,
     domain: &Domain,
+    has_console: bool,
 ) -> io::Result<(u32, mpsc::Sender<ToVmm>, Child, OwnedReadHalf)> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
@@ -95,7 +98,8 @@ fn start_vmm(
         inherited.push((SWAP_FD, file.into_fd()));
     }
     if let Some(linux) = &plan.linux {
-        inherited.extend((LINUX_FD..).zip(linux.open()?));
+        let console = has_console.then(console::attach).transpose()?;
+        inherited.extend((LINUX_FD..).zip(linux.open(console).map_err(io::Error::other)?));
     }
     let mappings = inherited.into_iter().map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }).collect();
     let child = Command::new(&config.vmm.program)
@@ -125,7 +129,7 @@ fn guest_config(config: &RunConfig, number: u32, plan: &PlannedGuest, grant: Gra
         vcpu: config.vcpu,
         workload: plan.workload as u32,
         seed: config.seed,
-        linux: plan.linux.as_ref().map(PlannedLinux::config),
+        linux: plan.linux.as_ref().map(|linux| linux.config(number == 0 && config.has_console())),
         image: plan.image.clone(),
         levers: plan.levers,
         store_frames: domain.store_frames(),

@@ -8,6 +8,8 @@ use control::Dedup;
 use wire::machine::Workload;
 
 use crate::bytes::ByteCount;
+use crate::request::disks::DiskRequest;
+use crate::request::taps::TapRequest;
 
 /// One guest's settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +33,10 @@ pub struct GuestSettings {
     pub balloon: Option<bool>,
     /// Whether it has a swap file.
     pub swap: Option<bool>,
+    /// Disks besides those that all guests have.
+    pub disks: Vec<DiskRequest>,
+    /// Taps besides those that all guests have.
+    pub taps: Vec<TapRequest>,
 }
 
 impl FromStr for GuestSettings {
@@ -40,7 +46,7 @@ impl FromStr for GuestSettings {
         let malformed = |what: &str| {
             format!(
                 "{text:?}: {what}; give NUMBER:KEY=VALUE,... with shares=1000, reservation=64MiB, limit=256MiB, workload=NAME, \
-                 active=30% or active=10%-90%, dedup=on, dedup=zero-pages-only or dedup=off, balloon=off, swap=off"
+                 active=30% or active=10%-90%, dedup=on, dedup=zero-pages-only or dedup=off, balloon=off, swap=off, disk=FILE or disk=FILE:ro, tap=NAME"
             )
         };
         let (guest, settings) = text.split_once(':').ok_or_else(|| malformed("no settings"))?;
@@ -63,6 +69,15 @@ impl FromStr for GuestSettings {
                 "dedup" => read.dedup.replace(dedup_named(value).ok_or_else(wrong)?).is_some(),
                 "balloon" => read.balloon.replace(switch(value).ok_or_else(wrong)?).is_some(),
                 "swap" => read.swap.replace(switch(value).ok_or_else(wrong)?).is_some(),
+                // There may be any number of these.
+                "disk" => {
+                    read.disks.push(value.parse().map_err(|_| wrong())?);
+                    false
+                }
+                "tap" => {
+                    read.taps.push(setting.parse().map_err(|_| wrong())?);
+                    false
+                }
                 _ => return Err(malformed(&format!("there is no {key:?}"))),
             };
             if given_before {
@@ -116,7 +131,9 @@ impl fmt::Display for GuestSettings {
             self.balloon.map(|on| format!("balloon={}", switched(on))),
             self.swap.map(|on| format!("swap={}", switched(on))),
         ];
-        write!(f, "{}:{}", self.guest, settings.into_iter().flatten().collect::<Vec<_>>().join(","))
+        let disks = self.disks.iter().map(|disk| format!("disk={disk}"));
+        let devices = disks.chain(self.taps.iter().map(TapRequest::to_string));
+        write!(f, "{}:{}", self.guest, settings.into_iter().flatten().chain(devices).collect::<Vec<_>>().join(","))
     }
 }
 
@@ -128,7 +145,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let read: GuestSettings =
-            "3:shares=2000,reservation=64MiB,limit=1G,workload=tide,active=10%-90%,dedup=zero-pages-only,balloon=off,swap=on"
+            "3:shares=2000,reservation=64MiB,limit=1G,workload=tide,active=10%-90%,dedup=zero-pages-only,balloon=off,swap=on,\
+             disk=/a,disk=/b:ro,tap=vm0"
                 .parse()
                 .unwrap();
         let expected = GuestSettings {
@@ -141,6 +159,8 @@ mod tests {
             dedup: Some(Dedup::ZeroPagesOnly),
             balloon: Some(false),
             swap: Some(true),
+            disks: ["/a", "/b:ro"].map(|disk| disk.parse().unwrap()).to_vec(),
+            taps: vec!["tap=vm0".parse().unwrap()],
         };
         assert_eq!(read, expected);
         assert_eq!(read.to_string().parse(), Ok(expected));

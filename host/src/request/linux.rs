@@ -2,20 +2,25 @@
 //!
 //! ```text
 //!   preflight   bytes of kernel and initial RAM disk --boot::prepare--> they would start, or why not
-//!   start       the same files, opened again --> descriptors of the VMM, from LINUX_FD on
+//!               all guests' disks and taps, opened at the same time --> nobody has one that another needs
+//!   start       the same, opened again --> descriptors of the VMM, from LINUX_FD on
 //! ```
 
 use std::fs::{self, File};
-use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use boot::VirtioMmio;
 use control::{LinuxConfig, VcpuKind};
 
 use crate::config::{LinuxRequest, RunConfig};
 use crate::error::Error;
-use crate::plan::PlannedLinux;
+use crate::plan::{PlannedGuest, PlannedLinux};
+use crate::request::disks::DiskRequest;
+use crate::request::taps::TapRequest;
 
+/// Where guests' random numbers come from.
+const RANDOM: &str = "/dev/urandom";
 /// What every kernel has to be told, unless it is told otherwise: where its console is, and that looking for
 /// PCI devices is in vain.
 const TOLD: [(&str, &str); 2] = [("console=", "console=ttyS0"), ("pci=", "pci=off")];
@@ -36,12 +41,35 @@ pub(crate) fn plan(config: &RunConfig, memory_bytes: u64) -> Result<Option<Plann
     if config.vcpu == VcpuKind::Hosted {
         return contradiction("--vcpu hosted", "Linux guests need /dev/kvm, leave it out");
     }
+    if request.console && config.restart_every.is_some() {
+        return Err(Error::Contradiction {
+            one: "--console".into(),
+            other: "--restart-every".into(),
+            way_out: "a console is one life's, leave one of them out".into(),
+        });
+    }
     if !config.images.is_empty() {
         return contradiction("--image", "leave one of them out");
     }
     check(request, config.vcpus, memory_bytes)?;
-    let LinuxRequest { kernel, initrd, command_line } = request.clone();
-    Ok(Some(PlannedLinux { kernel, initrd, command_line: told(&command_line) }))
+    let LinuxRequest { kernel, initrd, command_line, disks, taps, console: _ } = request.clone();
+    Ok(Some(PlannedLinux { kernel, initrd, command_line: told(&command_line), disks, taps }))
+}
+
+/// Whether all guests can have their disks and taps at the same time, each guest as many as a machine has
+/// places for besides its balloon and its source of random numbers.
+pub(crate) fn check_devices(guests: &[PlannedGuest]) -> Result<(), Error> {
+    let most = VirtioMmio::MOST - 2;
+    let mut opened = Vec::new();
+    for (guest, linux) in guests.iter().filter_map(|guest| Some((guest, guest.linux.as_ref()?))) {
+        let count = linux.disks.len() + linux.taps.len();
+        if count > most {
+            let allowed = format!("at most {most} a guest ({} has {count})", guest.name);
+            return Err(Error::OutOfRange { option: "--disk and --net", value: count.to_string(), allowed });
+        }
+        opened.extend(linux.devices()?);
+    }
+    Ok(())
 }
 
 /// Whether it would start.
@@ -74,18 +102,35 @@ fn told(line: &str) -> String {
 }
 
 impl PlannedLinux {
-    /// The files that its VMM inherits, in order.
-    pub(crate) fn open(&self) -> io::Result<Vec<OwnedFd>> {
-        [Some(&self.kernel), self.initrd.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(|path| Ok(File::open(path)?.into()))
-            .collect()
+    /// What its VMM inherits, in the order of [`LinuxConfig`]; the one with `console` has it for one.
+    pub(crate) fn open(&self, console: Option<OwnedFd>) -> Result<Vec<OwnedFd>, Error> {
+        let read = |option, path: &Path| {
+            let opened = File::open(path).map(OwnedFd::from);
+            opened.map_err(|source| Error::Unreadable { option, path: path.into(), source })
+        };
+        let mut files = vec![read("--kernel", &self.kernel)?];
+        files.extend(self.initrd.as_deref().map(|path| read("--initrd", path)).transpose()?);
+        files.push(read("random numbers from", Path::new(RANDOM))?);
+        files.extend(console);
+        files.extend(self.devices()?);
+        Ok(files)
+    }
+
+    /// Its disks, then its taps.
+    fn devices(&self) -> Result<Vec<OwnedFd>, Error> {
+        let disks = self.disks.iter().map(DiskRequest::open);
+        disks.chain(self.taps.iter().map(TapRequest::open)).map(|file| Ok(file?.into())).collect()
     }
 
     /// What its VMM is told of them.
-    pub(crate) fn config(&self) -> LinuxConfig {
-        LinuxConfig { initrd: self.initrd.is_some(), command_line: self.command_line.clone() }
+    pub(crate) fn config(&self, console: bool) -> LinuxConfig {
+        LinuxConfig {
+            command_line: self.command_line.clone(),
+            initrd: self.initrd.is_some(),
+            console,
+            read_only_disks: self.disks.iter().map(|disk| disk.read_only).collect(),
+            macs: self.taps.iter().map(TapRequest::mac).collect(),
+        }
     }
 }
 

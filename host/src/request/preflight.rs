@@ -64,8 +64,11 @@ pub struct Plan {
 
 /// Checks everything; the first thing that is wrong is the error.
 pub fn check(mut config: RunConfig) -> Result<Plan, Error> {
-    let count =
-        config.guests.unwrap_or(if config.images.is_empty() { GUESTS_DEFAULT } else { config.images.len() as u32 });
+    let count = config.guests.unwrap_or(match config.images.len() as u32 {
+        0 if config.linux.is_some() => 1,
+        0 => GUESTS_DEFAULT,
+        images => images,
+    });
     in_range("--guests", count, 1..=GUESTS_MAX, "")?;
     in_range("--vcpus", config.vcpus, 1..=VCPUS_MAX as u32, "")?;
     if !(DURATION_MIN..=DURATION_MAX).contains(&config.duration) {
@@ -149,6 +152,7 @@ fn plan_guests(config: &RunConfig, count: u32) -> Result<Vec<PlannedGuest>, Erro
     };
     let mut guests = (0..count).map(plan).collect::<Result<Vec<_>, Error>>()?;
     settle(config, &mut guests)?;
+    linux::check_devices(&guests)?;
     Ok(guests)
 }
 
@@ -178,6 +182,14 @@ fn settle(config: &RunConfig, guests: &mut [PlannedGuest]) -> Result<(), Error> 
         }
         if one.workload.is_some() && (guest.image.is_some() || guest.linux.is_some()) {
             return Err(refused(one, "workloads of bare guests without an image"));
+        }
+        match &mut guest.linux {
+            Some(linux) => {
+                linux.disks.extend(one.disks.iter().cloned());
+                linux.taps.extend(one.taps.iter().cloned());
+            }
+            None if one.disks.is_empty() && one.taps.is_empty() => {}
+            None => return Err(refused(one, "disks and taps of Linux guests, with --kernel")),
         }
         guest.promises = Promises {
             shares: one.shares.unwrap_or(policy::SHARES_DEFAULT),

@@ -5,14 +5,14 @@
 //!   the transport, the machine ──notify──────►
 //! ```
 
-use std::sync::Arc;
+use std::{os::fd::OwnedFd, sync::Arc};
 
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use wire::mmio;
 
 use super::{
-    thread::DeviceThread,
+    thread::{DeviceThread, Inlet},
     virtio_mmio::{VirtioDevice, VirtioMmio, Wires},
 };
 use crate::{
@@ -64,12 +64,30 @@ impl<D: VirtioDevice + 'static> Attached<D> {
     }
 
     /// Starts the device's thread. With `vm`, the guest notifies it without an exit.
-    pub fn spawn(&self, vm: Option<&Vm>) -> Result<DeviceThread, Error> {
+    pub fn spawn(&self, name: String, vm: Option<&Vm>) -> Result<DeviceThread, Error> {
+        self.spawn_with(name, vm, None)
+    }
+
+    /// The same, for a device that also has something to do when something comes into `inlet`, queue and all.
+    pub fn spawn_with_inlet(
+        &self,
+        name: String,
+        vm: Option<&Vm>,
+        queue: usize,
+        fd: OwnedFd,
+        is_wanted: impl Fn(&D) -> bool + Send + 'static,
+    ) -> Result<DeviceThread, Error> {
+        let transport = self.transport.clone();
+        let is_wanted = Box::new(move || transport.is_live(queue) && is_wanted(transport.device()));
+        self.spawn_with(name, vm, Some(Inlet { fd, queue, is_wanted }))
+    }
+
+    fn spawn_with(&self, name: String, vm: Option<&Vm>, inlet: Option<Inlet>) -> Result<DeviceThread, Error> {
         for (queue, event) in self.queues.iter().enumerate() {
             vm.map_or(Ok(()), |vm| vm.register_ioevent(self.base + mmio::QUEUE_NOTIFY, queue as u32, event))?;
         }
         let transport = self.transport.clone();
-        DeviceThread::spawn(clones(&self.queues)?, move |queue| transport.process(queue))
+        DeviceThread::spawn(name, clones(&self.queues)?, inlet, move |queue| transport.process(queue))
             .map_err(Error::system("starting the device thread"))
     }
 }

@@ -1,5 +1,5 @@
 //! The guest's 16550: what it prints becomes lines of the log; the last ones are kept, as they say how it
-//! ended.
+//! ended. With a socket, it goes there too, byte by byte, and what comes from there the guest reads.
 //!
 //! The guest is not trusted with the log either. Lines are cut at a bound, and control characters (terminal
 //! escapes among them) are replaced. More lines than the log should hold are dropped and counted.
@@ -7,15 +7,18 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    io::{self, Write},
-    sync::Mutex,
+    io::{self, Read, Write},
+    os::{fd::AsRawFd, unix::net::UnixStream},
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
+use nix::sys::socket::{MsgFlags, send};
 use vm_superio::{Serial, Trigger, serial::NoEvents};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::{board::MmioDevice, sync::lock};
+use crate::{Error, board::MmioDevice, sync::lock};
 
 /// Longest line, bytes: a panic message with its place fits.
 pub const LINE_BYTES_MAX: usize = 512;
@@ -23,6 +26,11 @@ pub const LINE_BYTES_MAX: usize = 512;
 const BURST_LINES: u32 = 64;
 /// After a burst, one more line each so often.
 const LINE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What is read of the socket at once: as much as a 16550 holds.
+const INPUT_BYTES: usize = 64;
+/// How long the guest is waited for before it is tried again: while it tests its port nobody says a word.
+const ROOM_WAIT: Duration = Duration::from_millis(100);
 
 /// Registers of a 16550; the rest of its window reads as ones.
 const REGISTERS: u64 = 8;
@@ -46,27 +54,63 @@ impl Trigger for Interrupt {
 }
 
 /// The device.
-pub struct Console(Mutex<Serial<Interrupt, NoEvents, Lines>>);
+pub struct Console {
+    serial: Mutex<Serial<Interrupt, NoEvents, Lines>>,
+    /// The guest has read something.
+    room: Condvar,
+}
 
 impl Console {
     /// A console that hands its lines to `sink`.
     pub fn new(sink: impl FnMut(&str) + Send + 'static) -> Self {
-        Self::with(Interrupt(None), Box::new(sink))
+        Self::with(Interrupt(None), None, Box::new(sink))
     }
 
-    /// A console that hands its lines to the log, with the guest's name; edges of its interrupt ring `event`.
-    pub fn to_log(guest: String, event: Option<EventFd>) -> Self {
-        Self::with(Interrupt(event), Box::new(move |line| tracing::info!(target: "console", guest, "{line}")))
+    /// A console that hands its lines to the log, with the guest's name.
+    pub fn to_log(guest: String) -> Self {
+        Self::new(log(guest))
     }
 
-    fn with(interrupt: Interrupt, sink: Box<dyn FnMut(&str) + Send>) -> Self {
-        let lines = Lines { line: Vec::new(), last: VecDeque::new(), limit: Limit::new(Instant::now()), sink };
-        Self(Mutex::new(Serial::new(interrupt, lines)))
+    /// The same for a guest with interrupts: edges of its line ring `line`. With `socket`, a thread hands on
+    /// what comes from there.
+    pub fn attach(guest: String, line: EventFd, socket: Option<UnixStream>) -> Result<Arc<Self>, Error> {
+        let failed = |error| Error::System { doing: "attaching the console", source: error };
+        let output = socket.as_ref().map(UnixStream::try_clone).transpose().map_err(failed)?;
+        let console = Arc::new(Self::with(Interrupt(Some(line)), output, Box::new(log(guest))));
+        if let Some(socket) = socket {
+            let console = console.clone();
+            let listen = move || console.listen(socket);
+            thread::Builder::new().name("console".into()).spawn(listen).map_err(failed)?;
+        }
+        Ok(console)
+    }
+
+    fn with(interrupt: Interrupt, socket: Option<UnixStream>, sink: Box<dyn FnMut(&str) + Send>) -> Self {
+        let (line, last, limit) = (Vec::new(), VecDeque::new(), Limit::new(Instant::now()));
+        let lines = Lines { line, last, limit, sink, socket };
+        Self { serial: Mutex::new(Serial::new(interrupt, lines)), room: Condvar::new() }
+    }
+
+    /// Hands on what comes from the socket, as the guest reads it, until it is closed.
+    fn listen(&self, mut socket: UnixStream) {
+        let mut bytes = [0; INPUT_BYTES];
+        while let Ok(read @ 1..) = socket.read(&mut bytes) {
+            let mut left = &bytes[..read];
+            let mut serial = lock(&self.serial);
+            while !left.is_empty() {
+                // Nothing is taken while the guest tests its port, or has not read what was there before.
+                let taken = serial.enqueue_raw_bytes(left).unwrap_or(0);
+                left = &left[taken..];
+                if taken == 0 {
+                    serial = self.room.wait_timeout(serial, ROOM_WAIT).unwrap_or_else(PoisonError::into_inner).0;
+                }
+            }
+        }
     }
 
     /// The last lines, one that has no end yet among them.
     pub fn last_lines(&self) -> Vec<String> {
-        let serial = lock(&self.0);
+        let serial = lock(&self.serial);
         let Lines { line, last, .. } = serial.writer();
         let begun = (!line.is_empty()).then(|| readable(line));
         last.iter().cloned().chain(begun).collect()
@@ -85,14 +129,15 @@ impl MmioDevice for Console {
     fn read(&self, offset: u64, data: &mut [u8]) {
         data.fill(0xff);
         if let ([byte], 0..REGISTERS) = (data, offset) {
-            *byte = lock(&self.0).read(offset as u8);
+            *byte = lock(&self.serial).read(offset as u8);
+            self.room.notify_all();
         }
     }
 
     fn write(&self, offset: u64, data: &[u8]) {
         if let ([byte], 0..REGISTERS) = (data, offset) {
             // `Lines` never fails.
-            let _ = lock(&self.0).write(offset as u8, *byte);
+            let _ = lock(&self.serial).write(offset as u8, *byte);
         }
     }
 }
@@ -103,6 +148,12 @@ struct Lines {
     last: VecDeque<String>,
     limit: Limit,
     sink: Box<dyn FnMut(&str) + Send>,
+    socket: Option<UnixStream>,
+}
+
+/// Hands lines to the log, with the guest's name.
+fn log(guest: String) -> impl FnMut(&str) + Send + 'static {
+    move |line| tracing::info!(target: "console", guest, "{line}")
 }
 
 impl Lines {
@@ -127,6 +178,10 @@ fn readable(line: &[u8]) -> String {
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(socket) = &self.socket {
+            // A byte that it has no room for is lost: no vCPU waits for who reads too slowly.
+            let _ = send(socket.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+        }
         for &byte in bytes {
             match byte {
                 b'\n' => self.end_line(),
@@ -188,7 +243,6 @@ impl Limit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     /// The lines a console makes of `bytes`.
     fn lines(bytes: &[u8]) -> Vec<String> {
@@ -214,6 +268,31 @@ mod tests {
     #[test]
     fn escapes_and_broken_utf8_do_not_reach_the_log() {
         assert_eq!(lines(b"\x1b[2Jhi\xff\n"), ["\u{fffd}[2Jhi\u{fffd}"]);
+    }
+
+    #[test]
+    fn what_comes_from_the_socket_is_read_in_order_and_what_is_printed_goes_there() {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let line = EventFd::new(0).unwrap();
+        let console = Console::attach("guest".into(), line.try_clone().unwrap(), Some(theirs)).unwrap();
+        let sent: Vec<u8> = (0..200).collect();
+        ours.write_all(&sent).unwrap();
+        console.write(1, &[1]);
+        let (mut read, mut status, mut byte) = (Vec::new(), [0], [0]);
+        while read.len() < sent.len() {
+            // Rung for what came since the last look.
+            line.read().unwrap();
+            console.read(5, &mut status);
+            while status[0] & 1 == 1 {
+                console.read(0, &mut byte);
+                read.push(byte[0]);
+                console.read(5, &mut status);
+            }
+        }
+        assert_eq!(read, sent);
+        console.write(0, b"x");
+        ours.read_exact(&mut byte).unwrap();
+        assert_eq!(byte, *b"x");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //!                           METER_BASE    Meter
 //!                           BALLOON_BASE  Attached<BalloonDevice>: virtio, with an event a queue
 //!   Devices::pc   ──► bus:  virtio devices, from boot::VirtioMmio::place(0) on; the console is at ports
-//!   Devices::spawn  ──► the thread that works the queues, rung by KVM or by the transport
+//!   Devices::spawn  ──► a thread for each virtio device, rung by KVM or by the transport
 //! ```
 
 mod attached;
@@ -14,18 +14,22 @@ mod meter;
 mod thread;
 pub mod virtio_mmio;
 
-use std::sync::Arc;
+use std::{fs::File, os::fd::AsFd, sync::Arc};
 
 use balloon::Balloon;
+use block::{Block, FileDisk};
 use boot::VirtioMmio;
+use net::{Net, Tap};
+use rng::Rng;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use wire::{
     machine::{BALLOON_BASE, CONSOLE_BASE, METER_BASE},
     mmio,
+    net::RECEIVE_QUEUE,
 };
 
-use self::virtio_mmio::BalloonDevice;
+use self::virtio_mmio::{BalloonDevice, BlockDevice, NetDevice, RngDevice, VirtioDevice};
 pub(crate) use self::{attached::Attached, thread::DeviceThread};
 pub use self::{
     console::{Console, LINE_BYTES_MAX},
@@ -44,6 +48,26 @@ pub(crate) struct Devices {
     pub meter: Arc<Meter>,
     /// The balloon, where the guest was told of one.
     pub balloon: Option<Attached<BalloonDevice<GuestPages>>>,
+    random: Option<Attached<RngDevice<File>>>,
+    disks: Vec<Attached<BlockDevice<FileDisk>>>,
+    nets: Vec<Attached<NetDevice<Tap>>>,
+}
+
+/// What of a PC's devices the host has opened.
+pub(crate) struct Files {
+    /// Random numbers.
+    pub random: File,
+    /// Disks, in order.
+    pub disks: Vec<Block<FileDisk>>,
+    /// Networks, in order.
+    pub taps: Vec<Net<Tap>>,
+}
+
+impl Files {
+    /// How many places they take, beside a balloon.
+    pub fn places(&self) -> usize {
+        1 + self.disks.len() + self.taps.len()
+    }
 }
 
 /// What devices are made of.
@@ -66,33 +90,64 @@ impl Devices {
     /// Puts the devices of a bare machine at their places on `bus`; `name` is its guest's, and all interrupt
     /// by `line`.
     pub fn bare(bus: &mut Bus, name: String, line: InterruptLine, parts: Parts) -> Result<Devices, Error> {
-        bus.attach(CONSOLE_BASE, mmio::WINDOW_BYTES, Arc::new(Console::to_log(name, None)))?;
+        bus.attach(CONSOLE_BASE, mmio::WINDOW_BYTES, Arc::new(Console::to_log(name)))?;
         let meter = Arc::new(Meter::default());
         bus.attach(METER_BASE, mmio::WINDOW_BYTES, meter.clone())?;
         let balloon = || Attached::attach(bus, BALLOON_BASE, parts.balloon(), parts.memory.clone(), line);
         let balloon = parts.has_balloon.then(balloon).transpose()?;
-        Ok(Devices { meter, balloon })
+        Ok(Devices { meter, balloon, random: None, disks: Vec::new(), nets: Vec::new() })
     }
 
     /// Puts the devices of a PC on `bus`, in `places`, in their order; each interrupts `vm` by a line of its
     /// own.
-    pub fn pc(bus: &mut Bus, vm: &Vm, places: &[VirtioMmio], parts: &Parts) -> Result<Devices, Error> {
+    pub fn pc(bus: &mut Bus, vm: &Vm, places: &[VirtioMmio], parts: &Parts, files: Files) -> Result<Devices, Error> {
         let mut places = places.iter();
-        let mut place = || {
-            let &VirtioMmio { base, interrupt } = places.next().ok_or(Error::DeviceCount { most: VirtioMmio::MOST })?;
-            Ok::<_, Error>((base, InterruptLine::edge(self::interrupt(vm, interrupt)?)))
-        };
-        let balloon = || {
-            let (base, line) = place()?;
-            Attached::attach(bus, base, parts.balloon(), parts.memory.clone(), line)
-        };
-        let balloon = parts.has_balloon.then(balloon).transpose()?;
-        Ok(Devices { meter: Arc::default(), balloon })
+        let mut attach = Place { bus, vm, places: &mut places, memory: &parts.memory };
+        let Files { random, disks, taps } = files;
+        Ok(Devices {
+            meter: Arc::default(),
+            balloon: parts.has_balloon.then(|| attach.next(parts.balloon())).transpose()?,
+            random: Some(attach.next(RngDevice::new(Rng::new(random)))?),
+            disks: disks.into_iter().map(|disk| attach.next(BlockDevice::new(disk))).collect::<Result<_, _>>()?,
+            nets: taps.into_iter().map(|net| attach.next(NetDevice::new(net))).collect::<Result<_, _>>()?,
+        })
     }
 
-    /// Starts the thread that works the queues, if there are any. With `vm`, it is notified without an exit.
-    pub fn spawn(&self, vm: Option<&Vm>) -> Result<Option<DeviceThread>, Error> {
-        self.balloon.as_ref().map(|balloon| balloon.spawn(vm)).transpose()
+    /// Starts the threads that work the queues, one a device. With `vm`, they are notified without an exit.
+    pub fn spawn(&self, vm: Option<&Vm>) -> Result<Vec<DeviceThread>, Error> {
+        let mut threads = Vec::new();
+        if let Some(balloon) = &self.balloon {
+            threads.push(balloon.spawn("devices".into(), vm)?);
+        }
+        if let Some(random) = &self.random {
+            threads.push(random.spawn("rng".into(), vm)?);
+        }
+        for (number, disk) in self.disks.iter().enumerate() {
+            threads.push(disk.spawn(format!("disk{number}"), vm)?);
+        }
+        for (number, net) in self.nets.iter().enumerate() {
+            let link = net.device().net().link().as_fd().try_clone_to_owned();
+            let link = link.map_err(Error::system("copying a tap's descriptor"))?;
+            let takes_frames = |device: &NetDevice<Tap>| !device.net().holds_frame();
+            threads.push(net.spawn_with_inlet(format!("net{number}"), vm, RECEIVE_QUEUE, link, takes_frames)?);
+        }
+        Ok(threads)
+    }
+}
+
+/// The places that are left, and what goes there.
+struct Place<'a, 'b> {
+    bus: &'a mut Bus,
+    vm: &'a Vm,
+    places: &'a mut std::slice::Iter<'b, VirtioMmio>,
+    memory: &'a Arc<GuestMemoryMmap<()>>,
+}
+
+impl Place<'_, '_> {
+    fn next<D: VirtioDevice + 'static>(&mut self, device: D) -> Result<Attached<D>, Error> {
+        let place = self.places.next().ok_or(Error::DeviceCount { most: VirtioMmio::MOST })?;
+        let line = InterruptLine::edge(interrupt(self.vm, place.interrupt)?);
+        Attached::attach(self.bus, place.base, device, self.memory.clone(), line)
     }
 }
 

@@ -78,6 +78,12 @@ impl<D: VirtioDevice, M: GuestAddressSpace, W: Wires> VirtioMmio<D, M, W> {
         self.device.queue_sizes().len()
     }
 
+    /// Whether a queue is the device's to work on.
+    pub fn is_live(&self, index: usize) -> bool {
+        let registers = lock(&self.registers);
+        registers.is_live() && registers.ready_queues().contains(&index)
+    }
+
     /// Register accesses that were refused: unknown, of the wrong size, or at the wrong time.
     pub fn refused_total(&self) -> u64 {
         lock(&self.registers).refused_total

@@ -15,7 +15,7 @@ use pager::{GuestMemory, PAGE_BYTES, SlotFile, StoreView, SwapFile};
 use super::{
     Around, Machine, bare,
     hold::Hold,
-    linux::{self, Kernel, Loading},
+    linux::{self, Loading},
     scanner_thread::ScannerThread,
 };
 use crate::{
@@ -67,14 +67,13 @@ impl Machine {
         handle: ScannerHandle,
         send: impl FnMut(MergeRequest) + Send + 'static,
     ) -> Result<Machine, Error> {
-        let Inherited { store, published, swap, linux } = inherited;
+        let Inherited { store, published, swap, linux: files } = inherited;
         let pages =
             u32::try_from(config.memory_bytes / PAGE_BYTES as u64).map_err(|_| Error::RamSize(config.memory_bytes))?;
         let store =
             StoreView::new(store, &published, config.store_frames).map_err(Error::system("mapping the frame store"))?;
         let image = config.image.as_deref().map(|path| Image::open(path, pages)).transpose()?;
-        let kernel =
-            config.linux.as_ref().map(|linux_config| Kernel::read(&config, linux_config, linux)).transpose()?;
+        let kernel = config.linux.as_ref().map(|linux| linux::take(&config, linux, files)).transpose()?;
 
         let (memory, threads) = guest_memory(&config, pages, store, swap, image.clone(), failures.clone())?;
         let layout = if kernel.is_some() { Layout::pc } else { Layout::flat }(config.memory_bytes);
@@ -95,7 +94,7 @@ impl Machine {
             None => bare::assemble(&config, ram, parts)?,
         };
         memory.set_vcpu_tids(vcpus.thread_ids());
-        let device_thread = devices.spawn(vm.as_ref())?;
+        let device_threads = devices.spawn(vm.as_ref())?;
         let scanner = scanner(&config, guest_pages, &memory, handle, send)?;
 
         let machine = Machine {
@@ -112,7 +111,7 @@ impl Machine {
             failures,
             pages_compared: AtomicU64::new(0),
             hold: Mutex::new(Hold::default()),
-            _device_thread: device_thread,
+            _device_threads: device_threads,
             _threads: threads,
             _vm: vm,
             config,

@@ -7,54 +7,90 @@
 //!
 //! The files' bytes are this process's own memory until they are loaded, counted as overhead, and gone then.
 
-use std::{fs::File, io::Read, os::fd::OwnedFd, sync::Arc};
+use std::{
+    fs::File,
+    io::Read,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    sync::Arc,
+};
 
+use block::{Access, Block, FileDisk};
 use boot::VirtioMmio;
 use control::{GuestConfig, LinuxConfig};
+use net::{Net, Tap};
 use pager::{Gfn, GuestMemory};
-use wire::pc::INTERRUPT_COM1;
+use wire::{block::SECTOR_BYTES, pc::INTERRUPT_COM1};
 
 use super::{Around, build::Assembled};
 use crate::{
     Error,
     board::{Bus, End, Gate, PcBoard, Wish},
-    devices::{self, Console, Devices, Parts},
+    devices::{self, Console, Devices, Files, Parts},
     kvm::Vm,
     memory::Layout,
     sys::ram::Ram,
     vcpus::Vcpus,
 };
 
-/// What is started, and what it is told.
+/// What is started, what it is told, and what it has.
 pub(super) struct Kernel {
     kernel: Vec<u8>,
     initrd: Option<Vec<u8>>,
     command_line: String,
     ram_bytes: u64,
     vcpus: u32,
-    devices: Vec<VirtioMmio>,
+    places: Vec<VirtioMmio>,
+}
+
+/// What a guest has besides.
+pub(super) struct Belongings {
+    devices: Files,
+    console: Option<UnixStream>,
+}
+
+/// Reads and takes what `files` are, in the order of `linux`.
+pub(super) fn take(
+    config: &GuestConfig,
+    linux: &LinuxConfig,
+    files: Vec<OwnedFd>,
+) -> Result<(Kernel, Belongings), Error> {
+    let mut files = files.into_iter();
+    let mut next = |what: &str| files.next().ok_or_else(|| Error::Control(format!("no descriptor for the {what}")));
+    let kernel = read(next("kernel")?)?;
+    let initrd = linux.initrd.then(|| read(next("initial RAM disk")?)).transpose()?;
+    let random = File::from(next("random numbers")?);
+    let console = linux.console.then(|| next("console")).transpose()?.map(UnixStream::from);
+    let mut devices = Files { random, disks: Vec::new(), taps: Vec::new() };
+    for (number, &read_only) in linux.read_only_disks.iter().enumerate() {
+        let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
+        let disk = FileDisk::new(next("disk")?.into(), access, SECTOR_BYTES as u32);
+        let disk = disk.map_err(|error| Error::Device(format!("disk {number}"), error.to_string()))?;
+        devices.disks.push(Block::new(disk, &format!("{}-disk{number}", config.name)));
+    }
+    for (number, &mac) in linux.macs.iter().enumerate() {
+        let tap = Tap::new(next("tap")?.into());
+        let tap = tap.map_err(|error| Error::Device(format!("network {number}"), error.to_string()))?;
+        devices.taps.push(Net::new(tap, mac, None));
+    }
+    let places = devices.places() + usize::from(config.levers.balloon);
+    let kernel = Kernel {
+        kernel,
+        initrd,
+        command_line: linux.command_line.clone(),
+        ram_bytes: config.memory_bytes,
+        vcpus: config.vcpus,
+        places: (0..places).map_while(VirtioMmio::place).collect(),
+    };
+    Ok((kernel, Belongings { devices, console }))
+}
+
+fn read(file: OwnedFd) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    File::from(file).read_to_end(&mut bytes).map_err(Error::system("reading what is to be started"))?;
+    Ok(bytes)
 }
 
 impl Kernel {
-    /// Reads what `files` are.
-    pub fn read(config: &GuestConfig, linux: &LinuxConfig, files: Vec<OwnedFd>) -> Result<Kernel, Error> {
-        let mut files = files.into_iter();
-        let mut read = |what| {
-            let mut bytes = Vec::new();
-            let file = files.next().ok_or_else(|| Error::Control(format!("no descriptor for the {what}")))?;
-            File::from(file).read_to_end(&mut bytes).map_err(Error::system("reading what is to be started"))?;
-            Ok::<_, Error>(bytes)
-        };
-        Ok(Kernel {
-            kernel: read("kernel")?,
-            initrd: linux.initrd.then(|| read("initial RAM disk")).transpose()?,
-            command_line: linux.command_line.clone(),
-            ram_bytes: config.memory_bytes,
-            vcpus: config.vcpus,
-            devices: (0..usize::from(config.levers.balloon)).map_while(VirtioMmio::place).collect(),
-        })
-    }
-
     fn prepare(&self) -> Result<boot::Boot<'_>, Error> {
         let config = boot::Config {
             kernel: &self.kernel,
@@ -62,7 +98,7 @@ impl Kernel {
             command_line: &self.command_line,
             ram_bytes: self.ram_bytes,
             vcpus: self.vcpus,
-            devices: &self.devices,
+            devices: &self.places,
             prefer: boot::Protocol::default(),
         };
         Ok(boot::prepare(&config)?)
@@ -88,16 +124,16 @@ impl Loading {
 /// The guest that `config` describes, in `ram`.
 pub(super) fn assemble(
     config: &GuestConfig,
-    kernel: Kernel,
+    (kernel, belongings): (Kernel, Belongings),
     ram: Ram,
     layout: &Layout,
     parts: &Parts,
 ) -> Result<Assembled, Error> {
     let vm = Vm::pc(ram, layout, kernel.prepare()?.start, config.vcpus)?;
     let mut bus = Bus::default();
-    let devices = Devices::pc(&mut bus, &vm, &kernel.devices, parts)?;
+    let devices = Devices::pc(&mut bus, &vm, &kernel.places, parts, belongings.devices)?;
     let line = devices::interrupt(&vm, INTERRUPT_COM1)?;
-    let console = Arc::new(Console::to_log(config.name.clone(), Some(line)));
+    let console = Console::attach(config.name.clone(), line, belongings.console)?;
     let board = Arc::new(PcBoard::new(bus, Arc::new(Gate::default()), console, vm.sci()));
     let vcpus = Vcpus::kvm(&vm, board.clone())?;
     let kernel = Some(Loading { kernel, layout: layout.clone() });

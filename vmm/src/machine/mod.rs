@@ -77,7 +77,7 @@ pub struct Machine {
     pages_compared: AtomicU64,
     hold: Mutex<Hold>,
     // Dropped in this order: who touches guest memory before who serves its faults.
-    _device_thread: Option<DeviceThread>,
+    _device_threads: Vec<DeviceThread>,
     _threads: pager::Threads,
     _vm: Option<Vm>,
 }
