@@ -166,6 +166,7 @@ pub(crate) static GUEST: [Family<Guest>; 62] = [
         ("shared", |guest| guest.status.pager.stall.shared_ns as f64 * NS),
         ("broken", |guest| guest.status.pager.stall.broken_ns as f64 * NS),
         ("compressed", |guest| guest.status.pager.stall.compressed_ns as f64 * NS),
+        ("kernel", |guest| guest.status.pager.stall.kernel_ns as f64 * NS),
         ("swapped", |guest| guest.status.pager.stall.swapped_ns as f64 * NS),
         ("moving", |guest| guest.status.pager.stall.moving_ns as f64 * NS),
         ("memory", |guest| guest.status.pager.stall.memory_ns as f64 * NS),

@@ -7,6 +7,8 @@
 //!   names.
 //! * Touching an absent page, or writing to a protected one, blocks the thread until it is woken; then it
 //!   tries again.
+//! * The kernel may swap an anonymous page out at any time, and brings it back when it is touched, without a
+//!   fault of ours. Protection stays; what is swapped and protected looks like what is absent and marked.
 //! * Mapping a page that is mapped already changes nothing (EEXIST): somebody was faster.
 
 use std::io;
@@ -25,17 +27,28 @@ pub struct Alias {
     pub frame: Frame,
 }
 
-/// How a page was found to be mapped.
+/// How a page was found to be mapped, at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mapped {
     /// Not at all.
     Absent,
-    /// To an anonymous page of its own.
+    /// To an anonymous page of its own, in memory.
     Anonymous,
+    /// To an anonymous page of its own, which the kernel has swapped out.
+    SwappedOut,
+    /// The same, protected; or not at all, marked as protected. [`Mapping::unprotect`] tells them apart.
+    Doubtful,
     /// To the zero page.
     ZeroPage,
     /// To a frame.
     Frame,
+}
+
+impl Mapped {
+    /// To an anonymous page of its own, wherever that is.
+    pub fn is_anonymous(self) -> bool {
+        matches!(self, Mapped::Anonymous | Mapped::SwappedOut)
+    }
 }
 
 /// Whether threads that waited for a page still need a [`Mapping::wake`] once it has been mapped.
@@ -49,7 +62,7 @@ pub enum Woken {
 }
 
 /// The address space of one guest's RAM. All of it works on pages whose lock the caller holds, except
-/// [`Mapping::wake`], [`Mapping::published`] and [`Mapping::anonymous`].
+/// [`Mapping::wake`], [`Mapping::published`] and [`Mapping::look`].
 pub trait Mapping: Send + Sync {
     /// Gives absent pages anonymous pages with this content, and wakes who waits for them.
     fn copy(&self, run: Run, bytes: &[u8]) -> io::Result<Woken>;
@@ -81,12 +94,19 @@ pub trait Mapping: Send + Sync {
     fn discard_all(&self, runs: &[Run]) -> io::Result<()> {
         runs.iter().try_for_each(|&run| self.discard(run))
     }
+    /// Asks the kernel to swap out these pages, which are private. It may leave any of them where they are.
+    fn page_out(&self, runs: &[Run]) -> io::Result<()>;
     /// Lets threads that wait for these pages try again.
     fn wake(&self, run: Run);
+    /// Calls `found` with runs of pages of `run`, ascending, and how they are mapped; absent ones are left
+    /// out.
+    fn look(&self, run: Run, found: &mut dyn FnMut(Run, Mapped)) -> io::Result<()>;
     /// How the page is mapped.
-    fn mapped(&self, gfn: Gfn) -> io::Result<Mapped>;
-    /// Calls `found` with each run of pages of `run` that are mapped to anonymous pages.
-    fn anonymous(&self, run: Run, found: &mut dyn FnMut(Run)) -> io::Result<()>;
+    fn mapped(&self, gfn: Gfn) -> io::Result<Mapped> {
+        let mut mapped = Mapped::Absent;
+        self.look(gfn.run(), &mut |_, found| mapped = found)?;
+        Ok(mapped)
+    }
     /// A digest of a few words spread over a mapped page: a page whose digest changed has changed. 0 if, and
     /// only if, all of these words are zero.
     fn sample(&self, gfn: Gfn) -> u64;

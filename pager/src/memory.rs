@@ -51,9 +51,10 @@ use crate::{
     pages::{Error, Pages, table::PageTable},
     rules::{notice::Notice, reach::Reach},
     sync::{AtomicI64, AtomicU64, Ordering, lock},
-    sys::{MmapArena, Ram, SlotFile, StoreView, ThreadClock},
+    sys::{MmapArena, Ram, Resident, SlotFile, StoreView, ThreadClock},
     tiers::{
         image::{Image, ImageFile},
+        kernel::KernelTier,
         pool::{Pool, SLAB_BYTES},
         swap::Swap,
     },
@@ -90,6 +91,10 @@ pub struct Config {
     pub image: Option<Box<dyn ImageFile>>,
     /// Whether the working set comes back in bulk after a pause, or when much memory is given at once.
     pub prefetch: bool,
+    /// Whether the host swaps to a compressed device in memory, which takes pages before the pool does.
+    pub kernel_tier: bool,
+    /// Anonymous memory of this process that has nothing to do with the guest, bytes.
+    pub foreign_bytes: u64,
 }
 
 /// Why a guest's memory cannot go on. The guest must be stopped; it has not seen a wrong byte.
@@ -150,6 +155,10 @@ pub struct GuestMemory {
     /// may.
     ends_since_ms: AtomicI64,
     last_private: AtomicI64,
+    resident: Resident,
+    /// Pages that the kernel has swapped out, as last seen.
+    swapped: AtomicI64,
+    foreign_bytes: u64,
     notice: Mutex<Notice>,
     /// Has the scanner go on at once.
     hurry: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -190,6 +199,7 @@ impl GuestMemory {
                 swap: config.swap.map(Swap::new),
                 // Without eviction nobody would ask it.
                 image: config.image.filter(|_| config.evict).map(|file| Image::new(file, config.pages, secret())),
+                kernel: KernelTier::new(config.kernel_tier && config.evict),
                 reach: Reach::of_fresh_memory(),
                 ahead: Reach::of_returns(),
                 mapping: Ram::new(config.pages, store)?,
@@ -216,6 +226,9 @@ impl GuestMemory {
             sampling: Mutex::default(),
             ends_since_ms: AtomicI64::new(0),
             last_private: AtomicI64::new(0),
+            resident: Resident::open()?,
+            swapped: AtomicI64::new(0),
+            foreign_bytes: config.foreign_bytes,
             notice: Mutex::new(Notice::new(Instant::now())),
             hurry: OnceLock::new(),
             on_failure,
@@ -282,6 +295,12 @@ impl GuestMemory {
         if self.proactive.swap(proactive, Ordering::Relaxed) != proactive {
             self.evictor.notify_one();
         }
+    }
+
+    /// What a page costs from now on that the kernel has swapped out, in 256ths of a page; 0 when there is no
+    /// compressed device for it any more.
+    pub fn set_kernel_price(&self, price: u32) {
+        self.pages.kernel.set_price(price);
     }
 
     /// The host is there: who waits for memory may hope for some. Once heard, it has to be heard again every

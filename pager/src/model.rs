@@ -117,7 +117,7 @@ macro_rules! pairs {
 }
 
 pairs! {
-    write Write, fault Fault, merge Merge, alias Alias, drop_zero DropZero, evict Evict, stretch Stretch, sample Sample, write_back WriteBack, pack Pack, prefetch Prefetch, close_open CloseOpen, note Note,
+    write Write, fault Fault, merge Merge, alias Alias, drop_zero DropZero, evict Evict, stretch Stretch, sample Sample, write_back WriteBack, swap Swap, pack Pack, prefetch Prefetch, close_open CloseOpen, note Note,
     inflate Inflate, deflate Deflate, report_free ReportFree, report_poison ReportPoison, hint Hint, release Release,
 }
 

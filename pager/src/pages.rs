@@ -70,7 +70,7 @@ use crate::{
     mapping::Mapping,
     rules::reach::Reach,
     sync::Mutex,
-    tiers::{image::Image, pool::Pool, swap::Swap},
+    tiers::{image::Image, kernel::KernelTier, pool::Pool, swap::Swap},
 };
 use table::{PageTable, State};
 
@@ -88,6 +88,7 @@ pub struct Pages<M> {
     pub(crate) pool: Mutex<Pool>,
     pub(crate) swap: Option<Swap>,
     pub(crate) image: Option<Image>,
+    pub(crate) kernel: KernelTier,
     pub(crate) reach: Reach,
     /// How far to read ahead of pages that come back from a tier.
     pub(crate) ahead: Reach,

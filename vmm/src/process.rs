@@ -165,8 +165,8 @@ fn obey(machine: &Machine, message: ToVmm) -> Result<(), Error> {
     match message {
         ToVmm::Start(_) => return Err(Error::Control("Start came twice".into())),
         ToVmm::Run | ToVmm::Resume => machine.resume(),
-        ToVmm::Allocate { allocation_bytes, balloon_bytes, kernel_page_price: _ } => {
-            machine.allocate(allocation_bytes, balloon_bytes)
+        ToVmm::Allocate { allocation_bytes, balloon_bytes, kernel_page_price } => {
+            machine.allocate(allocation_bytes, balloon_bytes, kernel_page_price);
         }
         ToVmm::Pause => machine.order_pause(),
         // These go to the scanner by themselves.

@@ -76,6 +76,8 @@ impl Memory {
             swap: None,
             image: None,
             prefetch: false,
+            kernel_tier: false,
+            foreign_bytes: 0,
         };
         let failures = Failures::default();
         let on_failure = Box::new(move |failure: pager::Failure| failures.report(failure.to_string()));

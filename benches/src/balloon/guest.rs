@@ -103,7 +103,7 @@ impl Guest {
     /// Wishes for a balloon of so many bytes.
     pub fn request(&self, bytes: u64) {
         let memory_bytes = u64::from(self.machine.memory().pages().count()) * PAGE_BYTES as u64;
-        self.machine.allocate(2 * memory_bytes, bytes);
+        self.machine.allocate(2 * memory_bytes, bytes, control::WHOLE_PAGE_PRICE);
     }
 
     /// Lets it run.

@@ -159,6 +159,7 @@ fn specs(guests: u32, settle: Duration) -> Vec<Spec> {
         working_set_pages: MEMORY_MIB * (MIB as u32 / PAGE_BYTES as u32) / 2,
         allocation_bytes: 0,
         evict_to_bytes: None,
+        kernel_tier: None,
         swap: None,
         cgroup: None,
         resident_pages: 0,

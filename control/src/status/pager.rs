@@ -157,6 +157,8 @@ pub struct StallStatus {
     pub broken_ns: u64,
     /// A page to be decompressed.
     pub compressed_ns: u64,
+    /// A page in the kernel's swap, by what one costs: the kernel brings it back without telling us.
+    pub kernel_ns: u64,
     /// A page to be read from the swap file.
     pub swapped_ns: u64,
     /// A page that was there when its fault was served: protected, or brought by another.
@@ -168,8 +170,9 @@ pub struct StallStatus {
 impl StallStatus {
     /// All together, ns.
     pub fn sum_ns(&self) -> u64 {
-        let StallStatus { fresh_ns, shared_ns, broken_ns, compressed_ns, swapped_ns, moving_ns, memory_ns } = *self;
-        fresh_ns + shared_ns + broken_ns + compressed_ns + swapped_ns + moving_ns + memory_ns
+        let StallStatus { fresh_ns, shared_ns, broken_ns, compressed_ns, kernel_ns, swapped_ns, moving_ns, memory_ns } =
+            *self;
+        fresh_ns + shared_ns + broken_ns + compressed_ns + kernel_ns + swapped_ns + moving_ns + memory_ns
     }
 }
 

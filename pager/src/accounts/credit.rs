@@ -1,12 +1,16 @@
 //! Page credits: the allocation as a count of pages that may still become private.
 //!
 //! ```text
-//!   allocation = overhead + pool + private pages + open pages + available credits
+//!   allocation + relief = overhead + pool + private pages + open pages + available credits
 //! ```
 //!
 //! A credit is taken before a page becomes private and given back after it stopped being so; therefore
 //! resident bytes never exceed the allocation. A shrinking allocation may drive the count below zero: then
 //! nothing is handed out and the evictor works until it is positive again.
+//!
+//! *Relief* is what the kernel has swapped out, less what it keeps that in. It is measured, and shrinks by
+//! itself as the guest brings pages back: so it, too, may drive the count below zero. Until that is measured
+//! the kernel's limit on the VMM is what holds.
 
 use wire::PAGE_BYTES;
 
@@ -24,6 +28,7 @@ pub struct Credits {
     available: AtomicI64,
     allocation_bytes: AtomicI64,
     overhead_bytes: AtomicI64,
+    relief: AtomicI64,
 }
 
 impl Credits {
@@ -33,6 +38,7 @@ impl Credits {
             available: AtomicI64::new(0),
             allocation_bytes: AtomicI64::new(0),
             overhead_bytes: AtomicI64::new(0),
+            relief: AtomicI64::new(0),
         };
         credits.resize(allocation_bytes, overhead_bytes);
         credits
@@ -79,6 +85,17 @@ impl Credits {
     /// its allocation.
     pub fn covers(&self, count: i64) -> bool {
         self.available.load(Ordering::Relaxed) >= count
+    }
+
+    /// The kernel keeps so many pages for us, net of what that costs.
+    pub fn set_relief(&self, pages: i64) {
+        let before = self.relief.swap(pages, Ordering::Relaxed);
+        self.available.fetch_add(pages - before, Ordering::Relaxed);
+    }
+
+    /// As it was last measured.
+    pub fn relief(&self) -> i64 {
+        self.relief.load(Ordering::Relaxed)
     }
 
     /// Gives `count` credits back.

@@ -28,6 +28,13 @@ const EVICTOR_INTERVAL: Duration = Duration::from_millis(50);
 /// How often it looks with at least so many credits left; a fault without one wakes it anyway.
 const AMPLE_INTERVAL: Duration = Duration::from_secs(4);
 const AMPLE_PAGES: i64 = 4096;
+/// How often it looks at the credits while pages may come back without asking for one: so that hardly more
+/// than the credits in hand come back meanwhile, within these bounds.
+const LENT_INTERVAL_MIN: Duration = Duration::from_millis(2);
+/// Lent pages that have come back are looked for when one in so many of those in memory went, or so much time
+/// passed: a look costs some 20 ns for each page of RAM.
+const RETURNS_DIVISOR: u64 = 4;
+const RETURNS_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it looks for pages to evict before memory is short, if it is to.
 const PROACTIVE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it looks while faults wait for credits that eviction does not yield.
@@ -93,6 +100,37 @@ impl Tidying {
     }
 }
 
+/// How often the credits are looked at while pages are lent to the kernel.
+struct Watch {
+    interval: Duration,
+    returns_at: Instant,
+    evictions: u64,
+}
+
+impl Watch {
+    fn new() -> Watch {
+        Watch { interval: EVICTOR_INTERVAL, returns_at: Instant::now(), evictions: 0 }
+    }
+
+    /// After a pause so many credits were left.
+    fn paused(&mut self, credits: i64) {
+        self.interval = match credits {
+            ..LOW_PAGES => (self.interval / 2).max(LENT_INTERVAL_MIN),
+            LOW_PAGES..WATERMARK_PAGES => self.interval,
+            _ => (self.interval * 2).min(EVICTOR_INTERVAL),
+        };
+    }
+
+    /// Whether to look for pages that have come back: of `here` pages in memory, after `evictions` in all.
+    fn is_due(&mut self, evictions: u64, here: u64) -> bool {
+        let due = evictions - self.evictions > here / RETURNS_DIVISOR || self.returns_at.elapsed() > RETURNS_INTERVAL;
+        if due {
+            (self.returns_at, self.evictions) = (Instant::now(), evictions);
+        }
+        due
+    }
+}
+
 /// With the scanner.
 #[derive(Default)]
 struct Patience {
@@ -125,12 +163,14 @@ impl GuestMemory {
         _ = self.evict_clock.set(ThreadClock::this()?);
         let (mut hands, mut sampler) = (Evictor::new(self.pages.count())?, Sampler::default());
         let (mut last_discard, mut tidying) = (Instant::now(), Tidying::new());
-        let (mut proactive, mut patience) = (None, Patience::default());
+        let (mut proactive, mut patience, mut watch) = (None, Patience::default(), Watch::new());
         let mut buffer = PageBuffer::new(AHEAD_MAX)?;
         while !self.stopping.load(Ordering::Acquire) {
             self.pages.counters.tick(self.start);
             self.wait_clock.tick(Instant::now());
-            let progress = self.make_room(&mut hands, &mut patience)?;
+            self.note_relief()?;
+            watch.paused(self.pages.credits.available());
+            let progress = self.make_room(&mut hands, &mut patience, &mut watch)?;
             let starving = !self.serve_waiting(&mut buffer)?;
             self.reclaim_proactively(&mut proactive, &mut hands)?;
             if starving && progress {
@@ -147,6 +187,7 @@ impl GuestMemory {
             }
             let interval = match () {
                 () if starving => STARVING_INTERVAL,
+                () if self.pages.table.lent() > 0 => watch.interval.min(self.sample(&mut sampler)?),
                 () if self.proactive.load(Ordering::Relaxed) && self.pages.credits.available() >= LOW_PAGES => {
                     PROACTIVE_INTERVAL.min(self.sample(&mut sampler)?)
                 }
@@ -171,7 +212,7 @@ impl GuestMemory {
         let (now_ms, returns) =
             (self.pages.counters.now_ms(), self.pages.counters.promotions_total.load(Ordering::Relaxed));
         let state = state.get_or_insert_with(|| Proactive::new(now_ms, returns));
-        let mut due = state.evictions(now_ms, returns, self.pages.table.private()) as usize;
+        let mut due = state.evictions(now_ms, returns, self.pages.table.here()) as usize;
         while due > 0 && self.nobody_waits() && !self.stopping.load(Ordering::Acquire) {
             hands.evict(&self.pages, Need::Proactive, self.unseen(), due)?;
             due = due.saturating_sub(BATCH);
@@ -192,7 +233,8 @@ impl GuestMemory {
     }
 
     /// Evicts until the watermark is reached or nothing more goes; whether anything was gained.
-    fn make_room(&self, hands: &mut Evictor, patience: &mut Patience) -> Result<bool, Failure> {
+    fn make_room(&self, hands: &mut Evictor, patience: &mut Patience, watch: &mut Watch) -> Result<bool, Failure> {
+        self.note_returned(watch)?;
         if self.pages.credits.available() >= LOW_PAGES {
             patience.gained();
             return Ok(true);
@@ -201,6 +243,10 @@ impl GuestMemory {
         while self.evict && self.pages.credits.available() < WATERMARK_PAGES && !self.stopping.load(Ordering::Acquire) {
             let unseen = if patience.is_worn() { Unseen::Evicted } else { self.unseen() };
             let outcome = hands.evict(&self.pages, Need::Short, unseen, BATCH)?;
+            if outcome.lent > 0 {
+                self.note_relief()?;
+            }
+            self.note_returned(watch)?;
             gained |= outcome.evicted > 0;
             if outcome.evicted > 0 {
                 patience.gained();
@@ -210,6 +256,10 @@ impl GuestMemory {
                 break;
             }
             let exhausted = outcome.evicted == 0 && hands.exhausted(&self.pages);
+            if exhausted {
+                gained |= hands.pack_lent(&self.pages)? > 0;
+                self.note_relief()?;
+            }
             if exhausted || self.pool_is_large() {
                 gained |= hands.write_back(&self.pages)? > 0;
             }
@@ -221,6 +271,15 @@ impl GuestMemory {
             }
         }
         Ok(gained)
+    }
+
+    /// Looks which lent pages have come back, if it is time to: the hand then knows which are in use.
+    fn note_returned(&self, watch: &mut Watch) -> Result<(), Failure> {
+        let (evictions, table) = (self.pages.counters.evictions_total.load(Ordering::Relaxed), &self.pages.table);
+        if table.lent() > 0 && watch.is_due(evictions, table.here()) {
+            self.pages.note_returned()?;
+        }
+        Ok(())
     }
 
     /// What becomes of fresh pages while there is patience.

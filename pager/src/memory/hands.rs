@@ -73,6 +73,8 @@ pub struct Evictor {
     dense_hand: u32,
     /// And the one that looks for pages of the pool that could be shared.
     rejoin_hand: u32,
+    /// And the one that takes pages on from the kernel.
+    lent_hand: u32,
     library: Library,
     staging: Staging,
 }
@@ -90,6 +92,7 @@ impl Evictor {
             pool_barren: 0,
             dense_hand: 0,
             rejoin_hand: 0,
+            lent_hand: 0,
             library: Library::new(pages),
             staging: Staging::new(BATCH)?,
         })
@@ -122,7 +125,7 @@ impl Evictor {
             if self.barren / pages.table.pages() >= ROUNDS_UNTIL_RETRY + 2 {
                 self.barren -= 2 * pages.table.pages();
             }
-            let Page::Private { lives, incompressible, .. } = page else { continue };
+            let Page::Private { lives, incompressible, lent: None, .. } = page else { continue };
             if lives > 0 && awaits_scanner {
                 continue;
             }
@@ -161,6 +164,14 @@ impl Evictor {
     /// loses a life.
     pub fn awaits_scanner<M: Mapping>(&self, pages: &Pages<M>) -> bool {
         self.since_unseen < pages.table.pages()
+    }
+
+    /// Packs up to [`BATCH`] pages that are lent to the kernel, densely, or writes them to the swap file. How
+    /// many went.
+    pub fn pack_lent<M: Mapping>(&mut self, pages: &Pages<M>) -> Result<u32, Error> {
+        let mut lent = gather(&mut self.lent_hand, pages.table.pages(), |gfn| pages.table.peek(gfn).is_lent());
+        lent.sort_unstable();
+        pages.pack_lent(&lent, &mut self.staging)
     }
 
     /// Moves up to [`BATCH`] pages from the pool to the swap file, old ones first. How many went.

@@ -36,7 +36,7 @@ impl GuestMemory {
     }
 
     /// Looks which open pages the guest has written to, if it is time to: seldom while it writes to none.
-    /// `process_anonymous_bytes`: as for [`GuestMemory::measure`].
+    /// `process_anonymous_bytes`: as for [`GuestMemory::measure`], but without what is foreign.
     pub fn note_written(&self, process_anonymous_bytes: u64) -> Result<(), Failure> {
         let table = &self.pages.table;
         let unknown_bytes = || {
@@ -51,13 +51,32 @@ impl GuestMemory {
         Ok(())
     }
 
+    /// Brings relief up to date: of what the account knows of, the kernel has swapped out what is not here.
+    pub(super) fn note_relief(&self) -> Result<(), Failure> {
+        if !self.pages.kernel.exists() && self.pages.credits.relief() == 0 {
+            return Ok(());
+        }
+        let known_bytes = self.foreign_bytes + self.accounted_bytes() + self.pages.credits.overhead_bytes();
+        let swapped_bytes = known_bytes.saturating_sub(self.resident.anonymous_bytes()?);
+        let swapped = (swapped_bytes / PAGE_BYTES as u64) as i64;
+        self.pages.credits.set_relief(self.pages.kernel.relief(swapped));
+        self.swapped.store(swapped, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What of this process's memory the table and the pool know of, here or swapped out, bytes.
+    fn accounted_bytes(&self) -> u64 {
+        self.pages.table.private() * PAGE_BYTES as u64 + lock(&self.pages.pool).bytes()
+    }
+
     /// Brings the account up to date with the kernel's. `process_anonymous_bytes` is all anonymous memory of
-    /// this process as the kernel counts it: what the table does not know of is overhead.
+    /// this process as the kernel counts it, here or swapped out: what the table does not know of is
+    /// overhead.
     pub fn measure(&self, process_anonymous_bytes: u64) -> Result<(), Failure> {
+        let process_anonymous_bytes = process_anonymous_bytes.saturating_sub(self.foreign_bytes);
         self.note_written(process_anonymous_bytes)?;
         let (private, counters) = (self.pages.table.counts().private, &self.pages.counters);
-        let accounted = private * PAGE_BYTES as u64 + lock(&self.pages.pool).bytes();
-        self.set_overhead(process_anonymous_bytes.saturating_sub(accounted), private as i64);
+        self.set_overhead(process_anonymous_bytes.saturating_sub(self.accounted_bytes()), private as i64);
         counters.evict_cpu_ns.fetch_max(cpu_ns(self.evict_clocks()), Ordering::Relaxed);
         counters.fault_cpu_ns.fetch_max(cpu_ns(&self.fault_clocks()), Ordering::Relaxed);
         Ok(())
@@ -77,7 +96,6 @@ impl GuestMemory {
             let pool = lock(&self.pages.pool);
             (pool.bytes(), pool.patches())
         };
-        let accounted = pages.private * PAGE_BYTES as u64 + pool_bytes;
         let credits = &self.pages.credits;
         let faults = counters.faults.status();
         let stall = counters.stall.status(|cause| self.waiting_stall(cause));
@@ -103,13 +121,14 @@ impl GuestMemory {
             floor_bytes: held.floor_bytes(),
             allocation_bytes: credits.allocation_bytes(),
             committed_bytes: credits.committed_bytes(),
-            resident_bytes: accounted + credits.overhead_bytes(),
+            resident_bytes: (self.accounted_bytes() + credits.overhead_bytes())
+                .saturating_sub(credits.relief().max(0) as u64 * PAGE_BYTES as u64),
             pool_bytes,
             overhead_bytes: credits.overhead_bytes(),
             patch_pages: patches.pages,
             patch_bytes: patches.bytes,
             pages,
-            kernel_pages: 0,
+            kernel_pages: (self.swapped.load(Ordering::Relaxed).max(0) as u64).min(pages.private),
             zero_touched: table.zero_touched(),
             ballooned_touched: table.ballooned_touched(),
             fault_latency: faults.buckets,

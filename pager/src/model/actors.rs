@@ -37,6 +37,8 @@ pub(super) enum Actor {
     Pack,
     /// The prefetch thread.
     Prefetch,
+    /// The kernel, which swaps pages out and in.
+    Swap,
     /// A disk that fails and works again.
     Disk,
     /// The evictor, short of credits.
@@ -86,6 +88,7 @@ impl Actor {
             Actor::WriteBack => world.write_back(&run.gfns().collect::<Vec<_>>()),
             Actor::Pack => world.pack(&run.gfns().collect::<Vec<_>>()),
             Actor::Prefetch => world.prefetch(),
+            Actor::Swap => kernel.swap(gfn),
             Actor::Disk => {
                 world.set_disk_failing(true);
                 world.evict(&[gfn]);
@@ -94,6 +97,7 @@ impl Actor {
             Actor::CloseOpen => _ = pages.close_open(i64::MAX).expect("closing"),
             Actor::Note => {
                 pages.note_written().expect("noting");
+                pages.note_returned().expect("looking");
                 pages.win_areas_back(PAGES).expect("bringing home");
                 pages.sample_private(run, &mut |_, _| {});
                 let mut page = *Content::ZERO.bytes();

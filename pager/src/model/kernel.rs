@@ -12,6 +12,9 @@
 //!   Marked (absent, with a uffd-wp marker): COPY and CONTINUE take it for absent, ZEROPAGE for mapped
 //! ```
 //!
+//! An anonymous page may be swapped out at any time, and comes back when somebody touches it. Where the
+//! guest's memory has a limit of the kernel's, the kernel swaps others out for that.
+//!
 //! An access to an absent page, or a write to a protected one, queues the thread and an event. A wake of the
 //! page lets the thread go, and takes an event that was not read yet with it. Between the two steps of
 //! `place` nothing faults: an absent page is mapped to its frame, unprotected, or copied from it.
@@ -31,7 +34,7 @@ use crate::{mapping::Mapping, sync::lock};
 enum Pte {
     Absent,
     Marked,
-    Anonymous { content: Content, protected: bool },
+    Anonymous { content: Content, protected: bool, out: bool },
     ZeroPage { protected: bool },
     Frame { protected: bool },
 }
@@ -54,8 +57,10 @@ struct Space {
     waiters: Vec<Waiter>,
     tickets: u32,
     closed: bool,
-    /// Anonymous pages the guest's allocation has room for.
+    /// Anonymous pages in memory the guest's allocation has room for.
     anonymous_max: usize,
+    /// Whether the kernel holds the guest to that.
+    limited: bool,
 }
 
 /// One guest's address space, its userfaultfd, and the store under it.
@@ -79,7 +84,7 @@ impl Space {
             ) => {
                 return false;
             }
-            (Pte::Anonymous { content, .. }, _) => (content, self.ptes[page]),
+            (Pte::Anonymous { .. }, _) => (self.brought_back(page), self.ptes[page]),
             (Pte::ZeroPage { .. }, _) => (Content::ZERO, self.ptes[page]),
             (mapped @ Pte::Frame { .. }, _) => (frame.expect("a mapped frame was punched"), mapped),
             (Pte::Absent | Pte::Marked, _) => (frame.expect("a hole is mapped"), Pte::Frame { protected: false }),
@@ -96,9 +101,39 @@ impl Space {
     }
 
     fn set_anonymous(&mut self, page: usize, content: Content) {
-        self.ptes[page] = Pte::Anonymous { content, protected: false };
-        let anonymous = self.ptes.iter().filter(|pte| matches!(pte, Pte::Anonymous { .. })).count();
+        self.ptes[page] = Pte::Anonymous { content, protected: false, out: false };
+        self.reclaim(page);
+        let anonymous = self.here();
         assert!(anonymous <= self.anonymous_max, "{anonymous} anonymous pages, paid for {}", self.anonymous_max);
+    }
+
+    /// Anonymous pages in memory.
+    fn here(&self) -> usize {
+        self.ptes.iter().filter(|pte| matches!(pte, Pte::Anonymous { out: false, .. })).count()
+    }
+
+    /// The kernel's own reclaim, for `page`, which just came to memory.
+    fn reclaim(&mut self, page: usize) {
+        while self.limited && self.here() > self.anonymous_max {
+            let victim = (0..PAGES as usize).find(|&other| other != page && self.swap_out(other));
+            victim.expect("the guest's limit has room for a page");
+        }
+    }
+
+    /// Whether it was there.
+    fn swap_out(&mut self, page: usize) -> bool {
+        let Pte::Anonymous { out, .. } = &mut self.ptes[page] else { return false };
+        !std::mem::replace(out, true)
+    }
+
+    /// The content of an anonymous page, which is in memory from now on.
+    fn brought_back(&mut self, page: usize) -> Content {
+        let Pte::Anonymous { content, out, .. } = &mut self.ptes[page] else { panic!("page {page} is not anonymous") };
+        let content = *content;
+        if std::mem::replace(out, false) {
+            self.reclaim(page);
+        }
+        content
     }
 
     fn is_absent(&self, gfn: Gfn) -> bool {
@@ -136,7 +171,7 @@ impl Space {
 
 impl Kernel {
     /// A guest of untouched pages, at home in an empty store.
-    pub fn new(anonymous_max: usize) -> Kernel {
+    pub fn new(anonymous_max: usize, limited: bool) -> Kernel {
         let space = Space {
             ptes: [Pte::Absent; PAGES as usize],
             placement: std::array::from_fn(|page| Frame(page as u32)),
@@ -148,6 +183,7 @@ impl Kernel {
             tickets: 0,
             closed: false,
             anonymous_max,
+            limited,
         };
         Kernel { space: Mutex::new(space), event: Condvar::new(), woken: Condvar::new() }
     }
@@ -190,6 +226,24 @@ impl Kernel {
     pub fn close(&self) {
         self.space().closed = true;
         self.event.notify_one();
+    }
+
+    /// The kernel swaps the page out, or back in, if it can be.
+    pub fn swap(&self, gfn: Gfn) {
+        let mut space = self.space();
+        if !space.swap_out(gfn.index()) && matches!(space.ptes[gfn.index()], Pte::Anonymous { .. }) {
+            space.brought_back(gfn.index());
+        }
+    }
+
+    /// Pages that are swapped out.
+    pub fn swapped(&self) -> i64 {
+        self.space().ptes.iter().filter(|pte| matches!(pte, Pte::Anonymous { out: true, .. })).count() as i64
+    }
+
+    /// Whether the page is anonymous, wherever it is.
+    pub fn is_anonymous(&self, gfn: Gfn) -> bool {
+        matches!(self.space().ptes[gfn.index()], Pte::Anonymous { .. })
     }
 
     /// The page was given its first content from outside.

@@ -33,6 +33,7 @@ use crate::{
     sys::PageBuffer,
     tiers::{
         image::{Image, ImageFile},
+        kernel::KernelTier,
         library::Library,
         pool::{Pool, SLAB_PAGES, tests::HeapArena},
         swap::{
@@ -167,6 +168,11 @@ impl World {
 
     fn with(credits: i64, contents: u8, disk: Option<FaultyFile>, arena: HeapArena, from_image: bool) -> World {
         let image = Arc::new(StdMutex::new(vec![Content::ZERO; PAGES as usize]));
+        let kernel_tier = coin();
+        let kernel = KernelTier::new(kernel_tier);
+        if kernel_tier {
+            kernel.set_price(1);
+        }
         let pages = Pages {
             table: PageTable::new(PAGES),
             credits: Credits::new((credits + EVICTOR_RESERVE) as u64 * PAGE_BYTES as u64, 0),
@@ -176,7 +182,8 @@ impl World {
             image: from_image.then(|| Image::new(Box::new(Started(image.clone())), PAGES, 1)),
             reach: Reach::of_fresh_memory(),
             ahead: crate::rules::reach::Reach::of_returns(),
-            mapping: Kernel::new(credits as usize),
+            mapping: Kernel::new(credits as usize, kernel_tier),
+            kernel,
             counters: Counters::default(),
             // Now and then, no alias is allowed.
             vma_budget: 100 * below(8).min(1),
@@ -242,11 +249,20 @@ impl World {
         self.pages.evict(gfns, Noise::Written, &mut Staging::new(PAGES as usize).expect("memory")).expect("evicting");
     }
 
+    /// What is measured of the kernel's swap.
+    pub fn note_relief(&self) {
+        let swapped = self.pages.mapping.swapped();
+        if self.pages.kernel.exists() {
+            self.pages.credits.set_relief(self.pages.kernel.relief(swapped));
+        }
+    }
+
     pub fn write_back(&self, gfns: &[Gfn]) {
         self.pages.write_back(gfns, &mut Staging::new(PAGES as usize).expect("memory")).expect("writing back");
     }
 
     pub fn pack(&self, gfns: &[Gfn]) {
+        self.pages.pack_lent(gfns, &mut Staging::new(PAGES as usize).expect("memory")).expect("packing");
         let mut library = Library::new(PAGES * 8);
         self.pages.read_frames(Frame(0), &mut library);
         self.pages.undo_lonely(&mut Staging::new(1).expect("memory")).expect("undoing patches");
@@ -339,7 +355,12 @@ impl World {
             drop(room);
             self.pages.close_open(i64::MAX).expect("closing");
             let all: Vec<_> = RAM.gfns().collect();
+            self.pages.note_returned().expect("looking");
             self.evict(&all);
+            if coin() {
+                self.pages.pack_lent(&all, &mut Staging::new(PAGES as usize).expect("memory")).expect("packing");
+            }
+            self.note_relief();
             self.write_back(&all);
             let served = match self.pages.fault(gfn, write, &mut buffer).expect("serving a fault") {
                 Served::NoCredit => false,

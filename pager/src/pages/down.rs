@@ -1,6 +1,7 @@
 //! Down the tiers, and from one place to another within them.
 //!
 //! ```text
+//!   Private ---- read, compresses, and there is a kernel tier ------> Private, lent          (lend)
 //!   Private --protect, read--+-- as it was loaded from the image ----> Clean
 //!                            +-- one pattern -----------------------> Zero, or Filled with it
 //!                            +-- compresses by lz4, or else by zstd,
@@ -14,6 +15,7 @@
 //! ```
 
 pub(super) mod evict;
+mod lend;
 mod patch;
 pub(super) mod staging;
 mod store;

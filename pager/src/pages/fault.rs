@@ -49,11 +49,12 @@ impl<M: Mapping> Pages<M> {
     /// Served by somebody else between the fault and now, or protected for a transition that came to nothing.
     fn allow_write(&self, page: Locked<'_, M>) -> Result<Served, Error> {
         let gfn = page.gfn();
+        let writable = self.mapping.unprotect(gfn.run());
+        writable.map_err(|source| Error::Kernel { action: "unprotecting", gfn, source })?;
+        // Now: while it is protected, a page that the kernel has swapped out looks absent.
         if let Ok(Mapped::Absent) = self.mapping.mapped(gfn) {
             return Err(Error::Lost { gfn });
         }
-        let writable = self.mapping.unprotect(gfn.run());
-        writable.map_err(|source| Error::Kernel { action: "unprotecting", gfn, source })?;
         let entry = page.entry().into_unwatched();
         page.turn_into_mapped(entry, Woken::Nobody);
         Ok(Served::Done)

@@ -260,6 +260,11 @@ impl<M: Mapping> Pages<M> {
         self.lock_if(gfn, |entry| entry.state() == State::Private)
     }
 
+    /// Locks a page if it is private, in memory as far as we know, and nobody has it, without waiting.
+    pub(super) fn lock_here(&self, gfn: Gfn) -> Option<Locked<'_, M>> {
+        self.lock_if(gfn, Entry::is_here)
+    }
+
     /// Ends a transition: the new entry, the credits it no longer carries, and a wake for whoever waited: who
     /// has left a mark, and everybody if they were not `woken`.
     fn unlock(&self, gfn: Gfn, old: Entry, new: Entry, woken: Woken) {

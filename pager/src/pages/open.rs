@@ -23,7 +23,7 @@ use super::{
     table::{Entry, Page, State},
 };
 use crate::{
-    mapping::{Mapping, pieces},
+    mapping::{Mapped, Mapping, pieces},
     sync::Ordering,
 };
 
@@ -49,7 +49,7 @@ impl<M: Mapping> Pages<M> {
             let copied = self.close(&pages).map_err(|source| closing(run, source))?;
             pages.turn_each(|gfn, entry| {
                 if copied.contains(&gfn) {
-                    return self.copied(entry);
+                    return self.after_copy(entry);
                 }
                 back += 1;
                 entry.closed()
@@ -61,16 +61,37 @@ impl<M: Mapping> Pages<M> {
     /// Protects open pages, or takes away what they are mapped to, but for those that the kernel has copied.
     fn close(&self, pages: &LockedRun<'_, M>) -> io::Result<BTreeSet<Gfn>> {
         let run = pages.run();
-        let mut copied = BTreeSet::new();
-        // Twice: what the guest writes until it is protected, and what the host swaps out once it is.
-        let mut look = || self.mapping.anonymous(run, &mut |run| copied.extend(run.gfns()));
-        look()?;
         self.mapping.protect(run)?;
-        look()?;
+        let copied = self.copied(run)?;
         let zero = pages.entries().filter(|(_, entry)| entry.state() == State::Zero).map(|(gfn, _)| gfn);
         runs(zero.filter(|gfn| !copied.contains(gfn))).try_for_each(|run| self.mapping.discard(run))?;
         runs(copied.iter().copied()).try_for_each(|run| self.mapping.unprotect(run))?;
         Ok(copied)
+    }
+
+    /// Which of these locked, protected pages the kernel has copied for the guest.
+    pub(super) fn copied(&self, run: Run) -> io::Result<BTreeSet<Gfn>> {
+        let (mut copied, mut doubtful) = (BTreeSet::new(), Vec::new());
+        self.mapping.look(run, &mut |run, mapped| match mapped {
+            Mapped::Doubtful => doubtful.push(run),
+            _ if mapped.is_anonymous() => copied.extend(run.gfns()),
+            _ => {}
+        })?;
+        for run in doubtful {
+            // What is absent faults without the mark, too; a copy can be told from it from now on.
+            self.mapping.unprotect(run)?;
+            self.each_anonymous(run, &mut |run| copied.extend(run.gfns()))?;
+        }
+        Ok(copied)
+    }
+
+    /// Calls `found` with runs of anonymous pages that are not protected.
+    fn each_anonymous(&self, run: Run, found: &mut dyn FnMut(Run)) -> io::Result<()> {
+        self.mapping.look(run, &mut |run, mapped| {
+            if mapped.is_anonymous() {
+                found(run);
+            }
+        })
     }
 
     /// Notes which open pages the guest has written to since: they are private. How many.
@@ -81,14 +102,14 @@ impl<M: Mapping> Pages<M> {
             // Without locks first: few open pages are written to between two looks. All of the piece at once:
             // open pages may lie scattered.
             let mut suspects = Vec::new();
-            let look = self.mapping.anonymous(piece, &mut |run| suspects.extend(run.gfns().filter(is_open)));
+            let look = self.each_anonymous(piece, &mut |run| suspects.extend(run.gfns().filter(is_open)));
             look.map_err(|source| closing(piece, source))?;
             for pages in self.lock_open(suspects) {
                 let (run, mut copied) = (pages.run(), BTreeSet::new());
-                let looked = self.mapping.anonymous(run, &mut |run| copied.extend(run.gfns()));
+                let looked = self.each_anonymous(run, &mut |run| copied.extend(run.gfns()));
                 looked.map_err(|source| closing(run, source))?;
                 noted += copied.len() as u64;
-                pages.turn_each(|gfn, entry| if copied.contains(&gfn) { self.copied(entry) } else { entry });
+                pages.turn_each(|gfn, entry| if copied.contains(&gfn) { self.after_copy(entry) } else { entry });
             }
         }
         Ok(noted)
@@ -100,7 +121,7 @@ impl<M: Mapping> Pages<M> {
     }
 
     /// What an open page is that the kernel has copied.
-    fn copied(&self, entry: Entry) -> Entry {
+    fn after_copy(&self, entry: Entry) -> Entry {
         if let Page::Shared { frame, .. } = entry.decode() {
             self.references.remove(frame);
             self.counters.breaks_total.fetch_add(1, Ordering::Relaxed);

@@ -2,6 +2,7 @@
 //! at again later.
 //!
 //! ```text
+//!   Private, with a kernel tier --> lent                   an access brings it back: see `down::lend`
 //!   Private, compresses        --> Compressed (or Zero)   an access brings it back: touched if it is Private
 //!   Private, does not          --> protected, *probed*    a write takes the mark away; reads go unnoticed
 //!   Shared                     --> the same, mapped no more   an access maps it again
@@ -60,7 +61,11 @@ impl<M: Mapping> Pages<M> {
 
     fn probe_private(&self, gfn: Gfn, buffer: &mut PageBytes) -> Result<Probe, Error> {
         let failed = |source| Error::Kernel { action: "sampling", gfn, source };
-        let Some(page) = self.lock_private(gfn) else { return Ok(Probe::Backed) };
+        let Some(page) = self.lock_here(gfn) else { return Ok(Probe::Backed) };
+        if self.suits_kernel(&page, buffer) {
+            self.lend_for_sample(page)?;
+            return Ok(Probe::Backed);
+        }
         self.mapping.protect(gfn.run()).map_err(failed)?;
         self.mapping.read(gfn, buffer);
         let Some(stored) = self.store(gfn, buffer) else {
@@ -77,7 +82,7 @@ impl<M: Mapping> Pages<M> {
     pub fn touched_since(&self, gfn: Gfn, probe: Probe) -> Result<bool, Error> {
         let entry = self.table.peek(gfn);
         match probe {
-            Probe::Backed => Ok(matches!(entry.state(), State::Private | State::Shared)),
+            Probe::Backed => Ok(entry.is_here() || entry.state() == State::Shared),
             Probe::Marked => Ok(entry.state() == State::Private && !entry.probed()),
             Probe::Mapped => {
                 let Some(page) = self.lock_if(gfn, |entry| entry.state() == State::Shared) else {
@@ -85,7 +90,7 @@ impl<M: Mapping> Pages<M> {
                 };
                 let mapped = self.mapping.mapped(page.gfn());
                 let mapped = mapped.map_err(|source| Error::Kernel { action: "looking at", gfn, source })?;
-                Ok(mapped != Mapped::Absent)
+                Ok(!matches!(mapped, Mapped::Absent | Mapped::Doubtful))
             }
         }
     }

@@ -12,24 +12,25 @@ use crate::mapping::Mapping;
 pub(super) const PREFETCH: usize = 6;
 
 impl<M: Mapping> Pages<M> {
-    /// Calls `visit` with a digest of each private page of the run that is not in motion; see
-    /// [`Mapping::sample`].
+    /// Calls `visit` with a digest of each private page of the run that is in memory and not in
+    /// motion; see [`Mapping::sample`].
     pub fn sample_private(&self, run: Run, visit: &mut dyn FnMut(Gfn, u64)) {
         let run = self.clip(run);
         for gfn in run.gfns() {
             if gfn.0 + (PREFETCH as u32) < run.first.0 + run.count {
                 self.mapping.prefetch(gfn.plus(PREFETCH as u32));
             }
-            let Some(page) = self.lock_private(gfn) else { continue };
+            let Some(page) = self.lock_here(gfn) else { continue };
             let sample = self.mapping.sample(gfn);
             drop(page);
             visit(gfn, sample);
         }
     }
 
-    /// Copies out a page, if it is private or in the pool, and not in motion. It is not touched by that.
+    /// Copies out a page, if it is private and in memory, or in the pool, and not in motion. It is not
+    /// touched by that.
     pub fn read_held(&self, gfn: Gfn, into: &mut PageBytes) -> bool {
-        let held = |entry: Entry| entry.state() == State::Private || entry.is_pooled();
+        let held = |entry: Entry| entry.is_here() || entry.is_pooled();
         let exists = gfn.0 < self.count();
         let Some(page) = exists.then(|| self.lock_if(gfn, held)).flatten() else { return false };
         if page.entry().state() == State::Private {
@@ -47,7 +48,7 @@ impl<M: Mapping> Pages<M> {
 
     /// The hand passes a private page: it has a life less.
     pub(crate) fn cool(&self, gfn: Gfn) {
-        if let Some(page) = self.lock_private(gfn) {
+        if let Some(page) = self.lock_here(gfn) {
             let cooled = page.entry().cooled();
             page.turn_into(cooled);
         }

@@ -34,6 +34,7 @@ pub struct PageTable {
     ballooned_touched: AtomicI64,
     open: AtomicI64,
     noise: AtomicI64,
+    lent: AtomicI64,
 }
 
 impl PageTable {
@@ -50,6 +51,7 @@ impl PageTable {
             ballooned_touched: AtomicI64::new(0),
             open: AtomicI64::new(0),
             noise: AtomicI64::new(0),
+            lent: AtomicI64::new(0),
         };
         table.by_state[State::Zero as usize].store(i64::from(pages), Ordering::Relaxed);
         table
@@ -115,9 +117,9 @@ impl PageTable {
         // Release: whoever locks the page next sees all we did to it.
         let last = Entry(self.entries[gfn.index()].swap(new.0, Ordering::Release));
         debug_assert!(last.locked(), "unlocked by somebody else");
-        let noise = i64::from(new.is_noise()) - i64::from(last.is_noise());
-        if noise != 0 {
-            self.noise.fetch_add(noise, Ordering::Relaxed);
+        let marked = [(&self.noise, new.is_noise(), last.is_noise()), (&self.lent, new.is_lent(), last.is_lent())];
+        for (sum, is, was) in marked.into_iter().filter(|(_, is, was)| is != was) {
+            sum.fetch_add(i64::from(is) - i64::from(was), Ordering::Relaxed);
         }
         last.waiters()
     }
@@ -163,6 +165,16 @@ impl PageTable {
     /// Private pages that did not compress when they were last tried.
     pub fn noise(&self) -> u64 {
         self.noise.load(Ordering::Relaxed).max(0) as u64
+    }
+
+    /// Private pages that the kernel has, as far as we know.
+    pub fn lent(&self) -> u64 {
+        self.lent.load(Ordering::Relaxed).max(0) as u64
+    }
+
+    /// Private pages in memory, as far as we know.
+    pub fn here(&self) -> u64 {
+        self.private().saturating_sub(self.lent())
     }
 
     /// Zero pages that the guest had touched.

@@ -13,7 +13,7 @@ impl<M: Mapping> Pages<M> {
     /// Drops private pages that are all zero. How many were.
     pub fn drop_zero(&self, run: Run) -> Result<u32, Error> {
         // Most that are not zero are spared the protection.
-        let private = self.clip(run).gfns().filter_map(|gfn| self.lock_private(gfn));
+        let private = self.clip(run).gfns().filter_map(|gfn| self.lock_here(gfn));
         let zero: Vec<_> = private.filter(|page| self.mapping.is_zero(page.gfn())).collect();
         let mut dropped = 0;
         for pages in locked_runs(zero) {

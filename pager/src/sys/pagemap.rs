@@ -3,6 +3,8 @@
 
 use std::{fs::File, io, os::fd::AsRawFd};
 
+use crate::mapping::Mapped;
+
 /// The page is not write-protected.
 const PAGE_IS_WRITTEN: u64 = 1 << 1;
 /// The page is mapped from a file, or absent and its address belongs to one.
@@ -48,21 +50,18 @@ nix::ioctl_readwrite!(pagemap_scan, b'f', 16, PmScanArg);
 /// Regions one call returns at most; more cost more calls, not more memory.
 const REGIONS: usize = 256;
 
-/// Whether a region is anonymous memory of this process, here or swapped out by the host unprotected.
-pub fn is_anonymous(categories: u64) -> bool {
-    const HERE: u64 = PAGE_IS_PRESENT | PAGE_IS_FILE | PAGE_IS_PFNZERO;
-    const SWAPPED: u64 = PAGE_IS_SWAPPED | PAGE_IS_WRITTEN;
-    categories & HERE == PAGE_IS_PRESENT || categories & SWAPPED == SWAPPED
-}
-
-/// Whether a region is the zero page.
-pub fn is_zero_page(categories: u64) -> bool {
-    categories & PAGE_IS_PFNZERO != 0
-}
-
-/// Whether a region is there at all.
-pub fn is_present(categories: u64) -> bool {
-    categories & PAGE_IS_PRESENT != 0
+/// What a region is mapped to.
+pub fn mapped(categories: u64) -> Mapped {
+    let is = |category: u64| categories & category != 0;
+    match () {
+        () if is(PAGE_IS_PFNZERO) => Mapped::ZeroPage,
+        // Also one that the kernel is moving from one place in memory to another.
+        () if is(PAGE_IS_FILE) && (is(PAGE_IS_PRESENT) || is(PAGE_IS_SWAPPED)) => Mapped::Frame,
+        () if is(PAGE_IS_PRESENT) => Mapped::Anonymous,
+        () if is(PAGE_IS_SWAPPED) && is(PAGE_IS_WRITTEN) => Mapped::SwappedOut,
+        () if is(PAGE_IS_SWAPPED) => Mapped::Doubtful,
+        () => Mapped::Absent,
+    }
 }
 
 /// `/proc/self/pagemap`.

@@ -22,7 +22,7 @@ use nix::sys::mman::{MRemapFlags, MapFlags, MmapAdvise, ProtFlags, madvise, mmap
 use super::{
     MmapArena, StoreView, Uffd,
     many::Advice,
-    pagemap::{Pagemap, is_anonymous, is_present, is_zero_page},
+    pagemap::{Pagemap, mapped},
 };
 use wire::{Frame, Gfn, PAGE_BYTES, PageBytes, Run};
 
@@ -164,15 +164,6 @@ impl Ram {
         }
         self.seams.fetch_add(seams().wrapping_sub(before), Ordering::Relaxed);
     }
-
-    fn each_region(&self, run: Run, found: &mut dyn FnMut(Run, u64)) -> io::Result<()> {
-        let start = self.address(run.first);
-        self.pagemap.scan(start, start + run.bytes() as u64, &mut |region| {
-            let first = ((region.start - self.base.as_ptr() as u64) / PAGE_BYTES as u64) as u32;
-            let count = ((region.end - region.start) / PAGE_BYTES as u64) as u32;
-            found(Run { first: Gfn(first), count }, region.categories);
-        })
-    }
 }
 
 impl Drop for Ram {
@@ -280,28 +271,24 @@ impl Mapping for Ram {
         runs[done..].iter().try_for_each(|&run| self.discard(run))
     }
 
+    fn page_out(&self, runs: &[Run]) -> io::Result<()> {
+        runs.iter().try_for_each(|run| {
+            let Some(address) = NonNull::new(self.address(run.first) as *mut c_void) else { return Ok(()) };
+            // SAFETY: the range lies inside our own mapping of RAM; the pages keep their content.
+            unsafe { madvise(address, run.bytes(), MmapAdvise::MADV_PAGEOUT) }.map_err(super::io_error)
+        })
+    }
+
     fn wake(&self, run: Run) {
         self.uffd.wake(self.address(run.first), run.bytes());
     }
 
-    fn mapped(&self, gfn: Gfn) -> io::Result<Mapped> {
-        let mut mapped = Mapped::Absent;
-        self.each_region(gfn.run(), &mut |_, categories| {
-            mapped = match categories {
-                c if is_zero_page(c) => Mapped::ZeroPage,
-                c if is_anonymous(c) => Mapped::Anonymous,
-                c if is_present(c) => Mapped::Frame,
-                _ => Mapped::Absent,
-            }
-        })?;
-        Ok(mapped)
-    }
-
-    fn anonymous(&self, run: Run, found: &mut dyn FnMut(Run)) -> io::Result<()> {
-        self.each_region(run, &mut |run, categories| {
-            if is_anonymous(categories) {
-                found(run);
-            }
+    fn look(&self, run: Run, found: &mut dyn FnMut(Run, Mapped)) -> io::Result<()> {
+        let start = self.address(run.first);
+        self.pagemap.scan(start, start + run.bytes() as u64, &mut |region| {
+            let first = ((region.start - self.base.as_ptr() as u64) / PAGE_BYTES as u64) as u32;
+            let count = ((region.end - region.start) / PAGE_BYTES as u64) as u32;
+            found(Run { first: Gfn(first), count }, mapped(region.categories));
         })
     }
 

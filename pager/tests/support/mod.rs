@@ -95,6 +95,8 @@ pub fn config(allocation_pages: u64) -> Config {
         swap: None,
         image: None,
         prefetch: false,
+        kernel_tier: false,
+        foreign_bytes: 0,
     }
 }
 

@@ -116,7 +116,8 @@ impl Machine {
             _vm: vm,
             config,
         };
-        machine.allocate(machine.config.allocation_bytes, machine.config.balloon_bytes);
+        let GuestConfig { allocation_bytes, balloon_bytes, kernel_page_price, .. } = machine.config;
+        machine.allocate(allocation_bytes, balloon_bytes, kernel_page_price);
         machine.set_statistics_interval_ms(STATISTICS_INTERVAL_MS);
         Ok(machine)
     }
@@ -141,6 +142,8 @@ fn guest_memory(
         swap: swap.map(swap_file).transpose()?,
         image: image.map(|image| Box::new(image) as _),
         prefetch: config.prefetch,
+        kernel_tier: config.kernel_tier,
+        foreign_bytes: 0,
     };
     let on_failure = Box::new(move |failure: pager::Failure| failures.report(failure.to_string()));
     GuestMemory::new(config, store, on_failure).map_err(Error::Memory)

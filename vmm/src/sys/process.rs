@@ -19,11 +19,12 @@ pub fn ignore_interrupts() -> io::Result<()> {
     Ok(())
 }
 
-/// Anonymous memory of this process, bytes: `RssAnon` of `/proc/self/status`
-/// (`Documentation/filesystems/proc.rst`). 0 where the kernel does not say.
+/// Anonymous memory of this process, here or swapped out by the kernel, bytes: `RssAnon` and `VmSwap` of
+/// `/proc/self/status` (`Documentation/filesystems/proc.rst`). 0 where the kernel does not say.
 pub fn anonymous_bytes() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kib =
-        status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix("kB")?.trim().parse().ok());
-    kib.unwrap_or(0u64) * 1024
+    let kib = |name: &str| -> Option<u64> {
+        status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse().ok())
+    };
+    ["RssAnon:", "VmSwap:"].into_iter().filter_map(kib).sum::<u64>() * 1024
 }

@@ -42,6 +42,8 @@ impl Guest {
             swap: None,
             image: None,
             prefetch: false,
+            kernel_tier: false,
+            foreign_bytes: 0,
         };
         let reporter = failures.clone();
         let on_failure = Box::new(move |failure: pager::Failure| reporter.report(failure.to_string()));

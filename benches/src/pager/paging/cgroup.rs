@@ -59,12 +59,25 @@ impl Cgroup {
         Ok(text.trim().parse().unwrap_or(0))
     }
 
+    /// Has who is at the limit wait for memory, where they would be killed: somebody makes room. (Version 2
+    /// is limited by `memory.high`, which kills nobody.)
+    pub fn spare(&self) -> Result<(), Error> {
+        let path = self.directory.join("memory.oom_control");
+        let spared = if path.exists() { fs::write(&path, "1") } else { Ok(()) };
+        spared.map_err(|source| Error::File { path, source })
+    }
+
     /// Has the kernel reclaim, on this thread, what they have above `bytes`, and stops them a little later.
     pub fn hold(&self, bytes: u64) -> Result<(), Error> {
         if self.usage_bytes()? > bytes {
             // Version 1 changes the limit only once it has reclaimed enough.
             self.set_limit(bytes)?;
         }
+        self.limit_above(bytes)
+    }
+
+    /// Stops them a little above `bytes`.
+    pub fn limit_above(&self, bytes: u64) -> Result<(), Error> {
         self.set_limit(bytes + HEADROOM_BYTES)
     }
 

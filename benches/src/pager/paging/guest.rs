@@ -197,7 +197,7 @@ fn pager(before: &PagerStatus, after: &PagerStatus) -> Pager {
     let promotions = after.promotions_total - before.promotions_total;
     let evictions = after.evictions_total - before.evictions_total;
     Pager {
-        private_pages: after.pages.private,
+        private_pages: after.pages.private - after.kernel_pages,
         compressed_pages: after.pages.compressed,
         swapped_pages: after.pages.swapped,
         pool_bytes: after.pool_bytes,

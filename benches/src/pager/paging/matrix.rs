@@ -28,6 +28,8 @@ pub const TARGET_RATIO: f64 = 2.0;
 pub enum Side {
     /// The pager, compressing; a swap file behind where it needs one.
     Ballast,
+    /// The pager, with a zram device before its pool.
+    Tier,
     /// The kernel, with zram; a swap file behind where the pager has one.
     Zram,
     /// The floor: as many pages present as Ballast had.
@@ -39,7 +41,7 @@ pub enum Side {
 }
 
 /// What is compared with each other.
-pub const COMPRESSED: [Side; 3] = [Side::Ballast, Side::Zram, Side::Floor];
+pub const COMPRESSED: [Side; 4] = [Side::Ballast, Side::Tier, Side::Zram, Side::Floor];
 /// The same for contents that do not compress.
 pub const ON_DISK: [Side; 2] = [Side::BallastFile, Side::File];
 
@@ -84,7 +86,7 @@ pub fn spec(
     let span = |each: f64, limit_ms| Span { operations: (each * f64::from(WORKING_SET_PAGES)) as u64, limit_ms };
     Spec {
         kind: match side {
-            Side::Ballast | Side::BallastFile => Kind::Ballast,
+            Side::Ballast | Side::Tier | Side::BallastFile => Kind::Ballast,
             Side::Zram | Side::File => Kind::Plain,
             Side::Floor => Kind::Floor,
         },
@@ -97,6 +99,7 @@ pub fn spec(
         working_set_pages: WORKING_SET_PAGES,
         allocation_bytes: allocation_bytes(ratio),
         evict_to_bytes: None,
+        kernel_tier: None,
         swap: swap.filter(|_| on_disk || needs_disk(ratio)).map(Path::to_owned),
         cgroup: None,
         resident_pages: 0,
@@ -117,7 +120,7 @@ pub fn probe(side: Side, cpu: Cpu, swap: Option<&Path>) -> Spec {
     let spec = spec(side, cpu, one_each, AMPLE_RATIO, swap);
     let evict_to_bytes = match side {
         // The pool has to fit.
-        Side::Ballast => Some(spec.allocation_bytes / 8),
+        Side::Ballast | Side::Tier => Some(spec.allocation_bytes / 8),
         Side::BallastFile => Some(spec.allocation_bytes / 32),
         _ => None,
     };
@@ -132,8 +135,8 @@ pub fn peer(side: Side, ratio: f64, swap: Option<&Path>) -> Peer {
     let file = swap.filter(|_| side == Side::File || needs_disk(ratio));
     let zram_bytes = if file.is_some() { allocation_bytes(ratio) / 2 * 3 } else { 2 * working_set_bytes };
     Peer {
-        zram_bytes: (side == Side::Zram).then_some(zram_bytes),
-        file: file.map(|directory| (directory.to_owned(), 2 * working_set_bytes)),
+        zram_bytes: matches!(side, Side::Zram | Side::Tier).then_some(zram_bytes),
+        file: file.filter(|_| side != Side::Tier).map(|directory| (directory.to_owned(), 2 * working_set_bytes)),
     }
 }
 

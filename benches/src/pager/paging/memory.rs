@@ -1,6 +1,7 @@
 //! The memory of a guest that is measured, whoever manages it.
 
 use std::{
+    path::PathBuf,
     ptr::NonNull,
     sync::Arc,
     thread,
@@ -16,6 +17,7 @@ use crate::kit::{error::Error, ram::PlainMemory};
 use crate::pager::paging::{
     floor::SwappingFloor,
     spec::{Kind, Spec},
+    swap::zram_bytes,
 };
 
 /// Eviction may take so long.
@@ -38,8 +40,7 @@ pub struct Ballast {
     memory: Arc<GuestMemory>,
     _threads: pager::Threads,
     failures: Failures,
-    /// Anonymous memory of this process before there was a guest.
-    before_bytes: u64,
+    zram: Option<PathBuf>,
 }
 
 impl Memory {
@@ -95,13 +96,22 @@ impl Memory {
         if let Some(reason) = ballast.failures.first() {
             return Err(Error::Guest(reason));
         }
-        Ok(Some(ballast.memory.status(sys::anonymous_bytes().saturating_sub(ballast.before_bytes))?))
+        ballast.tell_price();
+        Ok(Some(ballast.memory.status(sys::anonymous_bytes())?))
     }
 }
 
 impl Ballast {
+    /// What a page in the zram device costs, as the host tells its VMMs.
+    fn tell_price(&self) {
+        let Some((pages_bytes, used_bytes)) = self.zram.as_deref().and_then(zram_bytes) else { return };
+        if pages_bytes > 0 {
+            self.memory.set_kernel_price((used_bytes * 256 / pages_bytes).clamp(1, 256) as u32);
+        }
+    }
+
     fn new(spec: &Spec, pages: u32) -> Result<Ballast, Error> {
-        let before_bytes = sys::anonymous_bytes();
+        let foreign_bytes = sys::anonymous_bytes();
         let domain = Domain::new(pages, 0x5eed)?;
         let descriptors = domain.descriptors()?;
         let store = StoreView::new(descriptors.store, &descriptors.published, domain.store_frames())
@@ -120,11 +130,13 @@ impl Ballast {
             swap: swap.transpose()?,
             image: None,
             prefetch: false,
+            kernel_tier: spec.kernel_tier.is_some(),
+            foreign_bytes,
         };
         let failures = Failures::default();
         let reporter = failures.clone();
         let on_failure = Box::new(move |failure: pager::Failure| reporter.report(failure.to_string()));
         let (memory, threads) = GuestMemory::new(config, store, on_failure)?;
-        Ok(Ballast { memory, _threads: threads, failures, before_bytes })
+        Ok(Ballast { memory, _threads: threads, failures, zram: spec.kernel_tier.clone() })
     }
 }

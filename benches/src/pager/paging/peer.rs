@@ -45,6 +45,30 @@ pub fn alone(spec: &Spec) -> Result<Outcome, Error> {
     guest.measure()
 }
 
+/// Runs a guest on Ballast's memory with a zram device before its pool, in a cgroup that holds it to its
+/// allocation, as the host does.
+pub fn with_tier(spec: &Spec, peer: &Peer) -> Result<Outcome, Error> {
+    let zram = peer.zram_bytes.map(Swap::zram).transpose()?;
+    let cgroup = Cgroup::new()?;
+    cgroup.spare()?;
+    let kernel_tier = zram.as_ref().and_then(Swap::statistics);
+    let mut guest = Process::start(&Spec { kernel_tier, cgroup: Some(cgroup.members()), ..spec.clone() })?;
+    guest.line()?;
+    let page_table_bytes = u64::from(spec.working_set_pages) * 16;
+    let beside_bytes = cgroup.usage_bytes()? + page_table_bytes;
+    let holding = Holding { cgroup, zram, allocation_bytes: spec.allocation_bytes, beside_bytes };
+    guest.say("fill")?;
+    guest.line()?;
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let limit = scope.spawn(|| holding.limit_until(&done));
+        let outcome = guest.measure();
+        done.store(true, Ordering::Relaxed);
+        let held = limit.join().map_err(|_| Error::Guest("limiting a cgroup panicked".to_owned()))??;
+        Ok(Outcome { held_bytes: held.bytes, ..outcome? })
+    })
+}
+
 /// Runs a guest on plain memory, of which `spec.allocation_bytes` are in memory on average, zram's own memory
 /// included.
 ///
@@ -110,6 +134,18 @@ impl Holding {
     fn hold(&self, less_bytes: u64) -> Result<(), Error> {
         let room_bytes = (self.allocation_bytes + self.beside_bytes).saturating_sub(self.zram_bytes());
         self.cgroup.hold(room_bytes.saturating_sub(less_bytes))
+    }
+
+    /// Has the kernel stop what goes beyond the allocation by more than a little, and looks what there is.
+    fn limit_until(&self, done: &AtomicBool) -> Result<Held, Error> {
+        let (mut sum_bytes, mut looks) = (0.0, 0u32);
+        while !done.load(Ordering::Relaxed) {
+            (sum_bytes, looks) = (sum_bytes + self.held_bytes()? as f64, looks + 1);
+            let room_bytes = (self.allocation_bytes + self.beside_bytes).saturating_sub(self.zram_bytes());
+            self.cgroup.limit_above(room_bytes)?;
+            thread::sleep(LOOK);
+        }
+        Ok(Held { bytes: sum_bytes / f64::from(looks.max(1)), cpus: 0.0 })
     }
 
     /// Keeps the guest at its allocation on average.

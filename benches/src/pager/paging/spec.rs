@@ -49,6 +49,8 @@ pub struct Spec {
     pub allocation_bytes: u64,
     /// What is to be evicted to, if anything, while the guest is paused after filling its memory (Ballast).
     pub evict_to_bytes: Option<u64>,
+    /// Where the figures of a zram device are, if it is to take pages before the pool does (Ballast).
+    pub kernel_tier: Option<PathBuf>,
     /// Where a swap file goes, if there is to be one (Ballast).
     pub swap: Option<PathBuf>,
     /// File to join a cgroup by.

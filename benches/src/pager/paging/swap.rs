@@ -60,12 +60,21 @@ impl Swap {
 
     /// Memory it takes, bytes: what zram's allocator has, waste and all (`mem_used_total`).
     pub fn memory_bytes(&self) -> u64 {
-        let used = |sys: &PathBuf| {
-            let statistics = fs::read_to_string(sys.join("mm_stat")).ok()?;
-            statistics.split_whitespace().nth(2)?.parse().ok()
-        };
-        self.zram.as_ref().and_then(used).unwrap_or(0)
+        self.statistics().and_then(|path| zram_bytes(&path)).map_or(0, |(_, used)| used)
     }
+
+    /// Where a zram device has its figures.
+    pub fn statistics(&self) -> Option<PathBuf> {
+        self.zram.as_ref().map(|sys| sys.join("mm_stat"))
+    }
+}
+
+/// Of a zram device, whose `mm_stat` this is: the pages it has, and the memory they take, bytes
+/// (`Documentation/admin-guide/blockdev/zram.rst`).
+pub fn zram_bytes(mm_stat: &Path) -> Option<(u64, u64)> {
+    let statistics = fs::read_to_string(mm_stat).ok()?;
+    let mut fields = statistics.split_whitespace();
+    Some((fields.next()?.parse().ok()?, fields.nth(1)?.parse().ok()?))
 }
 
 /// Writes the header of a swap area (`mkswap(8)`: `union swap_header` of `include/linux/swap.h`), and has the

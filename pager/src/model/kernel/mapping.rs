@@ -8,7 +8,7 @@ use super::{Kernel, Pte};
 use crate::{
     digest::digest,
     mapping::{Alias, Mapped, Mapping, Woken},
-    model::{FRAMES, content::Content},
+    model::{FRAMES, actors::coin, content::Content},
 };
 
 impl Mapping for Kernel {
@@ -121,20 +121,29 @@ impl Mapping for Kernel {
         self.woken.notify_all();
     }
 
-    fn mapped(&self, gfn: Gfn) -> io::Result<Mapped> {
-        Ok(match self.space().ptes[gfn.index()] {
-            Pte::Absent | Pte::Marked => Mapped::Absent,
-            Pte::Anonymous { .. } => Mapped::Anonymous,
-            Pte::ZeroPage { .. } => Mapped::ZeroPage,
-            Pte::Frame { .. } => Mapped::Frame,
-        })
+    fn page_out(&self, runs: &[Run]) -> io::Result<()> {
+        for gfn in runs.iter().flat_map(|run| run.gfns()) {
+            let mut space = self.space();
+            assert!(matches!(space.ptes[gfn.index()], Pte::Anonymous { .. }), "page {} is no private page", gfn.0);
+            // It may leave them where they are.
+            if coin() {
+                space.swap_out(gfn.index());
+            }
+        }
+        Ok(())
     }
 
-    fn anonymous(&self, run: Run, found: &mut dyn FnMut(Run)) -> io::Result<()> {
+    fn look(&self, run: Run, found: &mut dyn FnMut(Run, Mapped)) -> io::Result<()> {
         for gfn in run.gfns() {
-            if self.mapped(gfn)? == Mapped::Anonymous {
-                found(gfn.run());
-            }
+            let mapped = match self.space().ptes[gfn.index()] {
+                Pte::Absent => continue,
+                Pte::Marked | Pte::Anonymous { out: true, protected: true, .. } => Mapped::Doubtful,
+                Pte::Anonymous { out: true, .. } => Mapped::SwappedOut,
+                Pte::Anonymous { .. } => Mapped::Anonymous,
+                Pte::ZeroPage { .. } => Mapped::ZeroPage,
+                Pte::Frame { .. } => Mapped::Frame,
+            };
+            found(gfn.run(), mapped);
         }
         Ok(())
     }
@@ -146,11 +155,8 @@ impl Mapping for Kernel {
     }
 
     fn read(&self, gfn: Gfn, into: &mut PageBytes) {
-        let content = match self.space().ptes[gfn.index()] {
-            Pte::Anonymous { content, .. } => content,
-            // The reader holds the page's lock: its own fault would wait for it for ever.
-            other => panic!("page {} is read while {other:?}", gfn.0),
-        };
+        // The reader holds the page's lock: its own fault would wait for it for ever, were it not anonymous.
+        let content = self.space().brought_back(gfn.index());
         into.copy_from_slice(content.bytes());
     }
 

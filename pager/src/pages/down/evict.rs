@@ -21,8 +21,11 @@ const GAP_MAX: u32 = 32;
 /// What became of pages to be evicted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Evicted {
-    /// Pages compressed, found filled with one pattern, found zero, or written to the swap file.
+    /// Pages lent to the kernel, compressed, found filled with one pattern, found zero, or written to the
+    /// swap file.
     pub evicted: u32,
+    /// Part of them: pages that the kernel was asked to take.
+    pub lent: u32,
     /// Pages that stay because they do not compress, and no swap file takes them.
     pub incompressible: u32,
 }
@@ -37,20 +40,55 @@ pub enum Noise {
     Written,
 }
 
+/// How a page is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Density {
+    /// By lz4, if that does.
+    Quick,
+    /// By zstd.
+    Dense,
+}
+
 /// A page whose content is safe elsewhere, and what it is to become.
 type Stored<'p, M> = (Locked<'p, M>, Entry);
 
 impl<M: Mapping> Pages<M> {
-    /// Evicts private pages, all of `gfns` (which ascend) that are private and not in motion.
+    /// Evicts private pages, all of `gfns` (which ascend) that are private, in memory and not in motion.
     pub fn evict(&self, gfns: &[Gfn], noise: Noise, staging: &mut Staging) -> Result<Evicted, Error> {
         let mut outcome = Evicted::default();
-        let victims = gfns.iter().filter_map(|&gfn| self.lock_private(gfn)).collect::<Vec<_>>();
+        let victims = gfns.iter().filter_map(|&gfn| self.lock_here(gfn));
+        let (lent, victims): (Vec<_>, Vec<_>) = victims.partition(|page| self.suits_kernel(page, staging.page()));
+        outcome.evicted = lent.len() as u32;
+        outcome.lent = outcome.evicted;
+        self.lend(lent)?;
+        self.store_all(victims, Density::Quick, noise, staging, &mut outcome)?;
+        Ok(outcome)
+    }
+
+    /// On from the kernel: pages of `gfns` (which ascend) that are lent to it and not in motion are packed
+    /// densely, or written to the swap file. How many went.
+    pub fn pack_lent(&self, gfns: &[Gfn], staging: &mut Staging) -> Result<u32, Error> {
+        let mut outcome = Evicted::default();
+        let lent = gfns.iter().filter_map(|&gfn| self.lock_if(gfn, Entry::is_lent)).collect();
+        self.store_all(lent, Density::Dense, Noise::Written, staging, &mut outcome)?;
+        Ok(outcome.evicted)
+    }
+
+    /// Takes private pages, which ascend, to the tiers that are ours.
+    fn store_all(
+        &self,
+        victims: Vec<Locked<'_, M>>,
+        density: Density,
+        noise: Noise,
+        staging: &mut Staging,
+        outcome: &mut Evicted,
+    ) -> Result<(), Error> {
         let protected = self.protect_all(&victims);
         protected.map_err(|(gfn, source)| Error::Kernel { action: "protecting", gfn, source })?;
         let (mut stored, mut staged) = (Vec::with_capacity(victims.len()), Staged::new(staging));
         for page in victims {
             if staged.is_full() {
-                self.evict_staged(&mut staged, &mut outcome)?;
+                self.evict_staged(&mut staged, outcome)?;
             }
             let gfn = page.gfn();
             self.mapping.read(gfn, staged.next());
@@ -58,7 +96,11 @@ impl<M: Mapping> Pages<M> {
             let clean = self.image.as_ref().is_some_and(|image| image.holds(gfn, content));
             let clean = clean.then(|| Entry::clean(self.now()));
             let was_noise = matches!(page.decode(), Page::Private { incompressible: true, .. });
-            match clean.or_else(|| self.store(gfn, content)).or_else(|| self.store_densely(gfn, content, squeeze)) {
+            let quick = || match density {
+                Density::Quick => self.store(gfn, content),
+                Density::Dense => self.store_filled(content),
+            };
+            match clean.or_else(quick).or_else(|| self.store_densely(gfn, content, squeeze)) {
                 Some(entry) => stored.push((page, entry)),
                 None if self.swap_usable() && (noise == Noise::Written || was_noise) => staged.push(page),
                 None => {
@@ -68,9 +110,8 @@ impl<M: Mapping> Pages<M> {
                 }
             }
         }
-        self.give_away(stored, &mut outcome)?;
-        self.evict_staged(&mut staged, &mut outcome)?;
-        Ok(outcome)
+        self.give_away(stored, outcome)?;
+        self.evict_staged(&mut staged, outcome)
     }
 
     /// Protects locked pages, which ascend, in as few calls as possible: each interrupts all CPUs that run

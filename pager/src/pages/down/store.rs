@@ -19,13 +19,17 @@ use crate::{
 impl<M: Mapping> Pages<M> {
     /// Puts a page's content into the cheapest tier that takes it and is no file.
     pub(in crate::pages) fn store(&self, gfn: Gfn, content: &PageBytes) -> Option<Entry> {
-        let left = self.now();
-        if let Some(pattern) = filled_with(content) {
-            return Some(if pattern == 0 { self.found_zero() } else { Entry::filled(pattern, left) });
-        }
-        let mut buffer = [0; QUICK_BYTES];
-        let slot = self.put(gfn, Codec::Lz4, quickly(content, &mut buffer)?)?;
-        Some(Entry::pooled(slot, left))
+        self.store_filled(content).or_else(|| {
+            let mut buffer = [0; QUICK_BYTES];
+            let slot = self.put(gfn, Codec::Lz4, quickly(content, &mut buffer)?)?;
+            Some(Entry::pooled(slot, self.now()))
+        })
+    }
+
+    /// The same for content that needs no pool.
+    pub(super) fn store_filled(&self, content: &PageBytes) -> Option<Entry> {
+        let pattern = filled_with(content)?;
+        Some(if pattern == 0 { self.found_zero() } else { Entry::filled(pattern, self.now()) })
     }
 
     /// The same for content that [`Pages::store`] does not take.
@@ -98,7 +102,7 @@ impl<M: Mapping> Pages<M> {
 }
 
 /// The 32-bit pattern that fills the page, if one does.
-fn filled_with(page: &PageBytes) -> Option<u32> {
+pub(super) fn filled_with(page: &PageBytes) -> Option<u32> {
     let first = &page[..4];
     let pattern = u32::from_ne_bytes([first[0], first[1], first[2], first[3]]);
     page.chunks_exact(4).all(|word| word == first).then_some(pattern)

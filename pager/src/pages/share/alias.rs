@@ -58,7 +58,9 @@ impl<M: Mapping> Pages<M> {
     /// copies of; none if they are open: such copies are noted later.
     fn place(&self, aliases: &[Alias], open: bool) -> io::Result<BTreeSet<Gfn>> {
         let mut copied = BTreeSet::new();
-        let (Some(first), Some(last)) = (aliases.first(), aliases.last()) else { return Ok(copied) };
+        if aliases.is_empty() {
+            return Ok(copied);
+        }
         self.mapping.place(aliases)?;
         for alias in aliases {
             self.mapping.map_placed(alias.run, open)?;
@@ -72,12 +74,9 @@ impl<M: Mapping> Pages<M> {
         for run in runs(mine()) {
             self.mapping.protect(run)?;
         }
-        let end = last.run.first.0 + last.run.count;
-        self.mapping.anonymous(Run { first: first.run.first, count: end - first.run.first.0 }, &mut |run| {
-            copied.extend(run.gfns());
-        })?;
-        let mine: BTreeSet<Gfn> = mine().collect();
-        copied.retain(|gfn| mine.contains(gfn));
+        for alias in aliases {
+            copied.extend(self.copied(alias.run)?);
+        }
         for run in runs(copied.iter().copied()) {
             self.mapping.unprotect(run)?;
         }

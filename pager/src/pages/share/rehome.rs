@@ -73,7 +73,7 @@ impl<M: Mapping> Pages<M> {
         for page in pages {
             // A page that was moved is not write-protected any more.
             let entry = page.entry().into_unwatched();
-            page.turn_into(entry);
+            page.turn_into(if entry.is_lent() { entry.into_here(0) } else { entry });
         }
         Ok(())
     }

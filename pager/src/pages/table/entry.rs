@@ -5,7 +5,7 @@
 //!  +------------------------+---------------+---+----+---+-------+---+---+---+---+-------+
 //!  | payload                | age           |WCH| 10 |PRO| era   |OP |TO |WA |LO | STATE |
 //!  +------------------------+---------------+---+----+---+-------+---+---+---+---+-------+
-//!   Private                   lives (4 bits)  W   I    P    . U       T
+//!   Private   left, X         lives (4 bits)  W   I    P    . U       T
 //!   Shared    frame                           W                   O   T
 //!   Zero      taker           era, high bits                era   O   T
 //!   Ballooned taker           era, high bits                era       T
@@ -24,12 +24,14 @@
 //!   promotion. With nothing behind the page, both are 14 bits of the era in which the `taker` ([`Taker`])
 //!   took what was there.
 //! * `lives`: passes of the hand that a private page survives; see [`crate::rules::victims`].
+//! * `X`: lent to the kernel: we asked it to swap the page out, and have not seen it back; with it, when that
+//!   was ([`Left`]). A hint: only the kernel knows where a private page is.
 //! * `U`nseen: the page is fresh, and nobody has looked yet whether others have the same.
 //! * `I`ncompressible: it did not compress when last tried. Pac`K`ed: it was packed, as far as it could be.
 //! * `W`at`CH`ed: not written to since a round of hinting began; a private page that is watched is
 //!   write-protected.
 //! * `PRO`bed: of a private page, write-protected for a sample of the guest's activity, and not written to
-//!   since; of one that is away, evicted for a sample.
+//!   since; of one that is away or lent, evicted for a sample.
 //!
 //! Bits that mean one thing in one state and another in another have a name for each, and are read through
 //! [`Entry::decode`].
@@ -247,6 +249,7 @@ impl Entry {
                 lives: (self.0 >> PRIVATE_LIVES_SHIFT) as u8 & LIVES_MAX,
                 incompressible: self.0 & PRIVATE_INCOMPRESSIBLE != 0,
                 unseen: self.0 & PRIVATE_UNSEEN != 0,
+                lent: self.lent(),
             },
             State::Shared => Page::Shared { frame: Frame(payload as u32), open: self.open() },
             State::Ballooned => Page::Ballooned,
@@ -367,5 +370,6 @@ impl std::fmt::Debug for Entry {
     }
 }
 
+mod lent;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,8 @@
 
 use wire::Frame;
 
+use super::left::Left;
+
 /// What backs a page. See the table in the crate's documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
@@ -39,6 +41,8 @@ pub enum Page {
         incompressible: bool,
         /// Fresh: nobody has looked yet whether others have what is in it.
         unseen: bool,
+        /// Since when the kernel has it, as far as we know.
+        lent: Option<Left>,
     },
     /// A frame of the store.
     Shared {

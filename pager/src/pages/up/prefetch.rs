@@ -35,12 +35,17 @@ impl<M: Mapping> Pages<M> {
     ) -> Result<Option<Gfn>, Error> {
         let (now, evictions) = (self.now(), self.counters.evictions_total.load(Ordering::Relaxed));
         let wanted = |entry: Entry| {
-            entry.is_away() && !entry.probed() && set.contains(entry.left(), now, evictions, self.eviction_unit())
+            let left = entry.is_away().then(|| entry.left()).or(entry.lent());
+            let contains = |left| set.contains(left, now, evictions, self.eviction_unit());
+            !entry.probed() && left.is_some_and(contains)
         };
         let rest = Run { first: from, count: self.table.pages().saturating_sub(from.0) };
         let Some(first) = rest.gfns().find(|&gfn| wanted(self.table.peek(gfn))) else { return Ok(None) };
         let count = most.min(self.table.pages() - first.0).min(buffer.pages() as u32);
         let run = Run { first, count };
+        if self.table.peek(first).is_lent() {
+            return Ok(Some(first.plus(self.take_back(run, wanted).max(1))));
+        }
         let pages = match self.table.peek(first).state() {
             State::Compressed => self.lock_compressed(run, wanted, buffer)?,
             _ => self.read_some(run, wanted, buffer),
@@ -50,6 +55,21 @@ impl<M: Mapping> Pages<M> {
         self.counters.prefetched_total.fetch_add(u64::from(count), Ordering::Relaxed);
         // At least one: that in front may be in motion, and is then asked for already.
         Ok(Some(first.plus(count.max(1))))
+    }
+
+    /// Has the kernel bring lent pages back, from the beginning of `run` on. How many.
+    fn take_back(&self, run: Run, wanted: impl Fn(Entry) -> bool) -> u32 {
+        let lent = |entry: Entry| entry.is_lent() && wanted(entry);
+        let mut count = 0;
+        for page in run.gfns().map_while(|gfn| self.lock_if(gfn, lent)) {
+            // `MADV_WILLNEED` does not bring back what is private in a mapping of a file; a touch does.
+            self.mapping.sample(page.gfn());
+            let here = page.entry().into_here(LIVES_PREFETCHED);
+            page.turn_into(here);
+            count += 1;
+        }
+        self.counters.prefetched_total.fetch_add(u64::from(count), Ordering::Relaxed);
+        count
     }
 
     /// Locks, pays for and reads pages from the beginning of `run` on.

@@ -92,7 +92,7 @@ impl<M: Mapping> Pages<M> {
             let swapped = u64::from(matches!(entry.state(), State::Swapped | State::Clean));
             self.counters.refaults_swapped_total.fetch_add(swapped, Ordering::Relaxed);
         }
-        Entry::private_with(lives(passed.evictions * self.eviction_unit(), self.table.private()))
+        Entry::private_with(lives(passed.evictions * self.eviction_unit(), self.table.here()))
     }
 
     /// What a page that leaves at this moment is to remember.
@@ -102,7 +102,7 @@ impl<M: Mapping> Pages<M> {
     }
 
     /// Evictions that [`Left`] counts as one: so that its 12 bits go round once in eight times all of RAM.
-    pub(super) fn eviction_unit(&self) -> u64 {
+    pub(in crate::pages) fn eviction_unit(&self) -> u64 {
         u64::from(self.table.pages()).div_ceil(512)
     }
 }

@@ -33,7 +33,7 @@ fn a_bit_with_two_meanings_is_read_as_the_one_of_its_state() {
     assert_eq!(Entry::pooled(7, left).into_packed().decode(), Page::Pooled { slot: 7, packed: true });
     assert_eq!(
         Entry::fresh().into_incompressible().decode(),
-        Page::Private { lives: 0, incompressible: true, unseen: true }
+        Page::Private { lives: 0, incompressible: true, unseen: true, lent: None }
     );
     assert_eq!(Entry::filled(u32::MAX, left).decode(), Page::Filled { pattern: u32::MAX });
     assert!(!Entry::filled(0, left).is_pooled() && Entry::filled(0, left).is_away());
