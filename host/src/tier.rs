@@ -1,11 +1,26 @@
 //! The kernel tier: a zram device that private pages of guests go out to, by the kernel's hands, and come
-//! back from without us.
+//! back from without us; and memory control groups, which bound what comes back.
 //!
-//! It is there while this value is, and with it goes all that it made. What a killed host left, the next
-//! start takes down. Without root or zram a run goes on as if there were no such thing.
+//! ```text
+//!   zram device ── mm_stat ──► what a page away is charged ──► ledger ──► VMMs
+//!        ▲                                        what guests' pages take ──► used memory
+//!        │ pages
+//!   a group for each VMM ◄── limit: its allocation, less its part of zram ── the control loop, each tick
+//! ```
+//!
+//! | file | what is in it | |---|---| | `device` | the device, from its making until it is taken down;
+//! `header`: its first page; `programs` that swap is switched by | | `statistics` | what it takes, and whose
+//! that is | | `cgroup` | groups, by the kernel's two interfaces | | `members`, `bound` | the guests' groups,
+//! and what they are limited to | | `owner` | whose all that is: how leftovers are known |
+//!
+//! The tier is there while this value is, and with it goes all that it made. What a killed host left, the
+//! next start takes down. Without root, zram or cgroups a run goes on as if there were no such thing.
 
+mod bound;
+mod cgroup;
 mod device;
 mod header;
+mod members;
 mod owner;
 mod programs;
 mod statistics;
@@ -13,12 +28,17 @@ mod statistics;
 use std::fs;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use control::{KERNEL_PAGE_PRICE_UNMEASURED, WHOLE_PAGE_PRICE};
 use wire::PAGE_BYTES;
 
+pub use self::members::Figures;
+
+use self::cgroup::Groups;
 use self::device::Device;
+use self::members::Members;
 use self::owner::Owner;
 
 /// The least that a device takes: smaller ones are not worth their upkeep.
@@ -53,26 +73,49 @@ impl FromStr for TierChoice {
 #[derive(Debug)]
 pub struct Tier {
     device: Device,
-    /// The kernel swaps to it no more.
+    // Groups go after what their processes have in the device.
+    members: Members,
+    /// The kernel swaps to the device no more.
     lost: AtomicBool,
+    /// The guests' groups are being looked at.
+    tending: AtomicBool,
+}
+
+/// The device at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// Pages that it takes, bytes.
+    pub capacity_bytes: u64,
+    /// Pages in it, bytes.
+    pub stored_bytes: u64,
+    /// Memory that guests' pages take in it, bytes.
+    pub guests_bytes: u64,
+    /// The same of pages of others, which the kernel has put there, bytes.
+    pub others_bytes: u64,
 }
 
 impl Tier {
     /// The tier of guests with so much RAM together, and what is to be said of it, in a line each. An error
     /// says why there can be none where one is wanted.
-    pub fn start(choice: &TierChoice, guests_bytes: u64) -> Result<(Option<Tier>, Vec<String>), String> {
+    pub fn start(choice: &TierChoice, guests: usize, guests_bytes: u64) -> Result<(Option<Tier>, Vec<String>), String> {
         let given = match choice {
             TierChoice::Off => return Ok((None, Vec::new())),
             TierChoice::Auto => None,
             TierChoice::On(path) => Some(path.as_path()),
         };
         let bytes = guests_bytes.next_multiple_of(PAGE_BYTES as u64).max(BYTES_MIN);
-        let made = available().and_then(|()| Device::make(bytes, given, Owner::of_this_process()?));
-        match made {
-            Ok(device) => {
+        let make = || {
+            available()?;
+            let owner = Owner::of_this_process()?;
+            let groups = Groups::make(owner)?;
+            Ok((Device::make(bytes, given, owner)?, Members::new(groups, guests)))
+        };
+        match make() {
+            Ok((device, members)) => {
                 let mut notes = vec![format!("kernel tier on {}; --kernel-tier off for none", device.node().display())];
                 notes.extend(caveat());
-                Ok((Some(Tier { device, lost: AtomicBool::new(false) }), notes))
+                let [lost, tending] = [false; 2].map(AtomicBool::new);
+                Ok((Some(Tier { device, members, lost, tending }), notes))
             }
             Err(why) if given.is_none() => Ok((None, vec![format!("no kernel tier: {why}")])),
             Err(why) => Err(why),
@@ -97,6 +140,53 @@ impl Tier {
         }
     }
 
+    /// Takes the process of a guest's VMM into the guest's group; whether it may use the tier. To be called
+    /// before it is told anything.
+    pub fn admit(&self, guest: usize, pid: u32) -> bool {
+        let admitted = self.members.admit(guest, pid);
+        if let Err(error) = &admitted {
+            tracing::warn!(guest, %error, "no memory cgroup for its VMM, which goes without the kernel tier");
+        }
+        admitted.is_ok()
+    }
+
+    /// Looks at the groups of these guests, and limits them by their allocations; nothing, while that still
+    /// goes on from the last time. The kernel may make room meanwhile, so not on this thread.
+    pub fn tend(self: &Arc<Self>, allocations: Vec<(usize, u64)>) {
+        if self.tending.swap(true, Ordering::Acquire) {
+            return;
+        }
+        let tier = Arc::clone(self);
+        tokio::task::spawn_blocking(move || {
+            let statistics = tier.device.statistics().unwrap_or_default();
+            tier.members.tend(&allocations, &statistics);
+            // Pairs with the swap above: whoever tends next sees what was found.
+            tier.tending.store(false, Ordering::Release);
+        });
+    }
+
+    /// How a guest fares in its group, if it is in one.
+    pub fn figures(&self, guest: usize) -> Option<Figures> {
+        self.members.figures(guest)
+    }
+
+    /// The device as it is now; nothing of one that cannot be read.
+    pub fn view(&self) -> View {
+        let statistics = self.device.statistics().unwrap_or_default();
+        let guests_bytes = statistics.share_bytes(self.members.swapped_bytes());
+        View {
+            capacity_bytes: self.device.capacity_bytes(),
+            stored_bytes: statistics.stored_bytes,
+            guests_bytes,
+            others_bytes: statistics.used_bytes - guests_bytes,
+        }
+    }
+
+    /// What so many guests may have above their allocations: set aside from the budget.
+    pub fn slack_bytes(&self, guests: usize) -> u64 {
+        bound::ABOVE_BYTES * guests as u64
+    }
+
     /// Says once that an operator has taken the device out of use.
     fn look_for_loss(&self) {
         if self.device.is_in_use() == Ok(false) && !self.lost.swap(true, Ordering::Relaxed) {
@@ -108,7 +198,7 @@ impl Tier {
 /// Whether there can be a kernel tier here, and how well it would do; for `ballast doctor`.
 pub fn detail() -> String {
     match available() {
-        Ok(()) => caveat().unwrap_or_else(|| "zram can be added, and util-linux takes it into use".into()),
+        Ok(()) => caveat().unwrap_or_else(|| "zram, memory cgroups and util-linux are there".into()),
         Err(why) => format!("none here, runs go without: {why}"),
     }
 }
@@ -117,7 +207,7 @@ fn available() -> Result<(), String> {
     if !rustix::process::geteuid().is_root() {
         return Err("only root may add a zram device".into());
     }
-    device::probe()
+    device::probe().and_then(|()| cgroup::probe())
 }
 
 /// A setting of the whole machine that slows the tier down. It is not ours to change.

@@ -50,7 +50,7 @@ const fn family<T>(kind: Kind, name: &'static str, help: &'static str, values: V
 
 /// The host's.
 #[rustfmt::skip] // A table reads as one.
-pub(crate) static HOST: [Family<Host>; 12] = [
+pub(crate) static HOST: [Family<Host>; 14] = [
     family(Gauge, "ballast_host_budget_bytes", "Host memory that guests, frames and upkeep may take.", One(|host| host.budget_bytes as f64)),
     family(Gauge, "ballast_host_used_bytes", "Host memory they take, measured from outside.", One(|host| host.used_bytes as f64)),
     family(Gauge, "ballast_host_used_peak_bytes", "Most host memory they took.", One(|host| host.peak_used_bytes as f64)),
@@ -58,6 +58,10 @@ pub(crate) static HOST: [Family<Host>; 12] = [
     family(Gauge, "ballast_host_frames_bytes", "Part of the memory in use that is shared frames.", One(|host| host.frames_bytes as f64)),
     family(Gauge, "ballast_host_reclaimed_bytes", "Touched guest memory that costs no host memory, by what made it so.",
         Listed("mechanism", |host| &host.reclaimed_bytes)),
+    family(Gauge, "ballast_host_kernel_tier_bytes", "Room of the kernel tier's device, by what it holds.",
+        Listed("state", |host| &host.kernel_tier_bytes)),
+    family(Gauge, "ballast_host_kernel_tier_memory_bytes", "Memory that pages in the kernel tier's device take, by whose they are.",
+        Listed("kind", |host| &host.kernel_tier_memory_bytes)),
     family(Gauge, "ballast_host_guests", "Guests by state, those that are gone included.", Listed("state", |host| &host.guests)),
     family(Gauge, "ballast_host_state", "How short the host is: 1 for the state it is in, 0 for the others.", Listed("state", |host| &host.state)),
     family(Gauge, "ballast_host_usable_bytes", "What the world outside (control group, pressure, available memory) leaves of the budget.",
@@ -95,7 +99,7 @@ pub(crate) static DOMAIN: [Family<Domain>; 7] = [
 
 /// A guest's, all with the label `guest`.
 #[rustfmt::skip] // A table reads as one.
-pub(crate) static GUEST: [Family<Guest>; 62] = [
+pub(crate) static GUEST: [Family<Guest>; 68] = [
     family(Gauge, "ballast_guest_unresponsive", "1 while the guest's VMM has said nothing for 5 s, else 0.",
         One(|guest| f64::from(u8::from(guest.unresponsive)))),
     family(Gauge, "ballast_guest_memory_bytes", "Guest RAM by what backs it; the states sum to the RAM.", By("state", &[
@@ -107,6 +111,18 @@ pub(crate) static GUEST: [Family<Guest>; 62] = [
         ("swapped", |guest| guest.status.pager.pages.swapped as f64 * PAGE_BYTES),
         ("clean", |guest| guest.status.pager.pages.clean as f64 * PAGE_BYTES),
     ])),
+    family(Gauge, "ballast_guest_kernel_pages", "Part of the private pages that is in the kernel's swap, by the VMM's count.",
+        One(|guest| guest.status.pager.kernel_pages as f64)),
+    family(Gauge, "ballast_guest_kernel_tier_stored_bytes", "What the guest's VMM has in the kernel's swap, by the kernel's books.",
+        Known(|guest| Some(guest.kernel_tier_stored_bytes? as f64))),
+    family(Gauge, "ballast_guest_kernel_tier_memory_bytes", "Memory that this takes.",
+        Known(|guest| Some(guest.kernel_tier_memory_bytes? as f64))),
+    family(Gauge, "ballast_guest_limit_bytes", "The most that the kernel lets the guest's VMM have in memory.",
+        Known(|guest| Some(guest.limit_bytes? as f64))),
+    family(Gauge, "ballast_guest_charged_bytes", "What the kernel charges it for, of that.",
+        Known(|guest| Some(guest.charged_bytes? as f64))),
+    family(Counter, "ballast_guest_limit_meetings_total", "Times that the VMM met this limit, and the kernel made room; and ticks at which it waited, as there was none.",
+        Listed("kind", |guest| &guest.limit_meetings)),
     family(Gauge, "ballast_guest_up", "1 if its VMM has said within two seconds how it is.", One(|guest| f64::from(u8::from(guest.up)))),
     family(Gauge, "ballast_guest_start_time_seconds", "When its VMM was started, since 1970.", Known(|guest| guest.start_time_seconds)),
     family(Counter, "ballast_guest_restarts_total", "Times the guest was started anew.", One(|guest| guest.restarts_total as f64)),

@@ -55,7 +55,7 @@ pub struct Host {
     pub promised_bytes: u64,
     /// Frame stores, in use.
     pub frames_bytes: u64,
-    /// Memory won: by mechanism (`balloon`, `shared`, `zero`, `compressed`, `swapped`, `clean`).
+    /// Memory won: by mechanism (`balloon`, `shared`, `zero`, `compressed`, `swapped`, `kernel`, `clean`).
     pub reclaimed_bytes: Vec<(&'static str, u64)>,
     /// Guests by state, those that are gone included (`starting`, `running`, `finished`, `lost`, ...).
     pub guests: Vec<(&'static str, u64)>,
@@ -67,6 +67,10 @@ pub struct Host {
     pub short_bytes: u64,
     /// Decisions about allocations that were new, by action and reason.
     pub decisions: Vec<([&'static str; 2], u64)>,
+    /// Room of the kernel tier's device, by what it holds: `used`, `free`. Empty without a tier, as the next.
+    pub kernel_tier_bytes: Vec<(&'static str, u64)>,
+    /// Memory that pages in it take, by whose they are: `guests`, `others`.
+    pub kernel_tier_memory_bytes: Vec<(&'static str, u64)>,
     /// Connections to the endpoint, by what became of them.
     pub connections: Vec<(&'static str, u64)>,
 }
@@ -119,6 +123,16 @@ pub struct Guest {
     pub lever_page_ns: Vec<(&'static str, u64)>,
     /// What levers could win, bytes.
     pub lever_available_bytes: Vec<(&'static str, u64)>,
+    /// What it has in the kernel's swap, before compression, by the kernel's books, ...
+    pub kernel_tier_stored_bytes: Option<u64>,
+    /// ... what that takes, ...
+    pub kernel_tier_memory_bytes: Option<u64>,
+    /// ... the most that the kernel charges it for, ...
+    pub limit_bytes: Option<u64>,
+    /// ... what it is charged for now, ...
+    pub charged_bytes: Option<u64>,
+    /// ... and what came of meeting that limit: `made_room`, `waited`.
+    pub limit_meetings: Vec<(&'static str, u64)>,
     /// Its VMM runs, and has said lately how it is.
     pub up: bool,
     /// When its VMM was started, in seconds since 1970.

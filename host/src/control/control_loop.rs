@@ -7,6 +7,7 @@
 //!   note     what was decided: for whoever asks why, and for whoever judges what is used
 //!   take     the frame stores' room: what is taken is taken before anything is given
 //!   tell     a verdict, and the maintenance that is due ──► Orders ──► the guest's VMM
+//!   bound    with a kernel tier: its group's limit, by its grant
 //! ```
 
 use std::sync::Arc;
@@ -117,6 +118,7 @@ impl ControlLoop {
         self.note(&settlement);
         self.take(&settlement);
         self.tell(&settlement, &views, now);
+        self.bound(&settlement);
     }
 
     /// Kills VMMs that owe something for too long, by time in which the host was there to take it; and shows
@@ -138,7 +140,7 @@ impl ControlLoop {
         }
         self.ledger.set_budget_bytes(self.meter.budget.bytes());
         if let Some(tier) = &self.fleet.tier {
-            self.ledger.set_kernel_page_price(tier.page_price());
+            self.ledger.set_kernel_tier(tier.page_price(), tier.slack_bytes(views.len()));
         }
         let elapsed = now - std::mem::replace(&mut self.settled, now);
         self.ledger.settle(views, self.fleet.frames_bytes(), elapsed)
@@ -182,9 +184,20 @@ impl ControlLoop {
                 reclaim: self.reclaim,
                 balloon,
                 hurry: hurried.contains(&number),
-                hold_ms: settled.verdict.held_back.then_some(HOLD_MS),
+                hold_ms: (settled.verdict.held_back || self.waits(number)).then_some(HOLD_MS),
             });
         }
+    }
+
+    /// Whether a guest's threads find no room below its group's limit.
+    fn waits(&self, number: usize) -> bool {
+        self.fleet.tier.as_ref().and_then(|tier| tier.figures(number)).is_some_and(|figures| figures.waits)
+    }
+
+    fn bound(&self, settlement: &Settlement) {
+        let Some(tier) = &self.fleet.tier else { return };
+        let granted = settlement.guests.iter().enumerate();
+        tier.tend(granted.filter_map(|(number, one)| Some((number, one.as_ref()?.grant.allocation_bytes))).collect());
     }
 }
 

@@ -45,6 +45,7 @@ pub struct Ledger {
     headroom_bytes: u64,
     frames_refused: bool,
     kernel_page_price: u16,
+    slack_bytes: u64,
     state: HostState,
     sample_period_ms: u64,
     outside: Outside,
@@ -95,6 +96,7 @@ impl Ledger {
             headroom_bytes: least_headroom(config.levers),
             frames_refused: false,
             kernel_page_price: KERNEL_PAGE_PRICE_UNMEASURED,
+            slack_bytes: 0,
             state: HostState::default(),
             sample_period_ms: config.sample_period.map_or(0, |period| period.as_millis() as u64),
             outside: Outside::default(),
@@ -118,9 +120,11 @@ impl Ledger {
         self.frames_refused = refused;
     }
 
-    /// What guests are charged for pages in the kernel's swap from now on.
-    pub fn set_kernel_page_price(&mut self, kernel_page_price: u16) {
-        self.kernel_page_price = kernel_page_price;
+    /// What guests are charged for pages in the kernel's swap from now on, and what their groups may have
+    /// above their allocations.
+    pub fn set_kernel_tier(&mut self, page_price: u16, slack_bytes: u64) {
+        self.kernel_page_price = page_price;
+        self.slack_bytes = slack_bytes;
     }
 
     /// What there is to be divided from now on.
@@ -146,6 +150,7 @@ impl Ledger {
             frames_bytes,
             frames_headroom_bytes: self.headroom_bytes,
             ceiling_bytes: situation.ceiling_bytes,
+            host_overhead_bytes: self.upkeep_bytes(budget_bytes),
             ..host(budget_bytes)
         };
         situation.host = host;
@@ -196,7 +201,7 @@ impl Ledger {
         let usable_bytes = usable_budget(self.budget_bytes, used_bytes, &self.outside);
         let free_bytes = usable_bytes.saturating_sub(used_bytes);
         self.state = Thresholds::of(usable_bytes).next(self.state, free_bytes);
-        let upkeep_bytes = host(usable_bytes).host_overhead_bytes;
+        let upkeep_bytes = self.upkeep_bytes(usable_bytes);
         let in_force_bytes =
             sum(|view| view.grant.allocation_bytes.max(view.status.pager.committed_bytes)) + upkeep_bytes;
         self.ceiling_bytes = match in_force_bytes <= usable_bytes {
@@ -213,6 +218,11 @@ impl Ledger {
             floor_bytes: sum(|view| view.status.pager.floor_bytes) + upkeep_bytes,
             host: Host::default(),
         }
+    }
+
+    /// What nobody is given of so much.
+    fn upkeep_bytes(&self, usable_bytes: u64) -> u64 {
+        host(usable_bytes).host_overhead_bytes + self.slack_bytes
     }
 
     fn adapt_headroom(&mut self, frames_bytes: u64) {

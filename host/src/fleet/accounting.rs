@@ -1,7 +1,8 @@
 //! What the guests really cost, measured from outside: by the kernel's books, not by ours.
 //!
 //! Used memory is the sum of `RssAnon` over the VMM processes (`/proc/PID/status`: private guest pages,
-//! pools, tables, heap) plus the blocks that the frame store has allocated (`fstat`). The processes are not
+//! pools, tables, heap) plus the blocks that the frame store has allocated (`fstat`),
+//! plus what pages of theirs take in the zram device of the kernel tier. The processes are not
 //! read at the same instant; so memory stands still for a sample ([`Movement`]): between its first and its
 //! last process none is granted from one guest to another, and none is counted twice.
 //!
@@ -126,7 +127,8 @@ fn used_bytes(fleet: &Fleet) -> io::Result<u64> {
     let books = Books::of_this_kernel();
     let living = fleet.guests.iter().filter(|guest| !guest.has_ended());
     let anonymous: u64 = living.map(|guest| books.anonymous_bytes(guest.pid())).sum::<io::Result<u64>>()?;
-    Ok(anonymous + fleet.frames_bytes())
+    let compressed = fleet.tier.as_ref().map_or(0, |tier| tier.view().guests_bytes);
+    Ok(anonymous + fleet.frames_bytes() + compressed)
 }
 
 /// Where the kernel says how much anonymous memory a process has.

@@ -93,7 +93,9 @@ impl Fleet {
                     Err(error) => sleep(patience.after(&error).ok_or(error)?).await,
                 }
             };
-            link.begin(start_message(config, planned.len(), number, plan, grant, life.membership.domain()), grant);
+            let domain = life.membership.domain();
+            let kernel_tier = admit(tier.as_ref(), number, &life);
+            link.begin(start_message(config, planned.len(), number, plan, grant, domain, kernel_tier), grant);
             guests.push(Guest::new(plan.clone(), link, grant, Arc::clone(&clock)));
             lives.push(life);
         }
@@ -208,7 +210,9 @@ impl Fleet {
         guest.expect(id);
         let (link, life) = start(&self.config, plan, &self.domains, home_frames, id)?;
         let domain = life.membership.domain();
-        guest.start_anew(link, |grant| start_message(&self.config, self.guests.len(), number, plan, grant, domain));
+        let (config, guests) = (&self.config, self.guests.len());
+        let kernel_tier = admit(self.tier.as_deref(), number, &life);
+        guest.start_anew(link, |grant| start_message(config, guests, number, plan, grant, domain, kernel_tier));
         Ok(life)
     }
 
@@ -284,6 +288,11 @@ impl Fleet {
         }
         Ok(())
     }
+}
+
+/// Has a VMM that was just started live in its guest's group; whether it may use the kernel tier.
+fn admit(tier: Option<&Tier>, number: usize, life: &Life) -> bool {
+    tier.zip(life.child.id()).is_some_and(|(tier, pid)| tier.admit(number, pid))
 }
 
 async fn kill(child: &mut Child) -> io::Result<ExitStatus> {

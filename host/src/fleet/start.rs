@@ -71,12 +71,14 @@ pub(crate) fn start_message(
     plan: &PlannedGuest,
     grant: Grant,
     domain: &Domain,
+    kernel_tier: bool,
 ) -> ToVmm {
     let scanner_idle_cpu_share = config.dedup_cpu_share / guests as f64;
     let scanner_cpu_share = (SCANNERS_CPU_SHARE / guests as f64).min(SCANNER_CPU_SHARE_MAX).max(scanner_idle_cpu_share);
     let start = GuestConfig {
         scanner_cpu_share,
         scanner_idle_cpu_share,
+        kernel_tier,
         ..guest_config(config, number as u32, plan, grant, domain)
     };
     ToVmm::Start(Box::new(start))

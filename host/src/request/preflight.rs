@@ -118,7 +118,7 @@ pub fn check(mut config: RunConfig) -> Result<Plan, Error> {
     // Last, as it is seen by others.
     let promised_bytes = guests.iter().map(|guest| guest.memory_bytes).sum();
     let promise = Promise::make(config.budget_bytes, promised_bytes, config.over_promise)?;
-    let (tier, said) = Tier::start(&config.kernel_tier, promised_bytes).map_err(Error::KernelTier)?;
+    let (tier, said) = Tier::start(&config.kernel_tier, guests.len(), promised_bytes).map_err(Error::KernelTier)?;
     notes.extend(said);
     Ok(Plan { config, guests, listener, promise, tier, notes })
 }

@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(json["host"]["vcpu"], "kvm");
         assert_eq!(json["host"]["overcommit_ratio"], 4.0);
         assert_eq!(keys(&json["host"]).len(), 5);
-        assert_eq!(keys(&json["reclaimed_bytes"]).len(), 6);
+        assert_eq!(keys(&json["reclaimed_bytes"]).len(), 7);
         assert_eq!(keys(&json["dedup"]).len(), 6);
         assert_eq!(keys(&json["dedup"]["domains"][0]).len(), 7);
         assert_eq!(keys(&json["dedup"]["domains"][0]["gain_bytes"]), ["across_guests", "within_guest", "zero"]);

@@ -9,12 +9,13 @@ use crate::show::report::Outcome;
 use crate::show::totals::{FaultSeconds, sum};
 
 /// What each mechanism does, in its own words.
-const MECHANISMS: [(&str, &str); 6] = [
+const MECHANISMS: [(&str, &str); 7] = [
     ("balloon", "guests gave it up when they were asked"),
     ("shared", "equal pages of different guests, kept once"),
     ("zero", "pages that had become all zero, kept nowhere"),
     ("compressed", "pages not used lately, kept compressed"),
     ("swapped", "pages kept on disk"),
+    ("kernel", "pages in the kernel's swap, kept compressed"),
     ("clean", "pages kept nowhere, as the images have them that guests started from"),
 ];
 

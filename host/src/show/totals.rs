@@ -1,5 +1,6 @@
 //! Sums over guests: what the levers won, and what faults cost.
 
+use control::WHOLE_PAGE_PRICE;
 use control::status::{GuestStatus, LATENCY_BUCKETS, latency_bound_ns};
 use serde::Serialize;
 use wire::PAGE_BYTES;
@@ -21,6 +22,8 @@ pub struct Reclaimed {
     pub compressed: u64,
     /// Pages in swap files.
     pub swapped: u64,
+    /// Private pages in the kernel's swap, less what they take there.
+    pub kernel: u64,
     /// Pages that the images have which guests started from.
     pub clean: u64,
 }
@@ -35,22 +38,30 @@ impl Reclaimed {
             zero: PAGE * living().map(|pager| pager.zero_touched).sum::<u64>(),
             compressed: living().map(|pager| (PAGE * pager.pages.compressed).saturating_sub(pager.pool_bytes)).sum(),
             swapped: PAGE * living().map(|pager| pager.pages.swapped).sum::<u64>(),
+            kernel: views.iter().filter(|view| !view.has_ended()).map(kernel_bytes).sum(),
             clean: PAGE * living().map(|pager| pager.pages.clean).sum::<u64>(),
         }
     }
 
     /// Each mechanism's name and bytes.
-    pub fn by_mechanism(&self) -> [(&'static str, u64); 6] {
-        let Reclaimed { balloon, shared, zero, compressed, swapped, clean } = *self;
+    pub fn by_mechanism(&self) -> [(&'static str, u64); 7] {
+        let Reclaimed { balloon, shared, zero, compressed, swapped, kernel, clean } = *self;
         [
             ("balloon", balloon),
             ("shared", shared),
             ("zero", zero),
             ("compressed", compressed),
             ("swapped", swapped),
+            ("kernel", kernel),
             ("clean", clean),
         ]
     }
+}
+
+/// Pages of a guest that are away, less what it is charged for them.
+fn kernel_bytes(view: &View) -> u64 {
+    let price = view.grant.kernel_page_price.min(WHOLE_PAGE_PRICE);
+    view.status.pager.kernel_pages * (PAGE / u64::from(WHOLE_PAGE_PRICE)) * u64::from(WHOLE_PAGE_PRICE - price)
 }
 
 /// One figure of the guests' last words, added up.
@@ -102,24 +113,33 @@ fn quantile_ns(buckets: &[u64], percent: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::orders::Grant;
     use crate::fleet::phase::{End, Phase};
     use control::status::{PageCounts, PagerStatus};
 
     fn view(phase: Phase, pager: PagerStatus) -> View {
         let status = GuestStatus { pager, ..GuestStatus::default() };
-        View { phase, ..View::running("guest0", status) }
+        let grant = Grant { kernel_page_price: 64, ..Grant::default() };
+        View { phase, grant, ..View::running("guest0", status) }
     }
 
     fn pager() -> PagerStatus {
         let pages = PageCounts { shared: 10, compressed: 6, swapped: 2, clean: 1, ..PageCounts::default() };
-        PagerStatus { pages, ballooned_touched: 3, zero_touched: 4, pool_bytes: 2 * PAGE, ..PagerStatus::default() }
+        PagerStatus {
+            pages,
+            ballooned_touched: 3,
+            kernel_pages: 8,
+            zero_touched: 4,
+            pool_bytes: 2 * PAGE,
+            ..PagerStatus::default()
+        }
     }
 
     #[test]
     fn reclaimed_is_what_pages_were_less_what_still_holds_them() {
         let reclaimed = Reclaimed::of(&[view(Phase::Running, pager()), view(Phase::Running, pager())], 5 * PAGE);
         let pages = reclaimed.by_mechanism().map(|(_, bytes)| bytes / PAGE);
-        assert_eq!(pages, [6, 15, 8, 8, 4, 2]);
+        assert_eq!(pages, [6, 15, 8, 8, 4, 12, 2]);
     }
 
     #[test]

@@ -36,6 +36,7 @@ const BUSY_INTERVAL: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Device {
     number: u32,
+    bytes: u64,
 }
 
 /// Where a device came from, and so what is done with it in the end.
@@ -56,24 +57,24 @@ impl Device {
             Some(path) => (unused(path)?, Origin::Given),
             None => (add()?, Origin::Added),
         };
-        let device = Device { number };
+        let device = Device { number, bytes };
         // From here on it is taken down, by this value or by whoever starts next.
         write_record(number, owner, origin)?;
-        device.prepare(bytes, owner)?;
+        device.prepare(owner)?;
         Ok(device)
     }
 
-    fn prepare(&self, bytes: u64, owner: Owner) -> Result<(), String> {
+    fn prepare(&self, owner: Owner) -> Result<(), String> {
         let sys = sys(self.number);
         let algorithms = read(&sys.join("comp_algorithm"))?;
         // Without it, what the kernel takes by itself.
         if algorithms.split([' ', '[', ']']).any(|name| name == "lz4") {
             write(&sys.join("comp_algorithm"), "lz4")?;
         }
-        write(&sys.join("disksize"), &bytes.to_string())?;
+        write(&sys.join("disksize"), &self.bytes.to_string())?;
         let node = node(self.number);
         let written = OpenOptions::new().write(true).open(&node).and_then(|file| {
-            file.write_all_at(&header::compose(bytes, owner), 0)?;
+            file.write_all_at(&header::compose(self.bytes, owner), 0)?;
             file.sync_all()
         });
         written.map_err(|error| format!("{}: {error}", node.display()))?;
@@ -85,6 +86,11 @@ impl Device {
     /// Where it is.
     pub(super) fn node(&self) -> PathBuf {
         node(self.number)
+    }
+
+    /// The pages that it takes, bytes.
+    pub(super) fn capacity_bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// What it says of itself.

@@ -27,6 +27,13 @@ impl Statistics {
         Some(Statistics { stored_bytes, used_bytes })
     }
 
+    /// What so many bytes of pages in it take of that.
+    pub(super) fn share_bytes(self, swapped_bytes: u64) -> u64 {
+        // More than is stored is on other swap, or was stored since.
+        let part = u128::from(swapped_bytes.min(self.stored_bytes)) * u128::from(self.used_bytes);
+        (part / u128::from(self.stored_bytes.max(1))) as u64
+    }
+
     /// What a page away is charged; see [`control::ToVmm::Allocate`].
     pub(super) fn page_price(self) -> u16 {
         if self.stored_bytes < MEASURED_FROM_BYTES {
@@ -48,6 +55,16 @@ mod tests {
         for text in ["", "1 2", "1 2 x", "-1 2 3"] {
             assert_eq!(Statistics::parse(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn who_has_half_of_the_pages_is_charged_half_of_the_memory() {
+        let statistics = Statistics { stored_bytes: 64 << 20, used_bytes: 16 << 20 };
+        assert_eq!(
+            [0, 32 << 20, 64 << 20, u64::MAX].map(|swapped| statistics.share_bytes(swapped) >> 20),
+            [0, 8, 16, 16]
+        );
+        assert_eq!(Statistics::default().share_bytes(1 << 20), 0);
     }
 
     #[test]

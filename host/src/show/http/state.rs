@@ -20,6 +20,7 @@ use crate::fleet::lives::Fleet;
 use crate::request::promises::Promise;
 use crate::show::gain::{DomainGain, areas_wanted, unmerged_pages};
 use crate::show::totals::Reclaimed;
+use crate::tier;
 
 /// What requests are answered from.
 #[derive(Clone, Debug)]
@@ -78,6 +79,7 @@ impl State {
             let levers = self.decisions.levers(number).into_iter().flatten();
             let page_ns = |one: LeverFigures| (one.lever.name(), (one.price.per_page_us() * 1e3) as u64);
             let available = |one: LeverFigures| Some((one.lever.name(), one.available_bytes?));
+            let tier = self.fleet.tier.as_ref().and_then(|tier| tier.figures(number));
             metrics::Guest {
                 name: view.name.clone(),
                 allocation_bytes: view.grant.allocation_bytes,
@@ -86,6 +88,11 @@ impl State {
                 alias_vmas_wanted: areas_wanted(view),
                 lever_page_ns: levers.clone().map(page_ns).collect(),
                 lever_available_bytes: levers.filter_map(available).collect(),
+                kernel_tier_stored_bytes: tier.map(|figures| figures.swapped_bytes),
+                kernel_tier_memory_bytes: tier.map(|figures| figures.zram_bytes),
+                limit_bytes: tier.map(|figures| figures.limit_bytes),
+                charged_bytes: tier.map(|figures| figures.charged_bytes),
+                limit_meetings: tier.map(limit_meetings).unwrap_or_default(),
                 up: view.freshness.is_up(),
                 start_time_seconds: view.freshness.started_seconds(),
                 restarts_total: view.past.restarts,
@@ -99,6 +106,7 @@ impl State {
         });
         let guests: Vec<_> = guests.collect();
         let situation = self.decisions.situation();
+        let device = self.fleet.tier.as_ref().map(|tier| tier.view());
         let in_state = |name| (name, views.iter().filter(|view| view.state() == name).count() as u64);
         Snapshot {
             version: env!("CARGO_PKG_VERSION"),
@@ -109,6 +117,8 @@ impl State {
                 promised_bytes: guests.iter().map(|guest| guest.status.memory_bytes).sum(),
                 frames_bytes,
                 reclaimed_bytes: Reclaimed::of(&views, frames_bytes).by_mechanism().to_vec(),
+                kernel_tier_bytes: device.map(room).unwrap_or_default(),
+                kernel_tier_memory_bytes: device.map(memory).unwrap_or_default(),
                 guests: STATES.map(in_state).to_vec(),
                 state: HostState::ALL.map(|one| (one.name(), u64::from(one == situation.state))).to_vec(),
                 usable_bytes: situation.usable_bytes,
@@ -120,4 +130,16 @@ impl State {
             guests,
         }
     }
+}
+
+fn limit_meetings(figures: tier::Figures) -> Vec<(&'static str, u64)> {
+    vec![("made_room", figures.hits_total), ("waited", figures.waits_total)]
+}
+
+fn room(device: tier::View) -> Vec<(&'static str, u64)> {
+    vec![("used", device.stored_bytes), ("free", device.capacity_bytes.saturating_sub(device.stored_bytes))]
+}
+
+fn memory(device: tier::View) -> Vec<(&'static str, u64)> {
+    vec![("guests", device.guests_bytes), ("others", device.others_bytes)]
 }
