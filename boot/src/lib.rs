@@ -30,6 +30,7 @@ mod elf;
 mod error;
 mod initrd;
 mod kernel;
+mod kernel_file;
 mod memory_map;
 mod pages;
 mod protocol;
@@ -111,7 +112,7 @@ pub fn prepare<'a>(config: &Config<'a>) -> Result<Boot<'a>, Error> {
     }
     let low_end = memory_map::low_ram_end(config.ram_bytes)?;
     devices::check(config.devices)?;
-    let kernel = kernel::Kernel::parse(config.kernel, low_end, config.prefer)?;
+    let kernel = kernel_file::parse(config.kernel, low_end, config.prefer)?;
     let command_line = command_line::write(config.command_line, kernel.command_line_bytes_max)?;
     let initrd = config.initrd.map(|initrd| initrd::write(initrd, &kernel, low_end)).transpose()?;
     let acpi = acpi::write(config.vcpus, config.devices);

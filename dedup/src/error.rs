@@ -5,7 +5,7 @@ use nix::errno::Errno;
 use wire::{Frame, Gfn};
 
 use crate::VmmId;
-use crate::frames::HOLDERS_MAX;
+use crate::vmm_id::VMMS_MAX;
 
 /// The store could not be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +30,7 @@ pub enum Error {
     #[error("{0} is in the domain already")]
     Duplicate(VmmId),
     /// More VMMs than can be counted as holders of one frame.
-    #[error("{0} is one too many: a domain has room for {HOLDERS_MAX} VMMs")]
+    #[error("{0} is one too many: a domain has room for {VMMS_MAX} VMMs")]
     Full(VmmId),
 }
 

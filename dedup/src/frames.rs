@@ -14,6 +14,7 @@
 use wire::{Frame, Gfn};
 
 use crate::ProtocolError;
+use crate::vmm_id::VMMS_MAX;
 
 /// How far the overflow area is searched for one new frame. A full turn over it takes several requests, then.
 const OVERFLOW_PROBES_MAX: u32 = 1024;
@@ -45,14 +46,13 @@ struct Record {
     state: State,
     /// Waits in the queue of frames without holders.
     queued: bool,
-    /// VMMs that hold it, at most [`HOLDERS_MAX`].
+    /// VMMs that hold it, at most [`VMMS_MAX`].
     holders: u16,
 }
 
 const STATE_SHIFT: u32 = 14;
 const QUEUED_SHIFT: u32 = 13;
-/// VMMs that a domain has room for: as many as can be counted as holders of one frame.
-pub(crate) const HOLDERS_MAX: u16 = (1 << QUEUED_SHIFT) - 1;
+const _: () = assert!(VMMS_MAX < 1 << QUEUED_SHIFT, "as many can hold a frame as there can be");
 
 impl From<u16> for Record {
     fn from(word: u16) -> Self {
@@ -62,7 +62,7 @@ impl From<u16> for Record {
             2 => State::Published,
             _ => State::Retiring,
         };
-        Self { state, queued: word >> QUEUED_SHIFT & 1 == 1, holders: word & HOLDERS_MAX }
+        Self { state, queued: word >> QUEUED_SHIFT & 1 == 1, holders: word & ((1 << QUEUED_SHIFT) - 1) }
     }
 }
 
@@ -237,7 +237,7 @@ mod tests {
     fn a_record_comes_out_of_its_word_as_it_went_in() {
         for state in [State::Free, State::Awaited, State::Published, State::Retiring] {
             for record in
-                [Record { state, queued: true, holders: 0 }, Record { state, queued: false, holders: HOLDERS_MAX }]
+                [Record { state, queued: true, holders: 0 }, Record { state, queued: false, holders: VMMS_MAX }]
             {
                 assert_eq!(Record::from(u16::from(record)), record);
             }

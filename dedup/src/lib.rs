@@ -50,6 +50,7 @@ mod segment;
 mod session;
 mod store;
 mod sys;
+mod vmm_id;
 mod waiters;
 
 pub use config::ScannerConfig;
@@ -62,4 +63,4 @@ pub use memory::{Backing, ScanMemory};
 pub use notes::NOTES_BYTES_PER_PAGE;
 pub use published::PublishedView;
 pub use scanner::Scanner;
-pub use session::VmmId;
+pub use vmm_id::VmmId;

@@ -50,7 +50,7 @@ pub trait ScanMemory: Sync {
 
     /// If address-space areas run short, gives up aliases that share nothing any more, at most `most` of
     /// them; how many areas that won back.
-    fn win_areas_back(&self, most: u32) -> u32;
+    fn reclaim_areas(&self, most: u32) -> u32;
 
     /// Pages were compared, and few more will be soon: gives up what was kept only to do so faster.
     fn rest(&self) {}

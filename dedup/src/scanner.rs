@@ -47,7 +47,7 @@ const RETELL_PASSES: u64 = 16;
 /// The same for content that would be shared if there were room: in the store, or in the VMA budget.
 const RETRY_PASSES: u64 = 4;
 /// Aliases that are given up at a time, some 30 µs each.
-const WIN_BACK_MAX: u32 = 256;
+const ALIASES_GIVEN_UP_MAX: u32 = 256;
 /// Every so many passes, pages that broke after merging are forgiven one break, and what the store had no
 /// room for is forgotten.
 const RELAX_PASSES: u64 = 64;
@@ -303,7 +303,7 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
         self.pass += 1;
         self.urgent = false;
         if self.pass.is_multiple_of(RETRY_PASSES) {
-            self.status.vmas_won_back_total += u64::from(self.memory.win_areas_back(WIN_BACK_MAX));
+            self.status.vmas_won_back_total += u64::from(self.memory.reclaim_areas(ALIASES_GIVEN_UP_MAX));
             self.status.vma_refused_runs = self.refused.take();
         }
         self.next = 0;

@@ -2,47 +2,19 @@
 //! were asked for.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::ops::Range;
 use std::time::Instant;
 
 use wire::{Frame, Gfn};
 
 use crate::entry::PLACES;
-use crate::frames::HOLDERS_MAX;
 use crate::index::Place;
-use crate::{Error, ProtocolError};
+use crate::vmm_id::VMMS_MAX;
+use crate::{Error, ProtocolError, VmmId};
 
 /// Most pages one VMM is asked for at a time: 16 MiB that may be on their way, and the most a silent VMM can
 /// keep reserved.
 pub(crate) const ASKED_MAX: usize = 4096;
-
-/// A VMM: one life of a guest. Never given twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct VmmId {
-    /// Its guest's number.
-    pub guest: u32,
-    /// How often the guest was started anew before.
-    pub life: u32,
-}
-
-impl VmmId {
-    /// Of a guest's first life.
-    pub const fn first(guest: u32) -> Self {
-        Self { guest, life: 0 }
-    }
-
-    /// Of the same guest's next life.
-    pub const fn next(self) -> Self {
-        Self { guest: self.guest, life: self.life + 1 }
-    }
-}
-
-impl fmt::Display for VmmId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "VMM {} of guest {}", self.life, self.guest)
-    }
-}
 
 /// A page that a VMM was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -143,7 +115,7 @@ impl Sessions {
         if self.living.contains_key(&vmm) {
             return Err(Error::Duplicate(vmm));
         }
-        if self.living.len() >= usize::from(HOLDERS_MAX) {
+        if self.living.len() >= usize::from(VMMS_MAX) {
             return Err(Error::Full(vmm));
         }
         let seat = self.seats.iter().position(Option::is_none).unwrap_or(self.seats.len());
@@ -235,7 +207,7 @@ mod tests {
     #[test]
     fn as_many_join_as_can_hold_one_frame() {
         let mut sessions = Sessions::new(1, 2);
-        let joined: Vec<_> = (0..=u32::from(HOLDERS_MAX)).map(|vmm| sessions.join(VmmId::first(vmm), 1)).collect();
+        let joined: Vec<_> = (0..=u32::from(VMMS_MAX)).map(|vmm| sessions.join(VmmId::first(vmm), 1)).collect();
         let (last, before) = joined.split_last().unwrap();
         assert!(before.iter().all(Result::is_ok) && matches!(last, Err(Error::Full(_))), "{last:?}");
     }

@@ -7,12 +7,12 @@ use wire::machine::{BootInfo, CONTENTS_RANDOM, CONTENTS_THIRD, VcpuReport};
 
 use crate::allocator::{Allocator, Kind};
 use crate::balloon::{Balloon, Progress};
-use crate::guest::Guest;
 use crate::lock::Spinlock;
 use crate::machine::{Console, Machine};
 use crate::memory::Ram;
 use crate::page::Texture;
 use crate::rng::Rng;
+use crate::shared::Shared;
 use crate::transport::Mmio;
 
 /// Polls between two publications of the allocator's counts, which take its lock.
@@ -25,7 +25,7 @@ const CORRUPT_LINES_MAX: u64 = 4;
 /// A vCPU.
 #[derive(Debug)]
 pub struct Cpu<'a, M: Machine> {
-    guest: &'a Guest<M>,
+    shared: &'a Shared<M>,
     vcpu: u32,
     ram: Ram,
     balloon: Option<Balloon<Mmio<'a, M>>>,
@@ -35,20 +35,20 @@ pub struct Cpu<'a, M: Machine> {
 }
 
 impl<'a, M: Machine> Cpu<'a, M> {
-    pub(crate) fn new(guest: &'a Guest<M>, vcpu: u32, balloon: Option<Balloon<Mmio<'a, M>>>) -> Self {
-        let boot = guest.machine().boot();
+    pub(crate) fn new(shared: &'a Shared<M>, vcpu: u32, balloon: Option<Balloon<Mmio<'a, M>>>) -> Self {
+        let boot = shared.machine().boot();
         let rng = Rng::new(boot.seed ^ (u64::from(boot.guest) << 32 | u64::from(vcpu)));
-        Cpu { guest, vcpu, ram: guest.ram(), balloon, polls: 0, rng }
+        Cpu { shared, vcpu, ram: shared.ram(), balloon, polls: 0, rng }
     }
 
     /// What the guest was told at its start.
     pub fn boot(&self) -> &'a BootInfo {
-        self.guest.machine().boot()
+        self.shared.machine().boot()
     }
 
     /// This vCPU's counters.
     pub fn report(&self) -> &'a VcpuReport {
-        self.guest.machine().report(self.vcpu)
+        self.shared.machine().report(self.vcpu)
     }
 
     /// The guest's RAM.
@@ -83,12 +83,12 @@ impl<'a, M: Machine> Cpu<'a, M> {
 
     /// Milliseconds since the start.
     pub fn now_ms(&self) -> u64 {
-        self.guest.machine().control().now_ms.load(Relaxed)
+        self.shared.machine().control().now_ms.load(Relaxed)
     }
 
     /// Whether the workload is to end.
     pub fn stopping(&self) -> bool {
-        self.guest.machine().control().stop.load(Relaxed) != 0
+        self.shared.machine().control().stop.load(Relaxed) != 0
     }
 
     /// Serves the balloon if there is anything to serve. Cheap when there is not; to be called between any
@@ -103,7 +103,7 @@ impl<'a, M: Machine> Cpu<'a, M> {
             self.publish();
         }
         let Some(balloon) = &mut self.balloon else { return Progress::Settled };
-        let control = self.guest.machine().control();
+        let control = self.shared.machine().control();
         let interrupted = control.interrupt.load(Relaxed) != 0;
         if !(interrupted || due || balloon.is_moving()) {
             return Progress::Settled;
@@ -112,10 +112,10 @@ impl<'a, M: Machine> Cpu<'a, M> {
         if interrupted {
             balloon.interrupt(now_ms);
         }
-        if self.guest.take_relief_wish() {
-            balloon.relieve(&mut self.guest.allocator(), now_ms);
+        if self.shared.take_relief_wish() {
+            balloon.relieve(&mut self.shared.allocator(), now_ms);
         }
-        balloon.poll(&mut self.guest.allocator(), now_ms)
+        balloon.poll(&mut self.shared.allocator(), now_ms)
     }
 
     /// Serves the balloon until it has nothing under way, then waits for an interrupt, the stop, or `ms`
@@ -123,7 +123,7 @@ impl<'a, M: Machine> Cpu<'a, M> {
     pub fn park(&mut self, ms: u32) {
         self.polls = self.polls.next_multiple_of(POLLS_PER_PUBLICATION).wrapping_sub(1);
         self.poll();
-        self.guest.machine().park(ms);
+        self.shared.machine().park(ms);
     }
 
     /// Inflates the balloon to what the host asked for before the start.
@@ -132,7 +132,7 @@ impl<'a, M: Machine> Cpu<'a, M> {
         while self.balloon.is_some() && !self.stopping() {
             self.polls = POLLS_PER_PUBLICATION - 1;
             match self.poll() {
-                Progress::Moving => self.guest.machine().park(1),
+                Progress::Moving => self.shared.machine().park(1),
                 Progress::Settled | Progress::Refused => return,
             }
         }
@@ -151,7 +151,7 @@ impl<'a, M: Machine> Cpu<'a, M> {
             if run.is_some() || self.boot().balloon == 0 || self.stopping() {
                 return run;
             }
-            self.guest.wish_relief();
+            self.shared.wish_relief();
             self.park(1);
         }
         None
@@ -165,7 +165,7 @@ impl<'a, M: Machine> Cpu<'a, M> {
             if self.boot().balloon == 0 || self.stopping() {
                 return false;
             }
-            self.guest.wish_relief();
+            self.shared.wish_relief();
             self.park(1);
             if free(self) > before {
                 return true;
@@ -201,7 +201,7 @@ impl<'a, M: Machine> Cpu<'a, M> {
 
     /// Writes a device register.
     pub fn mmio_write(&self, gpa: u64, value: u32) {
-        self.guest.machine().mmio_write(gpa, value);
+        self.shared.machine().mmio_write(gpa, value);
     }
 
     /// Counts operations of the workload.
@@ -228,7 +228,7 @@ impl<'a, M: Machine> Cpu<'a, M> {
         if before < CORRUPT_LINES_MAX {
             let guest = self.boot().guest;
             let vcpu = self.vcpu;
-            let mut console = Console(self.guest.machine());
+            let mut console = Console(self.shared.machine());
             // The console's writes cannot fail.
             let _ = writeln!(console, "guest {guest} vcpu {vcpu}: page at {gpa:#x} is not what was written there");
         }
@@ -240,7 +240,7 @@ impl<'a, M: Machine> Cpu<'a, M> {
             return;
         }
         let report = self.report();
-        let lock: &Spinlock<Option<Allocator>> = self.guest.allocator();
+        let lock: &Spinlock<Option<Allocator>> = self.shared.allocator();
         if let Some(all) = lock.lock().as_ref() {
             let free = all.count(Kind::Free) + all.count(Kind::Reporting) + all.count(Kind::Hinted);
             for (counter, value) in [
@@ -258,7 +258,7 @@ impl<'a, M: Machine> Cpu<'a, M> {
     }
 
     fn with<R>(&mut self, body: impl FnOnce(&mut Allocator) -> R) -> R {
-        body(self.guest.allocator().lock().as_mut().expect("the allocator precedes the workload"))
+        body(self.shared.allocator().lock().as_mut().expect("the allocator precedes the workload"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The guest: what its vCPUs share, and how they start and end.
+//! The guest: how its vCPUs start and end.
 //!
 //! ```text
 //!   vcpu 0:   allocator -> balloon -> builds its pages -+              +-> workload -> verify all -> exit
@@ -20,9 +20,8 @@ use crate::allocator::{Allocator, Kind};
 use crate::balloon::Balloon;
 use crate::cpu::Cpu;
 use crate::driver::{DRIVER_PAGES, Error};
-use crate::lock::Spinlock;
 use crate::machine::{Console, Machine};
-use crate::memory::Ram;
+use crate::shared::Shared;
 use crate::transport::Mmio;
 use crate::workload;
 
@@ -38,30 +37,22 @@ pub const EXIT_PANIC: u32 = 101;
 /// A guest on its machine. All vCPUs share one.
 #[derive(Debug)]
 pub struct Guest<M> {
-    machine: M,
-    allocator: Spinlock<Option<Allocator>>,
+    shared: Shared<M>,
     /// Number of the vCPU whose turn it is to build, plus 1; more than the last when all have.
     turn: AtomicU32,
     unusable: AtomicBool,
-    relief_wish: AtomicBool,
 }
 
 impl<M: Machine> Guest<M> {
     /// A guest that has not started.
     pub const fn new(machine: M) -> Self {
-        Guest {
-            machine,
-            allocator: Spinlock::new(None),
-            turn: AtomicU32::new(0),
-            unusable: AtomicBool::new(false),
-            relief_wish: AtomicBool::new(false),
-        }
+        Guest { shared: Shared::new(machine), turn: AtomicU32::new(0), unusable: AtomicBool::new(false) }
     }
 
     /// Runs one vCPU until the machine says stop; every vCPU must be run, each on a thread of its own. Says
     /// the exit code.
     pub fn run(&self, vcpu: u32) -> u32 {
-        let boot = self.machine.boot();
+        let boot = self.machine().boot();
         let usable = boot.magic == BOOT_MAGIC
             && (1..=VCPUS_MAX as u32).contains(&boot.vcpus)
             && vcpu < boot.vcpus
@@ -70,9 +61,9 @@ impl<M: Machine> Guest<M> {
         let Some(workload) = Workload::from_number(boot.workload).filter(|_| usable) else {
             return self.refuse(format_args!("boot information makes no sense: {boot:?}"));
         };
-        self.machine.report(vcpu).phase.store(u64::from(boot.workload), Relaxed);
+        self.machine().report(vcpu).phase.store(u64::from(boot.workload), Relaxed);
         if workload == Workload::Image {
-            workload::image::run(&self.machine, self.ram(), vcpu);
+            workload::image::run(self.machine(), self.shared.ram(), vcpu);
         } else {
             let mut cpu = match self.start(vcpu) {
                 Ok(cpu) => cpu,
@@ -81,32 +72,12 @@ impl<M: Machine> Guest<M> {
             workload::run(&mut cpu, workload, |cpu| self.built(cpu));
             cpu.publish();
         }
-        if self.machine.report(vcpu).pages_corrupt.load(Relaxed) == 0 { EXIT_OK } else { EXIT_CORRUPT }
+        if self.machine().report(vcpu).pages_corrupt.load(Relaxed) == 0 { EXIT_OK } else { EXIT_CORRUPT }
     }
 
     /// The machine.
     pub fn machine(&self) -> &M {
-        &self.machine
-    }
-
-    pub(crate) fn ram(&self) -> Ram {
-        // SAFETY: that RAM is there, as long as the machine, is what `Machine::ram` and the boot information
-        // promise.
-        unsafe { Ram::new(self.machine.ram(), self.machine.boot().ram_bytes) }
-    }
-
-    pub(crate) fn allocator(&self) -> &Spinlock<Option<Allocator>> {
-        &self.allocator
-    }
-
-    /// Says that an allocation failed that ought not to.
-    pub(crate) fn wish_relief(&self) {
-        self.relief_wish.store(true, Relaxed);
-    }
-
-    /// Whether somebody said so since the last time.
-    pub(crate) fn take_relief_wish(&self) -> bool {
-        self.relief_wish.load(Relaxed) && self.relief_wish.swap(false, Relaxed)
+        self.shared.machine()
     }
 
     /// Readies the guest, if this is vCPU 0, and waits for this vCPU's turn to build.
@@ -117,27 +88,32 @@ impl<M: Machine> Guest<M> {
                 // The stop came before the guest was ready.
                 0 => Err(EXIT_OK),
                 _ if self.unusable.load(Relaxed) => Err(EXIT_UNUSABLE),
-                _ => Ok(Cpu::new(self, vcpu, None)),
+                _ => Ok(Cpu::new(&self.shared, vcpu, None)),
             };
         }
-        let boot = self.machine.boot();
+        let boot = self.machine().boot();
         let reserved = (boot.reserved_bytes / PAGE_BYTES as u64).min(u64::from(u32::MAX)) as u32;
-        let Some(mut allocator) = Allocator::new(self.ram(), reserved) else {
+        let Some(mut allocator) = Allocator::new(self.shared.ram(), reserved) else {
             return Err(self.refuse(format_args!("{} bytes of RAM are too few", boot.ram_bytes)));
         };
         let wanted = boot.balloon != 0;
         let own_pages = wanted.then(|| allocator.allocate_run(DRIVER_PAGES, Kind::Reserved)).flatten();
-        *self.allocator.lock() = Some(allocator);
+        *self.shared.allocator().lock() = Some(allocator);
         let balloon = own_pages.ok_or(Error::NoBalloon).and_then(|first| {
-            let transport = Mmio { machine: &self.machine, base: self.machine.balloon() };
+            let transport = Mmio { machine: self.machine(), base: self.machine().balloon() };
             let floor_pages = (boot.floor_bytes / PAGE_BYTES as u64).min(u64::from(u32::MAX)) as u32;
-            Balloon::start(transport, self.ram().span(first, DRIVER_PAGES), &mut &self.allocator, floor_pages)
+            Balloon::start(
+                transport,
+                self.shared.ram().span(first, DRIVER_PAGES),
+                &mut self.shared.allocator(),
+                floor_pages,
+            )
         });
         if let (true, Err(error)) = (wanted, &balloon) {
             self.say(format_args!("no balloon: {error:?}"));
         }
         let balloon = balloon.ok();
-        let mut cpu = Cpu::new(self, 0, balloon);
+        let mut cpu = Cpu::new(&self.shared, 0, balloon);
         cpu.settle_balloon();
         cpu.publish();
         self.turn.store(1, Release);
@@ -154,13 +130,13 @@ impl<M: Machine> Guest<M> {
 
     fn say(&self, what: core::fmt::Arguments<'_>) {
         // The console's writes cannot fail.
-        let _ = writeln!(Console(&self.machine), "guest {}: {what}", self.machine.boot().guest);
+        let _ = writeln!(Console(self.machine()), "guest {}: {what}", self.machine().boot().guest);
     }
 
     /// Waits until the vCPUs before this one have built. Acquire pairs with the Release of the one before.
     fn wait_for_turn(&self, vcpu: u32) {
-        while self.turn.load(Acquire) <= vcpu && self.machine.control().stop.load(Relaxed) == 0 {
-            self.machine.park(1);
+        while self.turn.load(Acquire) <= vcpu && self.machine().control().stop.load(Relaxed) == 0 {
+            self.machine().park(1);
         }
     }
 

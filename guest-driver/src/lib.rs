@@ -42,6 +42,7 @@ pub mod page;
 pub mod queue;
 pub mod rng;
 pub mod set;
+mod shared;
 pub mod supply;
 pub mod table;
 #[cfg(test)]

@@ -102,10 +102,10 @@ fn aliases_that_share_nothing_any_more_give_their_areas_back() {
     memory.pages().share(&pairs, &mut |_, outcome| assert_eq!(outcome, Sharing::Shared)).unwrap();
     assert_eq!(memory.pages().vmas(), 127, "the first begins where RAM does");
     assert!(areas(&memory) >= before + 100);
-    assert_eq!(memory.pages().win_areas_back(1000).unwrap(), 0, "what is shared stays where it is");
+    assert_eq!(memory.pages().reclaim_areas(1000).unwrap(), 0, "what is shared stays where it is");
     (0..128).step_by(2).for_each(|page| write(&memory, page, &content(page, 4)));
     wait_for(&memory, |pages| pages.private == 128);
-    assert_eq!(memory.pages().win_areas_back(1000).unwrap(), 127);
+    assert_eq!(memory.pages().reclaim_areas(1000).unwrap(), 127);
     assert_eq!(memory.pages().vmas(), 0);
     assert!(areas(&memory) <= before + 8, "{} areas, {before} before", areas(&memory));
     assert!((0..128).all(|page| read(&memory, page) == content(page, if page % 2 == 0 { 4 } else { 3 })));
@@ -331,7 +331,7 @@ fn no_byte_is_lost_while_everything_moves() {
                 shared += share(&memory, first, 256 * version, 256);
             }
             memory.pages().drop_zero(Run { first: Gfn(first), count: 256 }).unwrap();
-            won_back += memory.pages().win_areas_back(64).unwrap();
+            won_back += memory.pages().reclaim_areas(64).unwrap();
             let watched = Run { first: Gfn(first), count: 256 };
             memory.pages().watch(watched).unwrap();
             memory.pages().unwatch(watched).unwrap();

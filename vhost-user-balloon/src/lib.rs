@@ -22,6 +22,7 @@
 
 mod api;
 mod backend;
+mod error;
 mod memory;
 mod relay;
 mod sys;
@@ -31,7 +32,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fs, io, thread};
+use std::{fs, thread};
 
 use vhost::vhost_user::Listener;
 use vhost_user_backend::VhostUserDaemon;
@@ -39,6 +40,8 @@ use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 
 use crate::backend::{Backend, WAKE_EVENT};
+
+pub use crate::error::Error;
 
 /// What is to be served, and where.
 #[derive(Clone, Debug)]
@@ -51,30 +54,6 @@ pub struct Config {
     pub requested_bytes: u64,
     /// How often to ask the guest for statistics; 0 for never.
     pub statistics_interval: Duration,
-}
-
-/// Why there is no device.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A socket cannot be made.
-    #[error("listening on {path}: {source}; give the path of a directory that you may write to")]
-    Listen {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The vhost-user machinery fails, not a front end.
-    #[error("serving vhost-user: {0}")]
-    Serve(String),
-    /// The system does not give what is needed.
-    #[error("{doing}: {source}")]
-    System {
-        /// What was being done.
-        doing: &'static str,
-        /// The system's word.
-        source: io::Error,
-    },
 }
 
 /// Serves one front end after the other. Returns only when it cannot.

@@ -77,7 +77,7 @@ mod tests {
         fn drop_zero(&self, _: Run) -> u32 {
             0
         }
-        fn win_areas_back(&self, _: u32) -> u32 {
+        fn reclaim_areas(&self, _: u32) -> u32 {
             0
         }
         fn is_published(&self, _: Frame) -> bool {

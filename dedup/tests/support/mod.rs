@@ -230,7 +230,7 @@ impl ScanMemory for FakeGuest {
         dropped
     }
 
-    fn win_areas_back(&self, _most: u32) -> u32 {
+    fn reclaim_areas(&self, _most: u32) -> u32 {
         0
     }
 

@@ -8,7 +8,7 @@ use crate::machine::Machine;
 use crate::page::{self, Identity, Texture};
 use crate::set::common_identity;
 use crate::table::Table;
-use crate::workload::{STEP_PAGES, Work, space};
+use crate::workload::work::{STEP_PAGES, Work, space};
 
 /// Most pages of files: keys have 24 bits for them.
 const FILE_PAGES_MAX: u32 = 1 << 24;

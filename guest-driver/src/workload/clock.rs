@@ -11,7 +11,7 @@ use crate::cpu::Cpu;
 use crate::machine::Machine;
 use crate::page::Texture;
 use crate::set::{Rule, Set};
-use crate::workload::{STEP_PAGES, Work, space};
+use crate::workload::work::{STEP_PAGES, Work, space};
 
 /// Thousandths of RAM that are filled.
 const FILL_PERMILLE: u32 = 500;

@@ -9,7 +9,7 @@ use crate::machine::Machine;
 use crate::page::Texture;
 use crate::rng::{Rng, mix};
 use crate::set::{Rule, Set};
-use crate::workload::{STEP_PAGES, Work, space};
+use crate::workload::work::{STEP_PAGES, Work, space};
 
 /// Two runs of displaced content have this many pages together, so that a run has half of it on average.
 const RUN_PAIR: u32 = 8;

@@ -9,7 +9,7 @@ use crate::memory::PAGE_WORDS;
 use crate::page::{Texture, is_fresh_third};
 use crate::rng::{Rng, mix};
 use crate::set::{Rule, Set, ZERO};
-use crate::workload::{STEP_PAGES, Work, space};
+use crate::workload::work::{STEP_PAGES, Work, space};
 
 /// Updates of a pass for each page of the table.
 const UPDATES_PER_PAGE: u32 = 4;

@@ -2,7 +2,7 @@
 
 use crate::cpu::Cpu;
 use crate::machine::Machine;
-use crate::workload::Work;
+use crate::workload::work::Work;
 
 /// Parks.
 #[derive(Debug)]

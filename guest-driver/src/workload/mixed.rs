@@ -11,7 +11,6 @@ use wire::machine::Workload;
 use crate::cpu::Cpu;
 use crate::machine::Machine;
 use crate::set::Set;
-use crate::workload::Work;
 use crate::workload::cache::Cache;
 use crate::workload::churn::Churn;
 use crate::workload::common::Common;
@@ -19,6 +18,7 @@ use crate::workload::gups::Gups;
 use crate::workload::hog::Hog;
 use crate::workload::idle::Idle;
 use crate::workload::stream::Stream;
+use crate::workload::work::Work;
 use crate::workload::zero::Zero;
 use crate::workload::zipf::Zipf;
 

@@ -8,7 +8,7 @@ use crate::cpu::Cpu;
 use crate::machine::Machine;
 use crate::memory::PAGE_WORDS;
 use crate::page::{self, Identity, Texture};
-use crate::workload::{STEP_PAGES, Work, space};
+use crate::workload::work::{STEP_PAGES, Work, space};
 
 /// Pages between two fresh ones: beyond what a first touch brings along.
 const STRIDE: u32 = 32;

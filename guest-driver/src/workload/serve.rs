@@ -15,7 +15,7 @@ use crate::machine::Machine;
 use crate::page::Texture;
 use crate::set::{Rule, Set};
 use crate::workload::common::Common;
-use crate::workload::{STEP_PAGES, Work, space};
+use crate::workload::work::{STEP_PAGES, Work, space};
 
 /// Thousandths of RAM that are like other guests', three quarters of them common: with the rest, 58 % of what
 /// is held has an equal elsewhere, as in separately booted Debian guests (60 to 65 %).

@@ -10,7 +10,7 @@ use crate::memory::PAGE_WORDS;
 use crate::page::Texture;
 use crate::rng::mix;
 use crate::set::{Rule, Set, ZERO};
-use crate::workload::{STEP_PAGES, Work, space};
+use crate::workload::work::{STEP_PAGES, Work, space};
 
 const SCALAR: u64 = 3;
 

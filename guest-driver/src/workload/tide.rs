@@ -9,7 +9,7 @@ use crate::cpu::Cpu;
 use crate::machine::Machine;
 use crate::page::Texture;
 use crate::set::{Rule, Set};
-use crate::workload::{STEP_PAGES, Work, space};
+use crate::workload::work::{STEP_PAGES, Work, space};
 
 /// When the tide turns, on the guest's own clock: a guest of a GiB has filled its memory by then, and been
 /// asked for some of it.

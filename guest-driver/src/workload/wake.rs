@@ -13,7 +13,7 @@ use crate::machine::Machine;
 use crate::page::Texture;
 use crate::set::{Rule, Set};
 use crate::workload::hog::Hog;
-use crate::workload::{STEP_PAGES, Work, space};
+use crate::workload::work::{STEP_PAGES, Work, space};
 
 /// When guests wake, on their own clocks: a machine with a CPU for eight of them has filled and reclaimed
 /// their memory by then.

@@ -4,7 +4,7 @@ use crate::cpu::Cpu;
 use crate::machine::Machine;
 use crate::page::Texture;
 use crate::set::{Rule, Set, ZERO};
-use crate::workload::{STEP_PAGES, Work, space};
+use crate::workload::work::{STEP_PAGES, Work, space};
 
 /// The buffer, and how many of its pages are zeroed.
 #[derive(Debug)]

@@ -98,7 +98,7 @@ impl Actor {
             Actor::Note => {
                 pages.note_written().expect("noting");
                 pages.note_returned().expect("looking");
-                pages.win_areas_back(PAGES).expect("bringing home");
+                pages.reclaim_areas(PAGES).expect("bringing home");
                 pages.sample_private(run, &mut |_, _| {});
                 let mut page = *Content::ZERO.bytes();
                 if pages.read_held(gfn, &mut page) {

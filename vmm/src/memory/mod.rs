@@ -133,9 +133,9 @@ impl ScanMemory for GuestPages {
         self.or_fail(self.memory.pages().drop_zero(run))
     }
 
-    fn win_areas_back(&self, most: u32) -> u32 {
+    fn reclaim_areas(&self, most: u32) -> u32 {
         let pages = self.memory.pages();
-        if pages.areas_run_short() { self.or_fail(pages.win_areas_back(most)) } else { 0 }
+        if pages.areas_run_short() { self.or_fail(pages.reclaim_areas(most)) } else { 0 }
     }
 
     fn rest(&self) {

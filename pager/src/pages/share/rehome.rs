@@ -26,7 +26,7 @@ const REHOME_MAX: u32 = 64;
 
 impl<M: Mapping> Pages<M> {
     /// Brings at most `most` aliases that share nothing home. How many areas that won back.
-    pub fn win_areas_back(&self, most: u32) -> Result<u32, Error> {
+    pub fn reclaim_areas(&self, most: u32) -> Result<u32, Error> {
         let before = self.mapping.vmas();
         let (mut first, mut left) = (Gfn(0), most);
         while before > 0 && left > 0 && first.0 < self.count() {
