@@ -17,7 +17,7 @@ pub use guest::Guest;
 pub use run::Run;
 pub use vhost_user::VhostUserBalloon;
 
-use values::duration;
+use values::{METRICS_DEFAULT, duration};
 
 /// Runs KVM guests that were promised more memory than there is, and keeps the promise.
 #[derive(Debug, Parser)]
@@ -78,8 +78,6 @@ pub enum Policy {
         json: bool,
     },
 }
-
-const METRICS_DEFAULT: &str = "127.0.0.1:9464";
 
 const POLICY_EXAMPLES: &str = "\
 Examples:

@@ -11,19 +11,18 @@
 
 mod dsdt;
 mod fadt;
+mod header;
 mod madt;
 
-use acpi_tables::Aml;
 use acpi_tables::facs::FACS;
 use acpi_tables::rsdp::Rsdp;
 use acpi_tables::xsdt::XSDT;
 use wire::pc::{ACPI_BASE, HIGH_RAM_BASE};
 
+use self::header::{OEM, OEM_REVISION, OEM_TABLE, bytes_of};
 use crate::{VirtioMmio, Write};
 
-const OEM: [u8; 6] = *b"BALLST";
-const OEM_TABLE: [u8; 8] = *b"BALLAST ";
-const OEM_REVISION: u32 = 1;
+pub use madt::VCPUS_MAX;
 
 /// What tables are aligned to; the FACS needs it (5.2.10).
 const ALIGNMENT_BYTES: usize = 64;
@@ -55,10 +54,4 @@ impl Blob {
         self.0.extend(table);
         at
     }
-}
-
-fn bytes_of(table: &dyn Aml) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    table.to_aml_bytes(&mut bytes);
-    bytes
 }

@@ -4,7 +4,17 @@ use std::ops::Range;
 
 use linux_loader::loader::bootparam::setup_header;
 
-use crate::{Error, Protocol, Write};
+use crate::{Error, Write};
+
+/// How a kernel is entered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// By the PVH protocol, where the kernel has its note.
+    #[default]
+    Pvh,
+    /// By the 64-bit protocol of Linux.
+    Linux64,
+}
 
 /// How a kernel is entered, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

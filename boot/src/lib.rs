@@ -35,16 +35,15 @@ mod memory_map;
 mod pages;
 mod protocol;
 mod start;
+mod write;
 
-use std::borrow::Cow;
-
+pub use acpi::VCPUS_MAX;
 pub use devices::VirtioMmio;
 pub use error::Error;
+pub use kernel::Protocol;
 pub use memory_map::{Kind, Region, memory_map, ram_ranges};
 pub use start::{Segment, Start};
-
-/// Most processors: as many as local APICs have numbers of 8 bits, but for the one that means all of them.
-pub const VCPUS_MAX: u32 = 255;
+pub use write::Write;
 
 /// What is to be started, and on what.
 #[derive(Clone, Copy, Debug)]
@@ -63,32 +62,6 @@ pub struct Config<'a> {
     pub devices: &'a [VirtioMmio],
     /// How an ELF kernel that can be entered in both ways is.
     pub prefer: Protocol,
-}
-
-/// How a kernel is entered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Protocol {
-    /// By the PVH protocol, where the kernel has its note.
-    #[default]
-    Pvh,
-    /// By the 64-bit protocol of Linux.
-    Linux64,
-}
-
-/// Bytes that are in memory before the machine starts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Write<'a> {
-    /// Guest-physical address.
-    pub gpa: u64,
-    /// What lies there; at least one byte.
-    pub bytes: Cow<'a, [u8]>,
-}
-
-impl Write<'_> {
-    /// First address behind it.
-    pub fn end(&self) -> u64 {
-        self.gpa + self.bytes.len() as u64
-    }
 }
 
 /// A machine that is ready to start. All memory that is not written is zero.

@@ -61,9 +61,12 @@
 //! | `promote` frees the slot before it reads its content | a hole of the store is read, a damaged page |
 
 mod actors;
+mod chance;
 mod content;
 mod kernel;
+mod races;
 mod rest;
+mod size;
 mod truth;
 mod world;
 
@@ -73,12 +76,6 @@ use shuttle::{
 };
 
 use actors::Actor;
-use world::World;
-
-/// Pages of the guest: one with a neighbour.
-const PAGES: u32 = 2;
-/// Frames of the store: the pages' homes, and one to which both pages can move together.
-const FRAMES: u32 = 3;
 
 /// Executions of one race with threads chosen at random, and again with random priorities that change twice
 /// (PCT).
@@ -88,7 +85,7 @@ const PRIORITY_DEPTH: usize = 3;
 
 /// Explores a race.
 fn race(actors: &'static [Actor]) {
-    explore(move || World::race(actors));
+    explore(move || races::run(actors));
 }
 
 /// Runs `execution` over and over, differently interleaved; a failure prints the seed or schedule that shows
@@ -158,12 +155,12 @@ fn pages_of_the_pool_are_shared_broken_and_come_back_while_their_frames_are_rele
 
 #[test]
 fn a_frame_is_adopted_for_a_patch_or_released_and_never_both() {
-    explore(World::patch_or_release);
+    explore(races::patch_or_release);
 }
 
 #[test]
 fn a_frame_is_adopted_by_a_page_of_the_pool_or_released_and_never_both() {
-    explore(World::rejoin_or_release);
+    explore(races::rejoin_or_release);
 }
 
 #[test]

@@ -6,8 +6,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use host::{ByteCount, PromiseChange};
 
-use super::METRICS_DEFAULT;
-use super::values::hold;
+use super::values::{METRICS_DEFAULT, hold};
 
 #[derive(Debug, Subcommand)]
 pub enum Guest {

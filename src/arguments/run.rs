@@ -9,9 +9,8 @@ use control::{Dedup, Levers, VcpuKind};
 use host::{ByteCount, DomainRange, FreePageReporting, GuestSettings, RunConfig, SwapChoice, TierChoice, VmmCommand};
 use wire::machine::Workload;
 
-use super::METRICS_DEFAULT;
 use super::linux::Linux;
-use super::values::{duration, host_name, part_of_budget, percent, whole_percent, workload};
+use super::values::{METRICS_DEFAULT, duration, host_name, part_of_budget, percent, whole_percent, workload};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:

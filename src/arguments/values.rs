@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use wire::machine::Workload;
 
+/// Where metrics are served, and asked for.
+pub const METRICS_DEFAULT: &str = "127.0.0.1:9464";
+
 pub(super) fn workload(name: &str) -> Result<Workload, String> {
     let found = Workload::NAMES.iter().find(|(known, _)| *known == name);
     found.map(|&(_, workload)| workload).ok_or_else(|| {

@@ -5,7 +5,7 @@ use acpi_tables::sdt::Sdt;
 use wire::mmio::WINDOW_BYTES;
 use wire::pc::{INTERRUPT_COM1, PORT_COM1, SLEEP_TYPE_OFF};
 
-use super::{OEM, OEM_REVISION, OEM_TABLE, bytes_of};
+use super::header::{OEM, OEM_REVISION, OEM_TABLE, bytes_of};
 use crate::VirtioMmio;
 
 /// Numbers in AML have 64 bits from this revision on (20.1.1).

@@ -5,7 +5,7 @@ use acpi_tables::fadt::{FADTBuilder, Flags, PmProfile};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
 use wire::pc::{INTERRUPT_SCI, PORT_PM1_CONTROL, PORT_PM1_EVENT, PORT_RESET, RESET_VALUE};
 
-use super::{OEM, OEM_REVISION, OEM_TABLE, bytes_of};
+use super::header::{OEM, OEM_REVISION, OEM_TABLE, bytes_of};
 
 /// Bytes of the PM1 event registers.
 const EVENT_BYTES: u8 = 4;

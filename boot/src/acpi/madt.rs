@@ -4,7 +4,10 @@ use acpi_tables::madt::{EnabledStatus, IoApic, ProcessorLocalApic};
 use acpi_tables::sdt::Sdt;
 use wire::pc::{INTERRUPT_SCI, IO_APIC_BASE, LOCAL_APIC_BASE};
 
-use super::{OEM, OEM_REVISION, OEM_TABLE, bytes_of};
+use super::header::{OEM, OEM_REVISION, OEM_TABLE, bytes_of};
+
+/// Most processors: as many as local APICs have numbers of 8 bits, but for the one that means all of them.
+pub const VCPUS_MAX: u32 = 255;
 
 const REVISION: u8 = 6;
 const HEADER_BYTES: u32 = 36;

@@ -19,7 +19,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::GUESTS_MAX;
 use crate::error::Error;
-use crate::show::http;
+use crate::show::http::DESCRIPTORS_MAX;
 
 /// What a guest keeps open in the host: its socket, its process, its standard error, and two of its domain,
 /// if it is alone in it; one to spare.
@@ -53,7 +53,7 @@ pub(crate) fn detail() -> Result<String, String> {
 }
 
 fn needed(open: u64, guests: u32) -> u64 {
-    open + http::DESCRIPTORS_MAX + MOMENTARY + GUEST * u64::from(guests)
+    open + DESCRIPTORS_MAX + MOMENTARY + GUEST * u64::from(guests)
 }
 
 fn enough(limit: u64, open: u64, guests: u32) -> Result<(), String> {

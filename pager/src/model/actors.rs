@@ -1,8 +1,11 @@
 //! Who moves pages, and a few steps of each.
 
-use shuttle::rand::{Rng, thread_rng};
-
-use super::{FRAMES, PAGES, content::Content, world::World};
+use super::{
+    chance::{below, coin},
+    content::Content,
+    size::{FRAMES, PAGES},
+    world::World,
+};
 use crate::mapping::Mapping;
 use wire::{Frame, Gfn, PAGE_BYTES, Run};
 
@@ -71,10 +74,10 @@ impl Actor {
         match self {
             Actor::Write => kernel.access(gfn, Some(world.any_content(Frame(gfn.0 + below(2))))),
             Actor::Fault => kernel.access(gfn, None),
-            Actor::Merge => share(world, run, Frame(run.first.0)),
+            Actor::Merge => world.share(run, Frame(run.first.0)),
             Actor::Alias => {
                 let frame = if run.count == PAGES { 1 } else { below(FRAMES) };
-                share(world, run, Frame(frame));
+                world.share(run, Frame(frame));
             }
             Actor::DropZero => _ = pages.drop_zero(run).expect("dropping"),
             Actor::Evict => world.evict(&run.gfns().collect::<Vec<_>>()),
@@ -122,41 +125,9 @@ impl Actor {
                 }
             }
             Actor::Deflate => pages.deflate(run),
-            Actor::Release => release(world, Frame(below(FRAMES))),
+            Actor::Release => world.release(Frame(below(FRAMES))),
         }
     }
-}
-
-/// Shares the pages with `frame` and those behind it.
-pub(super) fn share(world: &World, run: Run, frame: Frame) {
-    let pairs: Vec<_> = run.gfns().zip((frame.0..).map(Frame)).collect();
-    world.pages.share(&pairs, &mut |_, _| {}).expect("sharing");
-}
-
-/// The host's half of the handshake drawn in [`crate::accounts::references`]; a frame it got back it may fill
-/// again.
-pub(super) fn release(world: &World, frame: Frame) {
-    let kernel = &world.pages.mapping;
-    if kernel.stored(frame).is_none() {
-        return kernel.publish(frame, world.any_content(frame));
-    }
-    kernel.set_published(frame, false);
-    if world.pages.references().answer(frame) {
-        return kernel.set_published(frame, true);
-    }
-    kernel.punch(frame);
-    if coin() {
-        kernel.publish(frame, world.any_content(frame));
-    }
-}
-
-/// A number below `end`, the model checker's choice.
-pub(super) fn below(end: u32) -> u32 {
-    thread_rng().gen_range(0..end)
-}
-
-pub(super) fn coin() -> bool {
-    below(2) == 0
 }
 
 fn any_run() -> Run {

@@ -25,7 +25,11 @@ use std::io;
 
 use shuttle::sync::{Condvar, Mutex, MutexGuard};
 
-use super::{FRAMES, PAGES, content::Content, truth::Truth};
+use super::{
+    content::Content,
+    size::{FRAMES, PAGES},
+    truth::Truth,
+};
 use wire::{Frame, Gfn, Run};
 
 use crate::{mapping::Mapping, sync::lock};

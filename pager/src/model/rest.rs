@@ -3,7 +3,7 @@
 use wire::{Frame, Gfn, PAGE_BYTES};
 
 use super::{
-    FRAMES,
+    size::FRAMES,
     world::{RAM, World},
 };
 use crate::{

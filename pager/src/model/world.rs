@@ -1,20 +1,17 @@
-//! One guest, set up anew for each execution, the threads that serve it, and what must hold in the end.
+//! One guest, set up anew for each execution, and the threads that serve it.
 
 use std::{
     io,
     sync::{Arc, Mutex as StdMutex},
 };
 
-use shuttle::{
-    sync::{Condvar, Mutex},
-    thread,
-};
+use shuttle::sync::{Condvar, Mutex};
 
 use super::{
-    FRAMES, PAGES,
-    actors::{Actor, below, coin, release, share},
+    chance::{below, coin},
     content::Content,
     kernel::Kernel,
+    size::{FRAMES, PAGES},
 };
 use wire::{Frame, Gfn, PAGE_BYTES, Run};
 
@@ -90,70 +87,10 @@ impl ImageFile for Started {
 }
 
 impl World {
-    /// Runs `actors` against each other, with a guest thread that reads and writes and the threads that serve
-    /// faults.
-    pub fn race(actors: &[Actor]) {
-        let world = Arc::new(World::new());
-        world.set_up();
-        let spawn = |body: fn(&World)| {
-            let world = world.clone();
-            thread::spawn(move || body(&world))
-        };
-        let servants = [spawn(World::serve_faults), spawn(World::make_room)];
-        let reader = spawn(World::read_swap);
-        let mut racing = vec![spawn(World::use_memory)];
-        for &actor in actors {
-            let world = world.clone();
-            racing.push(thread::spawn(move || actor.run(&world)));
-        }
-        racing.into_iter().for_each(|thread| thread.join().expect("an actor failed"));
-        RAM.gfns().for_each(|gfn| world.pages.mapping.access(gfn, None));
-        world.pages.mapping.close();
-        servants.into_iter().for_each(|thread| thread.join().expect("a servant failed"));
-        lock(&world.reads).closed = true;
-        world.posted.notify_one();
-        reader.join().expect("the swap thread failed");
-        world.check();
-        world.pages.report_free(RAM, 0).expect("giving everything up");
-        world.check();
-        assert_eq!(world.pages.table.counts().zero, u64::from(PAGES));
-    }
-
-    /// A page becomes a patch of a frame that the host takes back at the same time, and comes back to the
-    /// guest.
-    pub fn patch_or_release() {
-        Self::pack_or_release(Frame(2), Content(Content::COMPRESSIBLE));
-    }
-
-    /// The same with the frame at the page's own address, which is equal to it: the page is to share it.
-    pub fn rejoin_or_release() {
-        Self::pack_or_release(Frame(0), Content(Content::COMPRESSIBLE + 1));
-    }
-
-    fn pack_or_release(frame: Frame, published: Content) {
-        let page = Gfn(0);
-        let world = Arc::new(World::with(100, Content::COUNT, None, HeapArena::new(4), false));
-        let kernel = &world.pages.mapping;
-        kernel.publish(frame, published);
-        assert!(world.pages.populate(page, Content(Content::COMPRESSIBLE + 1).bytes()).expect("loading"));
-        kernel.loaded(page, Content(Content::COMPRESSIBLE + 1));
-        world.evict(&[page]);
-        let host = thread::spawn({
-            let world = world.clone();
-            move || release(&world, frame)
-        });
-        world.pack(&[page]);
-        let promoted = world.pages.fault(page, false, &mut PageBuffer::new(1).expect("memory")).expect("bringing back");
-        assert_eq!(promoted, Served::Done);
-        host.join().expect("the host failed");
-        kernel.access(page, None);
-        world.check();
-    }
-
     /// A guest with room for everything, for one page beside a pool, or for one page and no pool, with a swap
     /// file or without, started from an image or not; the contents are chosen so that its evictor can always
     /// win a page.
-    fn new() -> World {
+    pub fn new() -> World {
         let disk = coin().then(|| FaultyFile::new(PAGES as usize));
         let (credits, contents) = match (below(3), &disk) {
             (0, _) => (100, Content::COUNT),
@@ -166,7 +103,7 @@ impl World {
         World::with(credits, contents, disk, arena, coin())
     }
 
-    fn with(credits: i64, contents: u8, disk: Option<FaultyFile>, arena: HeapArena, from_image: bool) -> World {
+    pub fn with(credits: i64, contents: u8, disk: Option<FaultyFile>, arena: HeapArena, from_image: bool) -> World {
         let image = Arc::new(StdMutex::new(vec![Content::ZERO; PAGES as usize]));
         let kernel_tier = coin();
         let kernel = KernelTier::new(kernel_tier);
@@ -204,7 +141,7 @@ impl World {
     }
 
     /// Brings each frame and page into one of the states it can be in.
-    fn set_up(&self) {
+    pub fn set_up(&self) {
         let (pages, kernel) = (&self.pages, &self.pages.mapping);
         for frame in (0..FRAMES).map(Frame).filter(|_| below(4) > 0) {
             kernel.publish(frame, Content(1 + below(u32::from(self.contents) - 1) as u8));
@@ -233,7 +170,7 @@ impl World {
                 }
                 3 => _ = pages.drop_zero(gfn.run()).expect("dropping"),
                 4 => kernel.giving_up(gfn.run(), Content::ZERO, || pages.inflate(gfn.run()).expect("inflating")),
-                5 | 6 => share(self, gfn.run(), frame),
+                5 | 6 => self.share(gfn.run(), frame),
                 _ => {}
             }
         }
@@ -243,6 +180,29 @@ impl World {
     pub fn any_content(&self, frame: Frame) -> Content {
         let any = Content(below(u32::from(self.contents)) as u8);
         self.pages.mapping.stored(frame).filter(|_| coin()).unwrap_or(any)
+    }
+
+    /// Shares the pages with `frame` and those behind it.
+    pub fn share(&self, run: Run, frame: Frame) {
+        let pairs: Vec<_> = run.gfns().zip((frame.0..).map(Frame)).collect();
+        self.pages.share(&pairs, &mut |_, _| {}).expect("sharing");
+    }
+
+    /// The host's half of the handshake drawn in [`crate::accounts::references`]; a frame it got back it may
+    /// fill again.
+    pub fn release(&self, frame: Frame) {
+        let kernel = &self.pages.mapping;
+        if kernel.stored(frame).is_none() {
+            return kernel.publish(frame, self.any_content(frame));
+        }
+        kernel.set_published(frame, false);
+        if self.pages.references().answer(frame) {
+            return kernel.set_published(frame, true);
+        }
+        kernel.punch(frame);
+        if coin() {
+            kernel.publish(frame, self.any_content(frame));
+        }
     }
 
     pub fn evict(&self, gfns: &[Gfn]) {
@@ -288,15 +248,8 @@ impl World {
         self.pages.counters.advance(100_000);
     }
 
-    fn use_memory(&self) {
-        for _ in 0..2 {
-            Actor::Write.run(self);
-            Actor::Fault.run(self);
-        }
-    }
-
     /// The fault thread of [`crate::memory`].
-    fn serve_faults(&self) {
+    pub fn serve_faults(&self) {
         let mut buffer = PageBuffer::new(AHEAD_MAX).expect("memory");
         while let Some((gfn, write)) = self.pages.mapping.next_fault() {
             match self.pages.fault(gfn, write, &mut buffer).expect("serving a fault") {
@@ -317,8 +270,14 @@ impl World {
         self.posted.notify_one();
     }
 
+    /// Nothing more is read.
+    pub fn close_reads(&self) {
+        lock(&self.reads).closed = true;
+        self.posted.notify_one();
+    }
+
     /// A swap thread of [`crate::memory`].
-    fn read_swap(&self) {
+    pub fn read_swap(&self) {
         let mut buffer = PageBuffer::new(AHEAD_MAX).expect("memory");
         let mut reads = lock(&self.reads);
         loop {
@@ -341,7 +300,7 @@ impl World {
     }
 
     /// The evictor thread of [`crate::memory`], as far as faults wait for it.
-    fn make_room(&self) {
+    pub fn make_room(&self) {
         let mut buffer = PageBuffer::new(AHEAD_MAX).expect("memory");
         let mut room = lock(&self.room);
         loop {

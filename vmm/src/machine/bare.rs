@@ -5,7 +5,7 @@ use std::sync::Arc;
 use control::{GuestConfig, VcpuKind};
 use wire::machine::{self, ACTIVE_OWN, BOOT_MAGIC, BootInfo, CONTENTS_OWN, Workload};
 
-use super::{Around, build::Assembled};
+use super::assembled::{Around, Assembled};
 use crate::{
     Error,
     board::{Board, Bus, Firmware, Gate, InterruptLine, Start},

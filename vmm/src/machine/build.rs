@@ -12,20 +12,13 @@ use control::{Dedup, GuestConfig, MergeRequest};
 use dedup::{ScannerConfig, ScannerHandle};
 use pager::{GuestMemory, PAGE_BYTES, SlotFile, StoreView, SwapFile};
 
-use super::{
-    Around, Machine, bare,
-    hold::Hold,
-    linux::{self, Loading},
-    scanner_thread::ScannerThread,
-};
+use super::{Machine, assembled::Assembled, bare, hold::Hold, linux, scanner_thread::ScannerThread};
 use crate::{
     Error,
-    devices::{Devices, Parts},
+    devices::Parts,
     failure::Failures,
-    kvm::Vm,
     memory::{GuestPages, Image, Layout},
     sys::{self, ram::Ram},
-    vcpus::Vcpus,
 };
 
 /// What a guest page costs in tables, at most.
@@ -45,16 +38,6 @@ pub struct Inherited {
     pub swap: Option<OwnedFd>,
     /// What a Linux guest has, in the order of [`control::LinuxConfig`].
     pub linux: Vec<OwnedFd>,
-}
-
-/// What surrounds guest memory, and what runs in it.
-pub(super) struct Assembled {
-    pub around: Around,
-    pub devices: Devices,
-    /// What is yet to be loaded.
-    pub kernel: Option<Loading>,
-    pub vm: Option<Vm>,
-    pub vcpus: Vcpus,
 }
 
 impl Machine {

@@ -4,8 +4,6 @@
 //!   descriptors --> Kernel (its files, read) --boot::prepare--> registers --> Vm, vCPUs
 //!                        `--> Loading --boot::prepare--> pages --populate--> guest memory
 //! ```
-//!
-//! The files' bytes are this process's own memory until they are loaded, counted as overhead, and gone then.
 
 use std::{
     fs::File,
@@ -18,10 +16,12 @@ use block::{Access, Block, FileDisk};
 use boot::VirtioMmio;
 use control::{GuestConfig, LinuxConfig};
 use net::{Net, Tap};
-use pager::{Gfn, GuestMemory};
 use wire::{block::SECTOR_BYTES, pc::INTERRUPT_COM1};
 
-use super::{Around, build::Assembled};
+use super::{
+    assembled::{Around, Assembled},
+    kernel::{Kernel, Loading},
+};
 use crate::{
     Error,
     board::{Bus, End, Gate, PcBoard, Wish},
@@ -31,16 +31,6 @@ use crate::{
     sys::ram::Ram,
     vcpus::Vcpus,
 };
-
-/// What is started, what it is told, and what it has.
-pub(super) struct Kernel {
-    kernel: Vec<u8>,
-    initrd: Option<Vec<u8>>,
-    command_line: String,
-    ram_bytes: u64,
-    vcpus: u32,
-    places: Vec<VirtioMmio>,
-}
 
 /// What a guest has besides.
 pub(super) struct Belongings {
@@ -88,37 +78,6 @@ fn read(file: OwnedFd) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     File::from(file).read_to_end(&mut bytes).map_err(Error::system("reading what is to be started"))?;
     Ok(bytes)
-}
-
-impl Kernel {
-    fn prepare(&self) -> Result<boot::Boot<'_>, Error> {
-        let config = boot::Config {
-            kernel: &self.kernel,
-            initrd: self.initrd.as_deref(),
-            command_line: &self.command_line,
-            ram_bytes: self.ram_bytes,
-            vcpus: self.vcpus,
-            devices: &self.places,
-            prefer: boot::Protocol::default(),
-        };
-        Ok(boot::prepare(&config)?)
-    }
-}
-
-/// A kernel on its way into guest memory.
-pub(super) struct Loading {
-    kernel: Kernel,
-    layout: Layout,
-}
-
-impl Loading {
-    /// Puts it there.
-    pub fn load(self, memory: &GuestMemory) -> Result<(), Error> {
-        for (gpa, bytes) in self.kernel.prepare()?.pages() {
-            memory.populate(Gfn(self.layout.page(gpa)), &bytes).map_err(Error::Memory)?;
-        }
-        Ok(())
-    }
 }
 
 /// The guest that `config` describes, in `ram`.

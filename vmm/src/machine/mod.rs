@@ -13,9 +13,11 @@
 //! Here is its life, from the first `resume` to the verdict. `build` makes it, of the parts of `bare` or
 //! `linux`; `orders` are what the host wishes meanwhile, `status` is what it is told.
 
+mod assembled;
 mod bare;
 mod build;
 mod hold;
+mod kernel;
 mod linux;
 mod orders;
 mod scanner_thread;
@@ -34,14 +36,13 @@ use control::{GuestConfig, status::WorkloadStatus};
 use pager::GuestMemory;
 use vm_memory::GuestMemoryMmap;
 
+use self::{assembled::Around, hold::Hold, kernel::Loading, scanner_thread::ScannerThread};
 pub use self::{
     bare::BARE_GUEST,
     build::{Inherited, TABLE_BYTES_PER_PAGE},
 };
-use self::{hold::Hold, linux::Loading, scanner_thread::ScannerThread};
 use crate::{
     Error,
-    board::{Board, PcBoard},
     devices::{DeviceThread, Devices},
     failure::Failures,
     kvm::Vm,
@@ -49,14 +50,6 @@ use crate::{
     sync::lock,
     vcpus::Vcpus,
 };
-
-/// What the guest runs on.
-enum Around {
-    /// A bare machine.
-    Bare(Arc<Board>),
-    /// A PC, for Linux.
-    Pc(Arc<PcBoard>),
-}
 
 /// A guest that is built.
 pub struct Machine {

@@ -8,7 +8,7 @@ use super::{Kernel, Pte};
 use crate::{
     digest::digest,
     mapping::{Alias, Mapped, Mapping, Woken},
-    model::{FRAMES, actors::coin, content::Content},
+    model::{chance::coin, content::Content, size::FRAMES},
 };
 
 impl Mapping for Kernel {

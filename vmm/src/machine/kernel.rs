@@ -1,0 +1,49 @@
+//! A kernel: prepared, and loaded into guest memory.
+//!
+//! The files' bytes are this process's own memory until they are loaded, counted as overhead, and gone then.
+
+use boot::VirtioMmio;
+use pager::{Gfn, GuestMemory};
+
+use crate::{Error, memory::Layout};
+
+/// What is started, what it is told, and what it has.
+pub(super) struct Kernel {
+    pub kernel: Vec<u8>,
+    pub initrd: Option<Vec<u8>>,
+    pub command_line: String,
+    pub ram_bytes: u64,
+    pub vcpus: u32,
+    pub places: Vec<VirtioMmio>,
+}
+
+impl Kernel {
+    pub fn prepare(&self) -> Result<boot::Boot<'_>, Error> {
+        let config = boot::Config {
+            kernel: &self.kernel,
+            initrd: self.initrd.as_deref(),
+            command_line: &self.command_line,
+            ram_bytes: self.ram_bytes,
+            vcpus: self.vcpus,
+            devices: &self.places,
+            prefer: boot::Protocol::default(),
+        };
+        Ok(boot::prepare(&config)?)
+    }
+}
+
+/// A kernel on its way into guest memory.
+pub(super) struct Loading {
+    pub kernel: Kernel,
+    pub layout: Layout,
+}
+
+impl Loading {
+    /// Puts it there.
+    pub fn load(self, memory: &GuestMemory) -> Result<(), Error> {
+        for (gpa, bytes) in self.kernel.prepare()?.pages() {
+            memory.populate(Gfn(self.layout.page(gpa)), &bytes).map_err(Error::Memory)?;
+        }
+        Ok(())
+    }
+}
