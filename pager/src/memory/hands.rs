@@ -16,7 +16,7 @@ use crate::{
     mapping::Mapping,
     pages::{
         Error, Evicted, Noise, Pages, Staging,
-        table::{Entry, Page},
+        table::{Entry, Left, Page},
     },
     rules::victims::Hand,
     sync::Ordering,
@@ -38,7 +38,9 @@ const NOISE_DIVISOR: u32 = 16;
 const REJOIN_BATCHES: usize = 32;
 /// Rounds without a page after which those that did not compress are tried again.
 const ROUNDS_UNTIL_RETRY: u32 = 3;
-/// Pages younger than this many eras stay in the pool while there are older ones.
+/// With so many credits in hand, memory is not short.
+const AMPLE_CREDITS: i64 = 4096;
+/// Pages younger than this many eras stay in the pool, or with the kernel, while there are older ones.
 const YOUNG_ERAS: u64 = 2;
 
 /// Why pages are to go.
@@ -166,6 +168,19 @@ impl Evictor {
         self.since_unseen < pages.table.pages()
     }
 
+    /// The same for pages that have been lent for a while, if memory is short enough for that to be worth it:
+    /// dense, they take less room, but cost several times as much to bring back.
+    fn pack_old<M: Mapping>(&mut self, pages: &Pages<M>) -> Result<u32, Error> {
+        if pages.credits.available() >= AMPLE_CREDITS {
+            return Ok(0);
+        }
+        let (era, hand) = (pages.counters.era(), &mut self.lent_hand);
+        let is_old = |lent: Left| era.wrapping_sub(lent.era) & 0b11 >= YOUNG_ERAS;
+        let mut old = gather(hand, pages.table.pages(), |gfn| pages.table.peek(gfn).lent().is_some_and(is_old));
+        old.sort_unstable();
+        pages.pack_lent(&old, &mut self.staging)
+    }
+
     /// Packs up to [`BATCH`] pages that are lent to the kernel, densely, or writes them to the swap file. How
     /// many went.
     pub fn pack_lent<M: Mapping>(&mut self, pages: &Pages<M>) -> Result<u32, Error> {
@@ -198,8 +213,9 @@ impl Evictor {
         if need == Need::Short {
             self.library.refresh(now_ms);
         }
+        let onwards = self.pack_old(pages)?;
         if pages.table.counts().compressed == 0 {
-            return Ok(false);
+            return Ok(onwards >= BATCH as u32 / 2);
         }
         pages.undo_lonely(&mut self.staging)?;
         let rejoined = self.rejoin(pages)?;
@@ -224,7 +240,7 @@ impl Evictor {
         let moved = pages.compact();
         pages.counters.pool_packed_total.fetch_add(u64::from(packed), Ordering::Relaxed);
         pages.counters.pool_moved_total.fetch_add(u64::from(moved), Ordering::Relaxed);
-        Ok(is_reading || rejoined + packed >= BATCH as u32 / 2)
+        Ok(is_reading || onwards + rejoined + packed >= BATCH as u32 / 2)
     }
 
     /// Has pages of the pool share the frames at their addresses that they equal: one batch, and more while
