@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   no overcommit, N = budget / RAM ──► p99, from which the bound for all
-//!   each side, N = 1.5, 2, 3, 5, 9, ... times as many until one does not hold, then halving what is between:
+//!   each side, N = 1.5, 2, 3, 5, ... times as many until one does not hold, then halving what is between:
 //!     all fill ──► (KSM merges) ──► settle ──► measure ──► holds, at the first or the second try?
 //! ```
 //!
@@ -105,8 +105,8 @@ pub fn judge(ratio: Option<f64>) -> Vec<Target> {
     vec![Target::at_least("P7-peak-guests-over-ksm-zram".into(), ratio.unwrap_or(f64::NAN), TARGET_RATIO)]
 }
 
-/// The most guests that hold, if with each number all smaller ones do. An error if the side cannot be measured at all; guests
-/// that are killed or do not start are a step that does not hold.
+/// The most guests that hold, if with each number all smaller ones do. An error if the side cannot be
+/// measured at all; guests that are killed or do not start are a step that does not hold.
 fn peak(side: &str, fitting: u32, bound_ms: f64, run: impl Fn(u32) -> Result<Crowd, Error>) -> Result<u32, Error> {
     let does_hold = |guests: u32| match run(guests) {
         Ok(crowd) => {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use control::{ATTEND_INTERVAL, Reclaim, STATUS_INTERVAL, Starved};
+use policy::state::Outside;
 use tokio::time::MissedTickBehavior;
 use wire::PAGE_BYTES;
 
@@ -136,7 +137,10 @@ impl ControlLoop {
 
     fn divide(&mut self, views: &[View], now: Instant) -> Settlement {
         if self.look_outside.is_due(now) {
-            self.ledger.hear(outside());
+            let outside = outside();
+            // With a kernel tier, guests' own returns from swap are most of what the machine waits for.
+            let pressure = outside.pressure.filter(|_| self.fleet.tier.is_none());
+            self.ledger.hear(Outside { pressure, ..outside });
         }
         self.ledger.set_budget_bytes(self.meter.budget.bytes());
         if let Some(tier) = &self.fleet.tier {

@@ -31,9 +31,11 @@ const AMPLE_PAGES: i64 = 4096;
 /// How often it looks at the credits while pages may come back without asking for one: so that hardly more
 /// than the credits in hand come back meanwhile, within these bounds.
 const LENT_INTERVAL_MIN: Duration = Duration::from_millis(2);
-/// Lent pages that have come back are looked for when one in so many of those in memory went, or so much time
-/// passed: a look costs some 20 ns for each page of RAM.
+/// Lent pages that have come back are looked for when one in so many of those in memory went and one in so
+/// many of all, or so much time passed. A look costs some 20 ns for each page of RAM: as much as evicting one
+/// in a thousand.
 const RETURNS_DIVISOR: u64 = 4;
+const RETURNS_ALL_DIVISOR: u64 = 64;
 const RETURNS_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it looks for pages to evict before memory is short, if it is to.
 const PROACTIVE_INTERVAL: Duration = Duration::from_secs(1);
@@ -121,9 +123,11 @@ impl Watch {
         };
     }
 
-    /// Whether to look for pages that have come back: of `here` pages in memory, after `evictions` in all.
-    fn is_due(&mut self, evictions: u64, here: u64) -> bool {
-        let due = evictions - self.evictions > here / RETURNS_DIVISOR || self.returns_at.elapsed() > RETURNS_INTERVAL;
+    /// Whether to look for pages that have come back: of `here` pages in memory and `all` pages, after
+    /// `evictions` in all.
+    fn is_due(&mut self, evictions: u64, here: u64, all: u64) -> bool {
+        let enough = here / RETURNS_DIVISOR + all / RETURNS_ALL_DIVISOR;
+        let due = evictions - self.evictions > enough || self.returns_at.elapsed() > RETURNS_INTERVAL;
         if due {
             (self.returns_at, self.evictions) = (Instant::now(), evictions);
         }
@@ -276,7 +280,7 @@ impl GuestMemory {
     /// Looks which lent pages have come back, if it is time to: the hand then knows which are in use.
     fn note_returned(&self, watch: &mut Watch) -> Result<(), Failure> {
         let (evictions, table) = (self.pages.counters.evictions_total.load(Ordering::Relaxed), &self.pages.table);
-        if table.lent() > 0 && watch.is_due(evictions, table.here()) {
+        if table.lent() > 0 && watch.is_due(evictions, table.here(), table.pages().into()) {
             self.pages.note_returned()?;
         }
         Ok(())

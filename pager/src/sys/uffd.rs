@@ -275,7 +275,7 @@ enum Mapped {
 
 /// Repeats a ranged ioctl over `bytes` until it got through; `step` gets what is done and how much to try.
 /// Where a page is mapped already, `mapped` is asked, with what is done. ENOENT (the range is in several
-/// areas, or one is being replaced) makes the steps single pages; EAGAIN is tried again.
+/// areas, or one is being replaced) makes the steps single pages; EAGAIN and ENOMEM are tried again.
 fn advance(
     bytes: usize,
     mut step: impl FnMut(u64, u64) -> (nix::Result<i32>, i64),
@@ -293,7 +293,8 @@ fn advance(
                 Mapped::TryAgain => {}
             },
             Err(Errno::ENOENT) if most > PAGE => most = PAGE,
-            Err(Errno::EAGAIN | Errno::ENOENT) if retries.again() => {}
+            // ENOMEM: the memory cgroup is at its limit, and room is being made.
+            Err(Errno::EAGAIN | Errno::ENOENT | Errno::ENOMEM) if retries.again() => {}
             Err(errno) => return Err(super::io_error(errno)),
         }
     }

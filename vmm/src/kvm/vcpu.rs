@@ -1,6 +1,6 @@
 //! One KVM vCPU: runs the guest on the calling thread, and serves its exits.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, thread, time::Duration};
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
@@ -10,6 +10,12 @@ use crate::{
     board::{Leave, Surroundings},
     sys::kick::Kickable,
 };
+
+/// For so long in a row the kernel may have no memory for a page that the guest touches: its memory cgroup
+/// is at its limit, and whoever makes room is at it. KVM says EFAULT then, as for a page that is not there.
+const NO_MEMORY_LIMIT: Duration = Duration::from_secs(10);
+/// Between two tries.
+const NO_MEMORY_PAUSE: Duration = Duration::from_millis(1);
 
 /// A vCPU that has not started yet.
 pub struct Vcpu {
@@ -27,6 +33,7 @@ impl Vcpu {
     pub fn run(self, board: &dyn Surroundings) -> Result<u32, Error> {
         let Self { vcpu, fd } = self;
         let mut fd = Kickable::new(fd);
+        let mut refused = 0;
         loop {
             fd.clear();
             if !board.gate().is_open() {
@@ -34,7 +41,10 @@ impl Vcpu {
                 // Its watchdogs are not to take the pause for a hang. Refused by guests without KVM's clock.
                 let _ = fd.vcpu().kvmclock_ctrl();
             }
-            let outcome = match fd.vcpu().run() {
+            let exit = fd.vcpu().run();
+            let has_no_memory = matches!(&exit, Err(error) if matches!(error.errno(), libc::EFAULT | libc::ENOMEM));
+            refused = if has_no_memory { refused + 1 } else { 0 };
+            let outcome = match exit {
                 Ok(VcpuExit::MmioRead(gpa, data)) => {
                     board.read(gpa, data);
                     continue;
@@ -44,6 +54,10 @@ impl Vcpu {
                 Ok(VcpuExit::IoOut(port, data)) => board.write_port(port, data),
                 // A signal (maybe in a page fault that is not served yet), or a vCPU not quite ready.
                 Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => continue,
+                Err(_) if has_no_memory && NO_MEMORY_PAUSE * refused < NO_MEMORY_LIMIT => {
+                    thread::sleep(NO_MEMORY_PAUSE);
+                    continue;
+                }
                 Ok(VcpuExit::Shutdown) => board.shutdown(),
                 Ok(VcpuExit::InternalError) => failed("KVM could not emulate an instruction"),
                 Ok(VcpuExit::FailEntry(reason, _)) => failed(format!("KVM could not enter the guest ({reason:#x})")),
