@@ -36,7 +36,7 @@ const ROOM_WAIT: Duration = Duration::from_millis(100);
 const REGISTERS: u64 = 8;
 
 /// Lines that are kept: a kernel's panic with its trace, or its end.
-const LAST_LINES: usize = 24;
+const LAST_LINES: usize = 40;
 /// What Linux says when it has given up (`kernel/panic.c`).
 const PANIC: &str = "Kernel panic - not syncing: ";
 
@@ -87,7 +87,7 @@ impl Console {
 
     fn with(interrupt: Interrupt, socket: Option<UnixStream>, sink: Box<dyn FnMut(&str) + Send>) -> Self {
         let (line, last, limit) = (Vec::new(), VecDeque::new(), Limit::new(Instant::now()));
-        let lines = Lines { line, last, limit, sink, socket };
+        let lines = Lines { line, last, panic: None, limit, sink, socket };
         Self { serial: Mutex::new(Serial::new(interrupt, lines)), room: Condvar::new() }
     }
 
@@ -118,10 +118,7 @@ impl Console {
 
     /// What a kernel that has given up gave as its reason.
     pub fn panic(&self) -> Option<String> {
-        let lines = self.last_lines();
-        // The trace may have pushed the line itself out; the last line of all names the reason again.
-        let reason = |line: &String| Some(line[line.find(PANIC)? + PANIC.len()..].trim_end_matches(" ]---").to_owned());
-        lines.iter().find_map(reason)
+        lock(&self.serial).writer().panic.clone()
     }
 }
 
@@ -146,6 +143,8 @@ impl MmioDevice for Console {
 struct Lines {
     line: Vec<u8>,
     last: VecDeque<String>,
+    /// Why the kernel has given up. Its trace follows, and may be longer than what is kept.
+    panic: Option<String>,
     limit: Limit,
     sink: Box<dyn FnMut(&str) + Send>,
     socket: Option<UnixStream>,
@@ -164,6 +163,8 @@ impl Lines {
             self.last.pop_front();
         }
         self.last.push_back(text.clone());
+        let reason = |at: usize| text[at + PANIC.len()..].to_owned();
+        self.panic = self.panic.take().or_else(|| text.find(PANIC).map(reason));
         match self.limit.admit(Instant::now()) {
             Some(0) => (self.sink)(&text),
             Some(dropped) => (self.sink)(&format!("{text} ({dropped} lines before this one were dropped)")),
@@ -296,12 +297,14 @@ mod tests {
     }
 
     #[test]
-    fn the_last_lines_are_kept_and_a_panic_among_them_is_found() {
+    fn the_last_lines_are_kept_and_a_panic_is_found_however_long_its_trace() {
         let console = Console::new(|_| {});
         let say = |text: &str| text.bytes().for_each(|byte| console.write(0, &[byte]));
         (0..100).for_each(|number| say(&format!("line {number}\n")));
         assert_eq!((console.last_lines().len(), console.panic()), (LAST_LINES, None));
-        say("[    1.5] Kernel panic - not syncing: Attempted to kill init!\n[    1.6] CPU: 0");
+        say("[    1.5] Kernel panic - not syncing: Attempted to kill init!\n");
+        (0..100).for_each(|number| say(&format!("trace {number}\n")));
+        say("[    1.6] CPU: 0");
         assert_eq!(console.panic().as_deref(), Some("Attempted to kill init!"));
         assert_eq!(console.last_lines().last().map(String::as_str), Some("[    1.6] CPU: 0"));
     }

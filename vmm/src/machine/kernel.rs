@@ -1,16 +1,16 @@
 //! A kernel: prepared, and loaded into guest memory.
 //!
-//! The files' bytes are this process's own memory until they are loaded, counted as overhead, and gone then.
+//! Its files are mapped, so that a guest's allocation need not hold them twice.
 
 use boot::VirtioMmio;
 use pager::{Gfn, GuestMemory};
 
-use crate::{Error, memory::Layout};
+use crate::{Error, memory::Layout, sys::file::FileBytes};
 
 /// What is started, what it is told, and what it has.
 pub(super) struct Kernel {
-    pub kernel: Vec<u8>,
-    pub initrd: Option<Vec<u8>>,
+    pub kernel: FileBytes,
+    pub initrd: Option<FileBytes>,
     pub command_line: String,
     pub ram_bytes: u64,
     pub vcpus: u32,

@@ -1,13 +1,14 @@
 //! What a Linux guest is built of: a PC, and a kernel that is loaded into it.
 //!
 //! ```text
-//!   descriptors --> Kernel (its files, read) --boot::prepare--> registers --> Vm, vCPUs
+//!   descriptors --> Kernel (its files, mapped) --boot::prepare--> registers --> Vm, vCPUs
 //!                        `--> Loading --boot::prepare--> pages --populate--> guest memory
 //! ```
+//!
+//! The files are mapped, so that a guest's allocation need not hold them twice.
 
 use std::{
     fs::File,
-    io::Read,
     os::{fd::OwnedFd, unix::net::UnixStream},
     sync::Arc,
 };
@@ -28,7 +29,7 @@ use crate::{
     devices::{self, Console, Devices, Files, Parts},
     kvm::Vm,
     memory::Layout,
-    sys::ram::Ram,
+    sys::{file::FileBytes, ram::Ram},
     vcpus::Vcpus,
 };
 
@@ -46,8 +47,8 @@ pub(super) fn take(
 ) -> Result<(Kernel, Belongings), Error> {
     let mut files = files.into_iter();
     let mut next = |what: &str| files.next().ok_or_else(|| Error::Control(format!("no descriptor for the {what}")));
-    let kernel = read(next("kernel")?)?;
-    let initrd = linux.initrd.then(|| read(next("initial RAM disk")?)).transpose()?;
+    let kernel = map(next("kernel")?)?;
+    let initrd = linux.initrd.then(|| map(next("initial RAM disk")?)).transpose()?;
     let random = File::from(next("random numbers")?);
     let console = linux.console.then(|| next("console")).transpose()?.map(UnixStream::from);
     let mut devices = Files { random, disks: Vec::new(), taps: Vec::new() };
@@ -74,10 +75,8 @@ pub(super) fn take(
     Ok((kernel, Belongings { devices, console }))
 }
 
-fn read(file: OwnedFd) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    File::from(file).read_to_end(&mut bytes).map_err(Error::system("reading what is to be started"))?;
-    Ok(bytes)
+fn map(file: OwnedFd) -> Result<FileBytes, Error> {
+    FileBytes::map(&file.into()).map_err(Error::system("mapping what is to be started"))
 }
 
 /// The guest that `config` describes, in `ram`.

@@ -1,5 +1,6 @@
 //! Everything about vCPUs and firmware that the compiler cannot check: raw memory and signals.
 
+pub mod file;
 pub mod kick;
 pub mod mapping;
 pub mod ram;
