@@ -28,11 +28,11 @@ pub const FEATURES: u64 = 1 << F_VERSION_1
 #[derive(Debug)]
 pub struct Balloon<S> {
     pub(crate) sink: S,
-    pub(crate) state: Mutex<State>,
+    pub(crate) state: Mutex<BalloonState>,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct State {
+pub(crate) struct BalloonState {
     pub(crate) ram: Arc<RamLayout>,
     pub(crate) features: u64,
     pub(crate) numbering: Numbering,
@@ -49,7 +49,7 @@ pub(crate) struct State {
     pub(crate) hinting: Hinting,
 }
 
-impl State {
+impl BalloonState {
     pub(crate) fn has(&self, feature: u32) -> bool {
         self.features >> feature & 1 == 1
     }
@@ -122,7 +122,7 @@ pub struct Status {
 impl<S: PageSink> Balloon<S> {
     /// A balloon for a guest with this RAM, for instance a number of frames from address 0 on.
     pub fn new(ram: impl Into<RamLayout>, sink: S) -> Self {
-        Balloon { sink, state: Mutex::new(State { ram: Arc::new(ram.into()), ..State::default() }) }
+        Balloon { sink, state: Mutex::new(BalloonState { ram: Arc::new(ram.into()), ..BalloonState::default() }) }
     }
 
     /// For transports without DRIVER_OK, where [`Balloon::set_driver_ok`] is a guess: the driver may write
@@ -285,7 +285,7 @@ impl<S: PageSink> Balloon<S> {
     }
 
     /// Every change of the state is whole, so a panic elsewhere leaves nothing half done in it.
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, BalloonState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -35,11 +35,11 @@ const WRITING: u64 = 1 << F_DISCARD | 1 << F_WRITE_ZEROES;
 pub struct Block<D> {
     pub(crate) disk: D,
     pub(crate) id: [u8; ID_BYTES],
-    state: Mutex<State>,
+    state: Mutex<BlockState>,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct State {
+pub(crate) struct BlockState {
     pub(crate) counts: Counts,
     pub(crate) cache: Cache,
     config_wce: bool,
@@ -140,7 +140,7 @@ impl<D: Disk> Block<D> {
     }
 
     /// Every change of the state is whole, so a panic elsewhere leaves nothing half done in it.
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, BlockState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -21,7 +21,7 @@ const OVERFLOW_PROBES_MAX: u32 = 1024;
 
 /// What a frame is used for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum FrameState {
     /// Nothing.
     #[default]
     Free = 0,
@@ -43,7 +43,7 @@ pub(crate) enum State {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Record {
-    state: State,
+    state: FrameState,
     /// Waits in the queue of frames without holders.
     queued: bool,
     /// VMMs that hold it, at most [`VMMS_MAX`].
@@ -57,10 +57,10 @@ const _: () = assert!(VMMS_MAX < 1 << QUEUED_SHIFT, "as many can hold a frame as
 impl From<u16> for Record {
     fn from(word: u16) -> Self {
         let state = match word >> STATE_SHIFT {
-            0 => State::Free,
-            1 => State::Awaited,
-            2 => State::Published,
-            _ => State::Retiring,
+            0 => FrameState::Free,
+            1 => FrameState::Awaited,
+            2 => FrameState::Published,
+            _ => FrameState::Retiring,
         };
         Self { state, queued: word >> QUEUED_SHIFT & 1 == 1, holders: word & ((1 << QUEUED_SHIFT) - 1) }
     }
@@ -111,7 +111,7 @@ impl FrameTable {
     }
 
     /// What a frame is used for; nothing, if its number is beyond the store.
-    pub(crate) fn state(&self, frame: Frame) -> State {
+    pub(crate) fn state(&self, frame: Frame) -> FrameState {
         self.record(frame).state
     }
 
@@ -133,7 +133,7 @@ impl FrameTable {
         let wishes = [Some(first.home()), Some(now.home()), behind];
         let wish = wishes.into_iter().flatten().find(|&frame| self.is_free(frame));
         let frame = wish.or_else(|| self.overflow())?;
-        self.change(frame, |record| record.state = State::Awaited);
+        self.change(frame, |record| record.state = FrameState::Awaited);
         self.hashes[frame.index()] = hash;
         self.in_use += 1;
         Some(frame)
@@ -141,7 +141,7 @@ impl FrameTable {
 
     /// The frame's bit is set, for the first time or again.
     pub(crate) fn publish(&mut self, frame: Frame) {
-        self.change(frame, |record| record.state = State::Published);
+        self.change(frame, |record| record.state = FrameState::Published);
     }
 
     /// The VMMs are going to be asked, if nobody is known to hold the frame: whether that is so. It waits no
@@ -151,7 +151,7 @@ impl FrameTable {
         self.change(frame, |record| {
             record.queued = false;
             if unused {
-                record.state = State::Retiring;
+                record.state = FrameState::Retiring;
             }
         });
         unused
@@ -159,9 +159,9 @@ impl FrameTable {
 
     /// Makes a frame free.
     pub(crate) fn release(&mut self, frame: Frame) {
-        debug_assert!(matches!(self.state(frame), State::Awaited | State::Retiring) && !self.is_held(frame));
+        debug_assert!(matches!(self.state(frame), FrameState::Awaited | FrameState::Retiring) && !self.is_held(frame));
         // It stays queued if it is: the queue drops frames that are not published when their turn comes.
-        self.change(frame, |record| record.state = State::Free);
+        self.change(frame, |record| record.state = FrameState::Free);
         self.in_use -= 1;
     }
 
@@ -195,7 +195,7 @@ impl FrameTable {
     }
 
     fn is_unused(&self, frame: Frame) -> bool {
-        self.state(frame) == State::Published && !self.is_held(frame)
+        self.state(frame) == FrameState::Published && !self.is_held(frame)
     }
 
     fn record(&self, frame: Frame) -> Record {
@@ -209,7 +209,7 @@ impl FrameTable {
     }
 
     fn is_free(&self, frame: Frame) -> bool {
-        frame.0 < self.count() && self.state(frame) == State::Free
+        frame.0 < self.count() && self.state(frame) == FrameState::Free
     }
 
     /// The next free frame of the overflow area, in ascending order so that runs come out contiguous.
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_record_comes_out_of_its_word_as_it_went_in() {
-        for state in [State::Free, State::Awaited, State::Published, State::Retiring] {
+        for state in [FrameState::Free, FrameState::Awaited, FrameState::Published, FrameState::Retiring] {
             for record in
                 [Record { state, queued: true, holders: 0 }, Record { state, queued: false, holders: VMMS_MAX }]
             {
@@ -278,6 +278,6 @@ mod tests {
         assert!(!table.retire(Frame(1)));
         table.lose(Frame(1));
         assert!(table.queue(Frame(1)) && table.retire(Frame(1)));
-        assert_eq!((table.state(Frame(1)), table.held()), (State::Retiring, (0, 0)));
+        assert_eq!((table.state(Frame(1)), table.held()), (FrameState::Retiring, (0, 0)));
     }
 }

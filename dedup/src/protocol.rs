@@ -20,7 +20,7 @@ use control::merge::{Answer, BATCH_MAX, MergeAnswer, Pages};
 use wire::{Frame, Gfn, PageBytes};
 
 use crate::figures::Figures;
-use crate::frames::{FrameTable, State};
+use crate::frames::{FrameState, FrameTable};
 use crate::index::{Found, Index};
 use crate::published::Published;
 use crate::retire::{Round, Waiting};
@@ -161,7 +161,7 @@ impl Protocol {
     pub(crate) fn adopted(&mut self, vmm: VmmId, frames: &[Frame]) -> Result<(), ProtocolError> {
         for &frame in frames {
             self.frames.check(frame)?;
-            if !matches!(self.frames.state(frame), State::Published | State::Retiring) {
+            if !matches!(self.frames.state(frame), FrameState::Published | FrameState::Retiring) {
                 return Err(ProtocolError::NotPublished(frame));
             }
             self.set_held(vmm, frame, true)?;
@@ -245,7 +245,7 @@ impl Protocol {
     /// A page of `vmm` has content with this hash: what to do with it?
     fn offer(&mut self, vmm: VmmId, gfn: Gfn, hash: u64, behind: Option<Frame>) -> Option<Answer> {
         let first = match self.index.find(hash, |frame| self.frames.hash(frame) == hash) {
-            Some(Found::Frame(frame)) if self.frames.state(frame) == State::Awaited => {
+            Some(Found::Frame(frame)) if self.frames.state(frame) == FrameState::Awaited => {
                 return (!self.waiters.add(frame, (vmm, gfn))).then_some(Answer::NoRoom);
             }
             Some(Found::Frame(frame)) => return Some(Answer::Share(frame)),

@@ -30,11 +30,11 @@ const SETTLING_TICKS: u32 = 4;
 /// See the module's description.
 #[derive(Debug)]
 pub struct Clock {
-    state: Mutex<State>,
+    state: Mutex<ClockState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct ClockState {
     /// What this clock shows: comparable with itself only.
     shown: Instant,
     ticked: Instant,
@@ -46,7 +46,7 @@ struct State {
 impl Clock {
     /// A clock that was just set.
     pub fn new(now: Instant) -> Clock {
-        Clock { state: Mutex::new(State { shown: now, ticked: now, settling: 0, settled: false }) }
+        Clock { state: Mutex::new(ClockState { shown: now, ticked: now, settling: 0, settled: false }) }
     }
 
     /// What it shows.
@@ -89,7 +89,7 @@ impl Clock {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ClockState> {
         lock(&self.state)
     }
 }

@@ -36,11 +36,11 @@ pub struct Net<L> {
     pub(crate) link: L,
     mac: [u8; 6],
     mtu: Option<u16>,
-    state: Mutex<State>,
+    state: Mutex<NetState>,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct State {
+pub(crate) struct NetState {
     pub(crate) counts: Counts,
     /// What the driver may leave to us.
     pub(crate) sends: Offloads,
@@ -150,7 +150,7 @@ impl<L: Link> Net<L> {
     }
 
     /// Every change of the state is whole, so a panic elsewhere leaves nothing half done in it.
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, NetState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

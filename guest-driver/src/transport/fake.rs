@@ -44,7 +44,7 @@ struct FakeQueue {
 
 /// What the device knows and was told.
 #[derive(Debug, Default)]
-pub struct State {
+pub struct FakeState {
     pub offered: u64,
     pub accepted: u64,
     pub status: u32,
@@ -71,16 +71,16 @@ pub struct State {
 #[derive(Debug)]
 pub struct FakeBalloon {
     ram: Ram,
-    state: Mutex<State>,
+    state: Mutex<FakeState>,
 }
 
 impl FakeBalloon {
     pub fn new(ram: Ram, features: &[u32]) -> Self {
         let offered = features.iter().fold(0, |all, feature| all | 1 << feature);
-        FakeBalloon { ram, state: Mutex::new(State { offered, ..State::default() }) }
+        FakeBalloon { ram, state: Mutex::new(FakeState { offered, ..FakeState::default() }) }
     }
 
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub fn state(&self) -> MutexGuard<'_, FakeState> {
         self.state.lock().unwrap()
     }
 
@@ -157,7 +157,7 @@ impl FakeBalloon {
         state.interrupt |= mmio::INTERRUPT_USED_BUFFER;
     }
 
-    fn take(&self, state: &mut State, kind: Kind, gpa: u64, bytes: usize, writable: bool) {
+    fn take(&self, state: &mut FakeState, kind: Kind, gpa: u64, bytes: usize, writable: bool) {
         let expected = kind == Kind::Reporting || kind == Kind::Hinting && bytes > 4;
         assert_eq!(writable, expected, "buffer access of {kind:?}");
         match kind {

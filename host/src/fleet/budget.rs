@@ -27,11 +27,11 @@ pub const GRACE: Duration = Duration::from_secs(30);
 /// See the module's description.
 #[derive(Debug)]
 pub struct Budget {
-    state: Mutex<State>,
+    state: Mutex<BudgetHistory>,
 }
 
 #[derive(Debug)]
-struct State {
+struct BudgetHistory {
     bytes: u64,
     /// Larger budgets that use is judged by until then.
     former: Vec<(u64, Instant)>,
@@ -44,7 +44,7 @@ struct State {
 impl Budget {
     /// A budget in force from now on.
     pub fn new(bytes: u64) -> Budget {
-        Budget { state: Mutex::new(State { bytes, former: Vec::new(), in_force_bytes: 0, excess: None }) }
+        Budget { state: Mutex::new(BudgetHistory { bytes, former: Vec::new(), in_force_bytes: 0, excess: None }) }
     }
 
     /// In force, bytes.
@@ -86,7 +86,7 @@ impl Budget {
         self.state().excess
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, BudgetHistory> {
         lock(&self.state)
     }
 }

@@ -43,11 +43,11 @@ pub struct Guest {
     pub plan: PlannedGuest,
     killed: Notify,
     clock: Arc<Clock>,
-    state: Mutex<State>,
+    state: Mutex<GuestState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct GuestState {
     view: View,
     link: Link,
     /// What this life of the guest was ordered last.
@@ -87,7 +87,7 @@ impl Guest {
             unresponsive: false,
         };
         let now = clock.now();
-        let state = State {
+        let state = GuestState {
             view,
             link,
             orders: None,
@@ -305,7 +305,7 @@ impl Guest {
 
     /// Every critical section leaves the state whole, so a panic elsewhere is no reason to give up on a
     /// guest.
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, GuestState> {
         lock(&self.state)
     }
 }

@@ -39,11 +39,11 @@ pub struct Promise {
     name: String,
     /// Whether it holds whatever others have promised.
     over_promise: bool,
-    state: Mutex<State>,
+    state: Mutex<PromiseState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct PromiseState {
     mine: Promised,
     locked: Option<Locked>,
 }
@@ -71,7 +71,7 @@ impl Promise {
             group: group(),
         };
         let name = format!("run-{}-{:x}.json", mine.pid, since_1970.as_nanos());
-        let promise = Promise { directory, name, over_promise, state: Mutex::new(State { mine, locked: None }) };
+        let promise = Promise { directory, name, over_promise, state: Mutex::new(PromiseState { mine, locked: None }) };
         promise.change(budget_bytes).map_err(|refusal| Error::OverPromised { budget_bytes, refusal })?;
         Ok(promise)
     }
@@ -106,7 +106,7 @@ impl Promise {
         refused
     }
 
-    fn publish(&self, state: &mut State) {
+    fn publish(&self, state: &mut PromiseState) {
         let Some(directory) = &self.directory else { return };
         match directory.publish(&self.name, &state.mine) {
             Ok(locked) => state.locked = Some(locked),
@@ -116,14 +116,14 @@ impl Promise {
         }
     }
 
-    fn withdraw(&self, state: &mut State) {
+    fn withdraw(&self, state: &mut PromiseState) {
         if let (Some(directory), Some(locked)) = (&self.directory, state.locked.take()) {
             directory.remove(&self.name);
             drop(locked);
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PromiseState> {
         lock(&self.state)
     }
 }

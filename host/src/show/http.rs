@@ -18,7 +18,7 @@ mod peers;
 mod reclaim;
 mod scrape;
 mod server;
-mod state;
+mod sources;
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ pub(crate) use server::Endpoint;
 use answer::{json, refuse};
 use names::{Names, Refusal};
 use peers::Peers;
-use state::State;
+use sources::Sources;
 
 /// Longest body of a request, bytes: a change is a line of JSON.
 const BODY_BYTES_MAX: usize = 16 << 10;
@@ -57,13 +57,13 @@ pub fn serve(
 ) -> Result<Endpoint, Error> {
     let (peers, names) = (Peers::new(), Names::new(&fleet.config.allow_hosts));
     let (peers_of, scrape, changing) = (Arc::clone(&peers), Arc::default(), Arc::default());
-    let state = State { fleet, meter, decisions, promise, changing, peers: peers_of, scrape };
-    let router = router(state, names);
+    let sources = Sources { fleet, meter, decisions, promise, changing, peers: peers_of, scrape };
+    let router = router(sources, names);
     let started = Endpoint::start(listener, router, peers);
     started.map_err(|source| Error::System { doing: "starting the thread that serves metrics", source })
 }
 
-fn router(state: State, names: Names) -> Router {
+fn router(sources: Sources, names: Names) -> Router {
     Router::new()
         .route("/metrics", get(self::metrics))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -74,7 +74,7 @@ fn router(state: State, names: Names) -> Router {
         .route("/v1/guests/{guest}", get(guests::show).patch(guests::change))
         .route("/v1/guests/{guest}/policy", get(guest_policy))
         .route("/v1/guests/{guest}/reclaim", post(reclaim::begin).delete(reclaim::end))
-        .with_state(state)
+        .with_state(sources)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(Arc::new(names), screen))
 }
@@ -94,8 +94,8 @@ async fn screen(extract::State(names): extract::State<Arc<Names>>, request: Requ
 }
 
 /// Ready once every guest is built.
-async fn ready(extract::State(state): extract::State<State>) -> impl IntoResponse {
-    if state.fleet.guests.iter().all(Guest::has_started) {
+async fn ready(extract::State(sources): extract::State<Sources>) -> impl IntoResponse {
+    if sources.fleet.guests.iter().all(Guest::has_started) {
         (StatusCode::OK, "ready\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "guests are being built\n")
@@ -103,23 +103,23 @@ async fn ready(extract::State(state): extract::State<State>) -> impl IntoRespons
 }
 
 /// How short the host is, and each guest's last decision.
-async fn policy(extract::State(state): extract::State<State>) -> Response {
-    json(StatusCode::OK, &state.decisions.overview())
+async fn policy(extract::State(sources): extract::State<Sources>) -> Response {
+    json(StatusCode::OK, &sources.decisions.overview())
 }
 
 /// One guest's last decisions, newest first.
 async fn guest_policy(
-    extract::State(state): extract::State<State>,
+    extract::State(sources): extract::State<Sources>,
     extract::Path(guest): extract::Path<String>,
 ) -> Response {
-    match state.decisions.of_guest(&guest) {
+    match sources.decisions.of_guest(&guest) {
         Some(decisions) => json(StatusCode::OK, &decisions),
-        None => state.no_such_guest(&guest),
+        None => sources.no_such_guest(&guest),
     }
 }
 
-async fn metrics(extract::State(state): extract::State<State>) -> Response {
-    match state.scrape.get(|| metrics::encode(&state.snapshot())) {
+async fn metrics(extract::State(sources): extract::State<Sources>) -> Response {
+    match sources.scrape.get(|| metrics::encode(&sources.snapshot())) {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

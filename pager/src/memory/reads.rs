@@ -13,11 +13,11 @@ use crate::{
 
 /// Pages to be read, and those being read.
 pub(crate) struct Reads {
-    state: Mutex<State>,
+    state: Mutex<ReadQueue>,
     posted: Condvar,
 }
 
-struct State {
+struct ReadQueue {
     queue: VecDeque<(SwapIn, Waiting)>,
     under_way: Vec<Waiting>,
 }
@@ -25,13 +25,14 @@ struct State {
 impl Default for Reads {
     fn default() -> Reads {
         // Never more than that: the fault thread, which posts, allocates nothing.
-        let state = State { queue: VecDeque::with_capacity(WAITING_MAX), under_way: Vec::with_capacity(WAITING_MAX) };
+        let state =
+            ReadQueue { queue: VecDeque::with_capacity(WAITING_MAX), under_way: Vec::with_capacity(WAITING_MAX) };
         Reads { state: Mutex::new(state), posted: Condvar::new() }
     }
 }
 
 impl Reads {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ReadQueue> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

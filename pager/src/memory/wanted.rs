@@ -16,12 +16,12 @@ use crate::rules::working_set::WorkingSet;
 /// What is to be brought back.
 pub(super) struct Wanted {
     enabled: bool,
-    state: Mutex<State>,
+    state: Mutex<Schedule>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct Schedule {
     /// Pages evicted until the guest was paused, while it is.
     paused_at: Option<u64>,
     wanted: Option<WorkingSet>,
@@ -33,7 +33,7 @@ impl Wanted {
         Wanted { enabled, state: Mutex::default(), changed: Condvar::new() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Schedule> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -40,17 +40,17 @@ pub enum Wish {
 /// The registers.
 #[derive(Debug, Default)]
 pub struct Power {
-    state: Mutex<State>,
+    state: Mutex<PowerRegisters>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct PowerRegisters {
     status: u16,
     enable: u16,
     control: u16,
 }
 
-impl State {
+impl PowerRegisters {
     fn bytes(&self) -> [u8; BYTES] {
         let [s0, s1] = self.status.to_le_bytes();
         let [e0, e1] = self.enable.to_le_bytes();

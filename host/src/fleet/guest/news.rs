@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use control::GuestStatus;
 
-use super::{Afterwards, Guest, Past, State};
+use super::{Afterwards, Guest, GuestState, Past};
 use crate::fleet::freshness::Heard;
 use crate::fleet::phase::{End, Phase, describe_exit};
 
@@ -29,7 +29,7 @@ impl Guest {
         }
         state.view.status = status;
         let hears = self.hears(&state);
-        let State { link, orders, .. } = &mut *state;
+        let GuestState { link, orders, .. } = &mut *state;
         link.catch_up(orders.as_ref(), hears);
         if was_silent {
             tracing::info!(guest = self.plan.name, "speaks again");

@@ -14,7 +14,7 @@ use control::ToVmm;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Guest, State};
+use super::{Guest, GuestState};
 use crate::fleet::link::Hears;
 use crate::fleet::phase::Phase;
 
@@ -46,13 +46,13 @@ impl Guest {
     }
 
     /// While its guest is built a VMM need not say anything.
-    pub(super) fn is_silent(&self, state: &State) -> bool {
+    pub(super) fn is_silent(&self, state: &GuestState) -> bool {
         matches!(state.view.phase, Phase::Running | Phase::Paused | Phase::Stopping)
             && self.clock.now() - state.heard >= UNRESPONSIVE_AFTER
     }
 
     /// How much of its orders its VMM is told.
-    pub(super) fn hears(&self, state: &State) -> Hears {
+    pub(super) fn hears(&self, state: &GuestState) -> Hears {
         match state.view.phase {
             _ if self.is_silent(state) => Hears::Nothing,
             Phase::Running => Hears::All,

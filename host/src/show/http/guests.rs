@@ -25,7 +25,7 @@ use wire::PAGE_BYTES;
 use wire::balloon::stat::{AVAIL, MEMFREE, MEMTOT};
 
 use super::answer::{Local, json as respond, refuse};
-use super::state::State;
+use super::sources::Sources;
 use crate::bytes::ByteCount;
 use crate::fleet::guest::Guest;
 use crate::fleet::phase::Phase;
@@ -50,19 +50,19 @@ enum Wish {
     Running,
 }
 
-pub(super) async fn list(Shared(state): Shared<State>) -> Response {
-    let guests: Vec<_> = state.fleet.guests.iter().map(|guest| describe(&state, guest)).collect();
+pub(super) async fn list(Shared(sources): Shared<Sources>) -> Response {
+    let guests: Vec<_> = sources.fleet.guests.iter().map(|guest| describe(&sources, guest)).collect();
     respond(StatusCode::OK, &json!({ "guests": guests }))
 }
 
-pub(super) async fn show(Shared(state): Shared<State>, Path(name): Path<String>) -> Response {
-    let guest = state.fleet.guests.iter().find(|guest| guest.plan.name == name);
-    guest.map_or_else(|| state.no_such_guest(&name), |guest| respond(StatusCode::OK, &describe(&state, guest)))
+pub(super) async fn show(Shared(sources): Shared<Sources>, Path(name): Path<String>) -> Response {
+    let guest = sources.fleet.guests.iter().find(|guest| guest.plan.name == name);
+    guest.map_or_else(|| sources.no_such_guest(&name), |guest| respond(StatusCode::OK, &describe(&sources, guest)))
 }
 
 pub(super) async fn change(
     _: Local,
-    Shared(state): Shared<State>,
+    Shared(sources): Shared<Sources>,
     Path(name): Path<String>,
     body: Result<Json<Change>, JsonRejection>,
 ) -> Response {
@@ -70,8 +70,8 @@ pub(super) async fn change(
         Ok(Json(change)) => change,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, "bad_input", &error.body_text()),
     };
-    let Some(guest) = state.fleet.guests.iter().find(|guest| guest.plan.name == name) else {
-        return state.no_such_guest(&name);
+    let Some(guest) = sources.fleet.guests.iter().find(|guest| guest.plan.name == name) else {
+        return sources.no_such_guest(&name);
     };
     let Change { state: wish, shares, reservation_bytes, limit_bytes } = change;
     let promised = PromiseChange { shares, reservation_bytes, limit_bytes };
@@ -80,7 +80,7 @@ pub(super) async fn change(
         return refuse(StatusCode::BAD_REQUEST, "bad_input", message);
     }
     if promised != PromiseChange::default()
-        && let Err(message) = promise(&state, guest, &promised)
+        && let Err(message) = promise(&sources, guest, &promised)
     {
         return refuse(StatusCode::UNPROCESSABLE_ENTITY, "does_not_fit", &message);
     }
@@ -97,18 +97,18 @@ pub(super) async fn change(
 }
 
 /// Promises a guest something else, if that can be kept; otherwise, why not, and what could.
-fn promise(state: &State, guest: &Guest, change: &PromiseChange) -> Result<(), String> {
-    let _turn = lock(&state.changing);
-    let fleet = &state.fleet;
+fn promise(sources: &Sources, guest: &Guest, change: &PromiseChange) -> Result<(), String> {
+    let _turn = lock(&sources.changing);
+    let fleet = &sources.fleet;
     let living: Vec<_> = fleet.guests.iter().filter(|guest| !guest.has_ended()).collect();
     let name = &guest.plan.name;
     let at = living.iter().position(|living| living.plan.name == *name).ok_or_else(|| format!("{name} has ended"))?;
     let plans: Vec<_> = living.iter().map(|guest| guest.current_plan()).collect();
     let before = plans[at].promises;
     let after = before.with(change);
-    let budget_bytes = state.meter.budget.bytes();
+    let budget_bytes = sources.meter.budget.bytes();
     admission::repromise(&fleet.config, &plans, at, after, fleet.frames_bytes(), budget_bytes)?;
-    let least_bytes = state.decisions.last(name).map_or(0, |record| record.guest.livable_bytes());
+    let least_bytes = sources.decisions.last(name).map_or(0, |record| record.guest.livable_bytes());
     if let Some(limit_bytes) = change.limit_bytes.filter(|&limit_bytes| limit_bytes < least_bytes) {
         return Err(format!(
             "{name} cannot be limited to {} now: its pages cannot be squeezed below {}; give at least that",
@@ -121,10 +121,10 @@ fn promise(state: &State, guest: &Guest, change: &PromiseChange) -> Result<(), S
     Ok(())
 }
 
-fn describe(state: &State, guest: &Guest) -> Value {
+fn describe(sources: &Sources, guest: &Guest) -> Value {
     let view = &guest.view();
     let (status, pager, fresh) = (&view.status, &view.status.pager, &view.freshness);
-    let promised = admission::promised_to(&state.fleet.config, &guest.plan, &view.promises);
+    let promised = admission::promised_to(&sources.fleet.config, &guest.plan, &view.promises);
     let phase = if view.state() == Phase::Paused.name() && !status.paused { "pausing" } else { view.state() };
     let pages = &pager.pages;
     let bytes = |pages: u64| pages * PAGE_BYTES as u64;
@@ -132,7 +132,7 @@ fn describe(state: &State, guest: &Guest) -> Value {
         "name": view.name,
         "domain": view.domain,
         "state": phase,
-        "reclaim": view.reclaiming.map(|reclaiming| reclaiming.describe(&view.name, state.fleet.clock.now())),
+        "reclaim": view.reclaiming.map(|reclaiming| reclaiming.describe(&view.name, sources.fleet.clock.now())),
         "memory_bytes": status.memory_bytes,
         "shares": promised.shares,
         "reservation_bytes": promised.reservation_bytes,

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::answer::{Local, json as respond, refuse};
-use super::state::State;
+use super::sources::Sources;
 use crate::bytes::ByteCount;
 use crate::control::shortfall;
 use crate::fleet::guest::Guest;
@@ -31,51 +31,51 @@ pub(super) struct Change {
     budget_bytes: u64,
 }
 
-pub(super) async fn show(Shared(state): Shared<State>) -> Response {
-    let situation = state.decisions.situation();
+pub(super) async fn show(Shared(sources): Shared<Sources>) -> Response {
+    let situation = sources.decisions.situation();
     respond(
         StatusCode::OK,
         &json!({
             "state": situation.state.name(),
-            "budget_bytes": state.meter.budget.bytes(),
+            "budget_bytes": sources.meter.budget.bytes(),
             "requested_bytes": situation.budget_bytes,
             "reached_bytes": situation.reached_bytes(),
             "usable_bytes": situation.usable_bytes,
             "short_bytes": situation.short_bytes(),
             "floor_bytes": situation.floor_bytes,
-            "why_short": shortfall::why(&situation, &state.fleet.views()),
-            "used_bytes": state.meter.used_bytes(),
-            "peak_used_bytes": state.meter.peak_used_bytes(),
-            "frames_bytes": state.fleet.frames_bytes(),
+            "why_short": shortfall::why(&situation, &sources.fleet.views()),
+            "used_bytes": sources.meter.used_bytes(),
+            "peak_used_bytes": sources.meter.peak_used_bytes(),
+            "frames_bytes": sources.fleet.frames_bytes(),
         }),
     )
 }
 
 pub(super) async fn change(
     _: Local,
-    Shared(state): Shared<State>,
+    Shared(sources): Shared<Sources>,
     body: Result<Json<Change>, JsonRejection>,
 ) -> Response {
     let budget_bytes = match body {
         Ok(Json(change)) => change.budget_bytes,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, "bad_input", &error.body_text()),
     };
-    let _turn = lock(&state.changing);
-    if let Err(message) = fits(&state, budget_bytes) {
+    let _turn = lock(&sources.changing);
+    if let Err(message) = fits(&sources, budget_bytes) {
         return refuse(StatusCode::UNPROCESSABLE_ENTITY, "does_not_fit", &message);
     }
     // Of what is refused nothing has changed.
-    if let Err(message) = state.promise.change(budget_bytes) {
+    if let Err(message) = sources.promise.change(budget_bytes) {
         let message = format!("a budget of {}: {message}", ByteCount(budget_bytes));
         return refuse(StatusCode::UNPROCESSABLE_ENTITY, "does_not_fit", &message);
     }
-    let before = state.meter.budget.change(budget_bytes, state.fleet.clock.now());
+    let before = sources.meter.budget.change(budget_bytes, sources.fleet.clock.now());
     tracing::info!(from_bytes = before, to_bytes = budget_bytes, "budget changed");
     StatusCode::NO_CONTENT.into_response()
 }
 
 /// Whether the machine has so much, and what is promised to the guests that live fits it.
-fn fits(state: &State, budget_bytes: u64) -> Result<(), String> {
+fn fits(sources: &Sources, budget_bytes: u64) -> Result<(), String> {
     let machine = machine_memory::memory_bytes().map_err(|error| error.to_string())?;
     if budget_bytes > machine {
         return Err(format!(
@@ -84,7 +84,7 @@ fn fits(state: &State, budget_bytes: u64) -> Result<(), String> {
             ByteCount(machine)
         ));
     }
-    let living = state.fleet.guests.iter().filter(|guest| !guest.has_ended());
+    let living = sources.fleet.guests.iter().filter(|guest| !guest.has_ended());
     let guests: Vec<_> = living.map(Guest::current_plan).collect();
-    admission::refit(&state.fleet.config, &guests, state.fleet.frames_bytes(), budget_bytes)
+    admission::refit(&sources.fleet.config, &guests, sources.fleet.frames_bytes(), budget_bytes)
 }

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use tokio::time::sleep;
 
 use super::answer::{Local, json as respond, refuse};
-use super::state::State;
+use super::sources::Sources;
 
 /// Longest time that memory is held: a day. Who wants it for good lowers the limit.
 const HOLD_SECONDS_MAX: u64 = 24 * 3600;
@@ -38,7 +38,7 @@ pub(super) struct Order {
 
 pub(super) async fn begin(
     _: Local,
-    Shared(state): Shared<State>,
+    Shared(sources): Shared<Sources>,
     Path(name): Path<String>,
     body: Result<Json<Order>, JsonRejection>,
 ) -> Response {
@@ -53,10 +53,10 @@ pub(super) async fn begin(
         );
         return refuse(StatusCode::BAD_REQUEST, "bad_input", &message);
     }
-    let Some(guest) = state.fleet.guests.iter().find(|guest| guest.plan.name == name) else {
-        return state.no_such_guest(&name);
+    let Some(guest) = sources.fleet.guests.iter().find(|guest| guest.plan.name == name) else {
+        return sources.no_such_guest(&name);
     };
-    if !state.fleet.config.levers.pager {
+    if !sources.fleet.config.levers.pager {
         let message = "with --pager off nothing holds a guest to less than it was given";
         return refuse(StatusCode::CONFLICT, "no_pager", message);
     }
@@ -73,14 +73,14 @@ pub(super) async fn begin(
             return refuse(StatusCode::CONFLICT, "wrong_state", &message);
         };
         if !reclaiming.is_taking() || now.elapsed() > WAIT_MAX || view.has_ended() {
-            return respond(StatusCode::OK, &reclaiming.describe(&name, state.fleet.clock.now()));
+            return respond(StatusCode::OK, &reclaiming.describe(&name, sources.fleet.clock.now()));
         }
     }
 }
 
-pub(super) async fn end(_: Local, Shared(state): Shared<State>, Path(name): Path<String>) -> Response {
-    let Some(guest) = state.fleet.guests.iter().find(|guest| guest.plan.name == name) else {
-        return state.no_such_guest(&name);
+pub(super) async fn end(_: Local, Shared(sources): Shared<Sources>, Path(name): Path<String>) -> Response {
+    let Some(guest) = sources.fleet.guests.iter().find(|guest| guest.plan.name == name) else {
+        return sources.no_such_guest(&name);
     };
     if guest.end_reclaim() {
         return StatusCode::NO_CONTENT.into_response();

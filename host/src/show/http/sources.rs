@@ -24,7 +24,7 @@ use crate::tier;
 
 /// What requests are answered from.
 #[derive(Clone, Debug)]
-pub struct State {
+pub struct Sources {
     /// The guests.
     pub fleet: Arc<Fleet>,
     /// Used memory.
@@ -42,7 +42,7 @@ pub struct State {
     pub scrape: Arc<Scrape>,
 }
 
-impl State {
+impl Sources {
     /// The answer where there is no guest of this name.
     pub fn no_such_guest(&self, name: &str) -> Response {
         let names: Vec<_> = self.fleet.views().into_iter().map(|view| view.name).collect();
