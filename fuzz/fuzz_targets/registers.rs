@@ -14,7 +14,7 @@ use balloon::Balloon;
 use libfuzzer_sys::fuzz_target;
 use vm_memory::{Bytes, GuestAddress};
 use vmm::board::MmioDevice;
-use vmm::devices::virtio_mmio::{BalloonDevice, Turn, VirtioMmio, Wires};
+use vmm::devices::virtio_mmio::{BalloonDevice, TurnEnd, VirtioMmio, Wires};
 
 struct Unconnected;
 
@@ -44,7 +44,7 @@ fuzz_target!(|input: &[u8]| {
             }
             5 => {
                 let turn = mmio.process(usize::from(short) % 8);
-                assert!(matches!(turn, Turn::Done | Turn::More));
+                assert!(matches!(turn, TurnEnd::Done | TurnEnd::More));
             }
             6 => {
                 mmio.configure(|device| device.balloon().set_requested_pages(value));

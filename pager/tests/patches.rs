@@ -11,7 +11,7 @@ use std::{
 
 use pager::{
     Frame, Gfn, GuestMemory, Noise, PAGE_BYTES, PageBytes, Run, Sharing, Staging, SwapFile,
-    tiers::library::{Library, Turn},
+    tiers::library::{Library, Task},
 };
 use support::{AMPLE, PAGES, Store, content, fail, guest, guest_with, read, wait_for, write};
 
@@ -54,7 +54,7 @@ fn pack(memory: &GuestMemory) {
     let mut staging = Staging::new(PATCHED as usize).unwrap();
     assert_eq!(memory.pages().evict(&gfns, Noise::Written, &mut staging).unwrap().evicted, PATCHED);
     let mut library = Library::new(PAGES);
-    while let Turn::Read(first) = library.turn(0) {
+    while let Task::Read(first) = library.task(0) {
         memory.pages().read_frames(first, &mut library);
     }
     assert_eq!(memory.pages().recompress(&gfns, &mut staging, &mut library).unwrap(), PATCHED);
@@ -82,7 +82,7 @@ fn frames_that_are_not_published_any_more_are_left_alone() {
     let Some((store, memory, _threads)) = guest(AMPLE) else { return };
     fill(&store, &memory);
     let mut library = Library::new(PAGES);
-    while let Turn::Read(first) = library.turn(0) {
+    while let Task::Read(first) = library.task(0) {
         memory.pages().read_frames(first, &mut library);
     }
     store.unpublish_all();

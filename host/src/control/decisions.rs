@@ -21,11 +21,11 @@ use crate::sync::lock;
 pub struct Decisions {
     /// Who decides, where it is our policy: what would change a decision is known of that only.
     config: Option<Config>,
-    books: Mutex<Books>,
+    log: Mutex<DecisionLog>,
 }
 
 #[derive(Debug)]
-struct Books {
+struct DecisionLog {
     situation: Situation,
     counts: [[u64; Reason::ALL.len()]; Action::ALL.len()],
     guests: Vec<(String, Episodes)>,
@@ -33,7 +33,7 @@ struct Books {
     settled: Vec<Option<GuestSettlement>>,
 }
 
-impl Books {
+impl DecisionLog {
     fn levers(&self, number: usize) -> Option<GuestLevers> {
         self.settled.get(number).copied().flatten().map(|settled| settled.levers)
     }
@@ -45,7 +45,7 @@ impl Decisions {
         let guests = guests.into_iter().map(|name| (name, Episodes::default())).collect();
         Decisions {
             config,
-            books: Mutex::new(Books {
+            log: Mutex::new(DecisionLog {
                 situation: Situation::default(),
                 counts: Default::default(),
                 guests,
@@ -56,15 +56,15 @@ impl Decisions {
 
     /// Takes note of one tick's decisions, by guest.
     pub fn note(&self, situation: Situation, settled: &[Option<GuestSettlement>]) {
-        let mut books = self.books();
-        books.settled = settled.to_vec();
+        let mut log = self.log();
+        log.settled = settled.to_vec();
         let now = SystemTime::now();
-        let before = std::mem::replace(&mut books.situation, situation);
+        let before = std::mem::replace(&mut log.situation, situation);
         if before.state != situation.state {
             let Situation { state, usable_bytes, free_bytes, .. } = situation;
             tracing::info!(from = %before.state, to = %state, free_bytes, usable_bytes, "host state");
         }
-        let Books { counts, guests, .. } = &mut *books;
+        let DecisionLog { counts, guests, .. } = &mut *log;
         for ((name, past), settled) in guests.iter_mut().zip(settled) {
             let Some(GuestSettlement { verdict: Verdict { record, .. }, .. }) = settled else { continue };
             if !past.note(now, record) {
@@ -86,72 +86,72 @@ impl Decisions {
 
     /// What each lever costs on a guest, by the guest's number; none of one that is gone.
     pub fn levers(&self, number: usize) -> Option<GuestLevers> {
-        self.books().levers(number)
+        self.log().levers(number)
     }
 
     /// The last decision about a guest.
     pub fn last(&self, name: &str) -> Option<Record> {
-        let books = self.books();
-        let (_, past) = books.guests.iter().find(|(known, _)| known == name)?;
+        let log = self.log();
+        let (_, past) = log.guests.iter().find(|(known, _)| known == name)?;
         past.last().map(|episode| episode.record)
     }
 
     /// The host as of the last tick.
     pub fn situation(&self) -> Situation {
-        self.books().situation
+        self.log().situation
     }
 
     /// Decisions that changed something, by what they did and why.
     pub fn counts(&self) -> Vec<([&'static str; 2], u64)> {
-        let books = self.books();
+        let log = self.log();
         let by_reason = |&action: &Action| Reason::ALL.map(|reason| (action, reason));
         let count = |(action, reason): (Action, Reason)| {
-            ([action.name(), reason.name()], books.counts[action as usize][reason as usize])
+            ([action.name(), reason.name()], log.counts[action as usize][reason as usize])
         };
         Action::ALL.iter().flat_map(by_reason).map(count).filter(|&(_, count)| count > 0).collect()
     }
 
     /// The host's state and every guest's last decision.
     pub fn overview(&self) -> Value {
-        let books = self.books();
+        let log = self.log();
         let last = |(number, (name, past)): (usize, &(String, Episodes))| {
             let mut described = describe(name, past.last()?);
-            described["levers"] = levers_json(books.levers(number).as_ref());
+            described["levers"] = levers_json(log.levers(number).as_ref());
             Some(described)
         };
         json!({
-            "host": situation_json(&books.situation),
-            "guests": books.guests.iter().enumerate().filter_map(last).collect::<Vec<_>>(),
+            "host": situation_json(&log.situation),
+            "guests": log.guests.iter().enumerate().filter_map(last).collect::<Vec<_>>(),
         })
     }
 
     /// A guest's decisions, the newest first, each distinct one once, and what would change the newest; none
     /// of a guest there is not.
     pub fn of_guest(&self, name: &str) -> Option<Value> {
-        let books = self.books();
-        let number = books.guests.iter().position(|(known, _)| known == name)?;
-        let (name, past) = &books.guests[number];
+        let log = self.log();
+        let number = log.guests.iter().position(|(known, _)| known == name)?;
+        let (name, past) = &log.guests[number];
         let decisions: Vec<_> = past.newest_first().map(|episode| describe(name, episode)).collect();
-        let levers = levers_json(books.levers(number).as_ref());
+        let levers = levers_json(log.levers(number).as_ref());
         let mut told = json!({
             "guest": name,
-            "host": situation_json(&books.situation),
+            "host": situation_json(&log.situation),
             "levers": levers,
             "decisions": decisions,
         });
-        let situation = books.situation;
+        let situation = log.situation;
         let inputs: Vec<_> =
-            books.settled.iter().map(|settled| settled.map(|settled| settled.verdict.record.guest)).collect();
-        let names: Vec<_> = books.guests.iter().map(|(name, _)| name.clone()).collect();
+            log.settled.iter().map(|settled| settled.map(|settled| settled.verdict.record.guest)).collect();
+        let names: Vec<_> = log.guests.iter().map(|(name, _)| name.clone()).collect();
         // Deciding again takes its time, which the control loop is not to wait for.
-        drop(books);
+        drop(log);
         let remedies = self.config.map(|config| remedies::of(&config, &situation, &inputs, &names, number));
         told["would_change_it"] = remedies.unwrap_or_default();
         Some(told)
     }
 
-    fn books(&self) -> MutexGuard<'_, Books> {
-        lock(&self.books)
+    fn log(&self) -> MutexGuard<'_, DecisionLog> {
+        lock(&self.log)
     }
 }
 

@@ -124,34 +124,34 @@ impl Meter {
 }
 
 fn used_bytes(fleet: &Fleet) -> io::Result<u64> {
-    let books = Books::of_this_kernel();
+    let file = ProcFile::of_this_kernel();
     let living = fleet.guests.iter().filter(|guest| !guest.has_ended());
-    let anonymous: u64 = living.map(|guest| books.anonymous_bytes(guest.pid())).sum::<io::Result<u64>>()?;
+    let anonymous: u64 = living.map(|guest| file.anonymous_bytes(guest.pid())).sum::<io::Result<u64>>()?;
     let compressed = fleet.tier.as_ref().map_or(0, |tier| tier.view().guests_bytes);
     Ok(anonymous + fleet.frames_bytes() + compressed)
 }
 
 /// Where the kernel says how much anonymous memory a process has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Books {
+enum ProcFile {
     /// A counter.
     Status,
     /// The page tables.
     SmapsRollup,
 }
 
-impl Books {
-    fn of_this_kernel() -> Books {
+impl ProcFile {
+    fn of_this_kernel() -> ProcFile {
         let release = nix::sys::utsname::uname().ok();
-        Books::of(release.as_ref().and_then(|names| names.release().to_str()).unwrap_or_default())
+        ProcFile::of(release.as_ref().and_then(|names| names.release().to_str()).unwrap_or_default())
     }
 
     /// The cheapest that are exact in the kernel of this release, `major.minor...`.
-    fn of(release: &str) -> Books {
+    fn of(release: &str) -> ProcFile {
         let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().ok());
         match (numbers.next().flatten(), numbers.next().flatten()) {
-            (Some(major), Some(minor)) if (major, minor) >= (6, 16) => Books::Status,
-            _ => Books::SmapsRollup,
+            (Some(major), Some(minor)) if (major, minor) >= (6, 16) => ProcFile::Status,
+            _ => ProcFile::SmapsRollup,
         }
     }
 
@@ -159,8 +159,8 @@ impl Books {
     /// short of descriptors, say.
     fn anonymous_bytes(self, pid: u32) -> io::Result<u64> {
         let (file, field) = match self {
-            Books::Status => ("status", "RssAnon:"),
-            Books::SmapsRollup => ("smaps_rollup", "Pss_Anon:"),
+            ProcFile::Status => ("status", "RssAnon:"),
+            ProcFile::SmapsRollup => ("smaps_rollup", "Pss_Anon:"),
         };
         let text = match fs::read_to_string(format!("/proc/{pid}/{file}")) {
             Ok(text) => text,
@@ -184,10 +184,10 @@ mod tests {
 
     #[test]
     fn touched_memory_is_seen() {
-        for books in [Books::Status, Books::SmapsRollup] {
-            let before = books.anonymous_bytes(std::process::id()).unwrap();
+        for file in [ProcFile::Status, ProcFile::SmapsRollup] {
+            let before = file.anonymous_bytes(std::process::id()).unwrap();
             let touched = vec![1u8; 32 << 20];
-            let grown = books.anonymous_bytes(std::process::id()).unwrap() - before;
+            let grown = file.anonymous_bytes(std::process::id()).unwrap() - before;
             assert!(std::hint::black_box(&touched).len() == 32 << 20 && grown >= 31 << 20, "{grown}");
         }
     }
@@ -195,16 +195,16 @@ mod tests {
     #[test]
     fn a_kernel_whose_counter_may_be_off_is_asked_to_walk_the_page_tables() {
         for release in ["6.16.0", "6.18.44-generic", "7.0-rc1"] {
-            assert_eq!(Books::of(release), Books::Status, "{release}");
+            assert_eq!(ProcFile::of(release), ProcFile::Status, "{release}");
         }
         for release in ["6.15.9-arch1", "5.15.0-91-generic", "4.18", "", "unknown"] {
-            assert_eq!(Books::of(release), Books::SmapsRollup, "{release}");
+            assert_eq!(ProcFile::of(release), ProcFile::SmapsRollup, "{release}");
         }
     }
 
     #[test]
     fn a_process_that_is_gone_costs_nothing() {
-        assert_eq!(Books::Status.anonymous_bytes(u32::MAX).unwrap(), 0);
-        assert_eq!(Books::SmapsRollup.anonymous_bytes(u32::MAX).unwrap(), 0);
+        assert_eq!(ProcFile::Status.anonymous_bytes(u32::MAX).unwrap(), 0);
+        assert_eq!(ProcFile::SmapsRollup.anonymous_bytes(u32::MAX).unwrap(), 0);
     }
 }

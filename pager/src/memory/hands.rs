@@ -20,7 +20,7 @@ use crate::{
     },
     rules::victims::Hand,
     sync::Ordering,
-    tiers::library::{Library, Turn},
+    tiers::library::{Library, Task},
 };
 
 /// Pages evicted between two looks at whether that was enough; bounds what the pool may overdraw, see
@@ -225,12 +225,12 @@ impl Evictor {
             let is_loose = matches!(entry.decode(), Page::Pooled { packed: false, .. });
             is_loose && (!is_young(entry, era) || need == Need::Short)
         });
-        let turn = (!stayed.is_empty()).then(|| self.library.turn(now_ms));
-        let is_reading = matches!(turn, Some(Turn::Read(_)));
-        let packed = match turn {
+        let task = (!stayed.is_empty()).then(|| self.library.task(now_ms));
+        let is_reading = matches!(task, Some(Task::Read(_)));
+        let packed = match task {
             None => 0,
-            Some(Turn::Pack) => pages.recompress(&stayed, &mut self.staging, &mut self.library)?,
-            Some(Turn::Read(first)) => {
+            Some(Task::Pack) => pages.recompress(&stayed, &mut self.staging, &mut self.library)?,
+            Some(Task::Read(first)) => {
                 // The pages are found again once all frames have been read.
                 self.dense_hand = last;
                 pages.read_frames(first, &mut self.library);

@@ -50,7 +50,7 @@ enum Phase {
 
 /// What is to be done about pages to be packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum Task {
     /// Read frames first, from this one on.
     Read(Frame),
     /// Pack them.
@@ -77,7 +77,7 @@ impl Library {
     }
 
     /// What is to be done now that there are pages to be packed.
-    pub fn turn(&mut self, now_ms: u64) -> Turn {
+    pub fn task(&mut self, now_ms: u64) -> Task {
         self.expire(now_ms);
         match self.phase {
             Phase::Closed => self.phase = Phase::Reading(0),
@@ -85,8 +85,8 @@ impl Library {
             _ => {}
         }
         match self.phase {
-            Phase::Reading(next) => Turn::Read(Frame(next)),
-            _ => Turn::Pack,
+            Phase::Reading(next) => Task::Read(Frame(next)),
+            _ => Task::Pack,
         }
     }
 
@@ -226,14 +226,14 @@ mod tests {
     #[test]
     fn it_is_read_before_the_first_page_is_packed_and_again_when_it_is_old() {
         let mut library = Library::new(1);
-        assert_eq!(library.turn(0), Turn::Read(Frame(0)));
+        assert_eq!(library.task(0), Task::Read(Frame(0)));
         library.add(Frame(0), &noise(1));
         library.read_up_to(Some(Frame(100)), 1);
-        assert_eq!(library.turn(1), Turn::Read(Frame(100)));
+        assert_eq!(library.task(1), Task::Read(Frame(100)));
         library.read_up_to(None, 2);
         library.gained(4);
-        assert_eq!((library.turn(2), library.turn(1 + LIFE_MS)), (Turn::Pack, Turn::Pack));
-        assert_eq!(library.turn(2 + LIFE_MS), Turn::Read(Frame(0)));
+        assert_eq!((library.task(2), library.task(1 + LIFE_MS)), (Task::Pack, Task::Pack));
+        assert_eq!(library.task(2 + LIFE_MS), Task::Read(Frame(0)));
         assert_eq!(library.bytes(), 0);
     }
 
@@ -241,7 +241,7 @@ mod tests {
     fn one_that_did_not_pay_rests_and_one_that_nobody_needs_is_dropped() {
         let mut library = Library::new(1);
         for gained in [3, 4] {
-            assert_eq!(library.turn(0), Turn::Read(Frame(0)));
+            assert_eq!(library.task(0), Task::Read(Frame(0)));
             library.add(Frame(0), &noise(1));
             library.read_up_to(None, 0);
             library.gained(gained);
@@ -250,12 +250,12 @@ mod tests {
             library.expire(LIFE_MS);
             assert_eq!(library.bytes(), 0);
             if gained == 3 {
-                assert_eq!(library.turn(LIFE_MS + REST_MS - 1), Turn::Pack);
-                assert_eq!(library.turn(LIFE_MS + REST_MS), Turn::Read(Frame(0)));
+                assert_eq!(library.task(LIFE_MS + REST_MS - 1), Task::Pack);
+                assert_eq!(library.task(LIFE_MS + REST_MS), Task::Read(Frame(0)));
                 library = Library::new(1);
             }
         }
-        assert_eq!(library.turn(LIFE_MS), Turn::Read(Frame(0)));
+        assert_eq!(library.task(LIFE_MS), Task::Read(Frame(0)));
     }
 
     #[test]
@@ -263,18 +263,18 @@ mod tests {
         let mut library = Library::new(1);
         library.read_up_to(None, 1000);
         library.refresh(1000 + LIFE_SHORT_MS - 1);
-        assert_eq!(library.turn(5000), Turn::Pack);
+        assert_eq!(library.task(5000), Task::Pack);
         library.refresh(1000 + LIFE_SHORT_MS);
-        assert_eq!(library.turn(5000), Turn::Read(Frame(0)));
+        assert_eq!(library.task(5000), Task::Read(Frame(0)));
         library.read_up_to(Some(Frame(9)), 5000);
         library.refresh(50_000);
-        assert_eq!(library.turn(50_000), Turn::Read(Frame(9)), "it is being read");
+        assert_eq!(library.task(50_000), Task::Read(Frame(9)), "it is being read");
         library.add(Frame(0), &noise(1));
         library.read_up_to(None, 0);
         library.expire(LIFE_MS);
-        assert_eq!(library.turn(LIFE_MS), Turn::Pack, "it rests");
+        assert_eq!(library.task(LIFE_MS), Task::Pack, "it rests");
         library.refresh(LIFE_MS);
-        assert_eq!(library.turn(LIFE_MS), Turn::Read(Frame(0)));
+        assert_eq!(library.task(LIFE_MS), Task::Read(Frame(0)));
     }
 
     proptest! {

@@ -12,7 +12,7 @@ use std::{
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::virtio_mmio::Turn;
+use super::virtio_mmio::TurnEnd;
 use crate::sys::rung;
 
 /// Longest wait for an event. None is lost: this only bounds what a bug could cost.
@@ -41,7 +41,7 @@ impl DeviceThread {
         name: String,
         mut events: Vec<EventFd>,
         inlet: Option<Inlet>,
-        process: impl Fn(usize) -> Turn + Send + 'static,
+        process: impl Fn(usize) -> TurnEnd + Send + 'static,
     ) -> io::Result<Self> {
         let (stop, queues) = (EventFd::new(EFD_NONBLOCK)?, events.len());
         events.push(stop.try_clone()?);
@@ -61,7 +61,7 @@ impl DeviceThread {
                     more[inlet.queue] = true;
                 }
                 for (queue, more) in more.iter_mut().enumerate() {
-                    *more = *more && process(queue) == Turn::More;
+                    *more = *more && process(queue) == TurnEnd::More;
                 }
             }
         })?;

@@ -44,7 +44,7 @@ use wire::mmio;
 
 pub use self::balloon::BalloonDevice;
 pub use self::block::BlockDevice;
-pub use self::device::{Progress, Turn, VirtioDevice, Wires};
+pub use self::device::{Progress, TurnEnd, VirtioDevice, Wires};
 pub use self::net::NetDevice;
 use self::registers::{Effect, Registers};
 pub use self::rng::RngDevice;
@@ -90,14 +90,14 @@ impl<D: VirtioDevice, M: GuestAddressSpace, W: Wires> VirtioMmio<D, M, W> {
     }
 
     /// One turn of work on a queue, by the device thread: when the queue's ioeventfd or [`Wires::notify`]
-    /// says so, and again after [`Turn::More`], other queues first.
-    pub fn process(&self, index: usize) -> Turn {
+    /// says so, and again after [`TurnEnd::More`], other queues first.
+    pub fn process(&self, index: usize) -> TurnEnd {
         let mut queues = lock(&self.queues);
         if !lock(&self.registers).is_live() {
-            return Turn::Done;
+            return TurnEnd::Done;
         }
         // `is_live` cannot end while `queues` is held, but by the driver's own FAILED.
-        let Some(queue) = queues.get_mut(index).and_then(Option::as_mut) else { return Turn::Done };
+        let Some(queue) = queues.get_mut(index).and_then(Option::as_mut) else { return TurnEnd::Done };
         let memory = self.memory.memory();
         let result = self.device.process(index, queue, &*memory);
         let mut registers = lock(&self.registers);
@@ -113,7 +113,7 @@ impl<D: VirtioDevice, M: GuestAddressSpace, W: Wires> VirtioMmio<D, M, W> {
                 if progress.used || progress.config_changed {
                     self.set_line(&registers);
                 }
-                if progress.more { Turn::More } else { Turn::Done }
+                if progress.more { TurnEnd::More } else { TurnEnd::Done }
             }
             Err(error) => {
                 let times = registers.needs_reset();
@@ -124,7 +124,7 @@ impl<D: VirtioDevice, M: GuestAddressSpace, W: Wires> VirtioMmio<D, M, W> {
                     let error: &dyn std::error::Error = &error;
                     tracing::warn!(queue = index, times, error, "device needs a reset");
                 }
-                Turn::Done
+                TurnEnd::Done
             }
         }
     }

@@ -20,7 +20,7 @@ use crate::bytes::ByteCount;
 
 /// What the guest holds, and where the rest of its pages is, bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Books {
+struct Holdings {
     resident: u64,
     reported_free: u64,
     zero: u64,
@@ -32,11 +32,11 @@ struct Books {
     clean: u64,
 }
 
-impl Books {
-    fn of(status: &GuestStatus) -> Books {
+impl Holdings {
+    fn of(status: &GuestStatus) -> Holdings {
         let (pager, pages) = (&status.pager, &status.pager.pages);
         let bytes = |pages: u64| pages * PAGE_BYTES as u64;
-        Books {
+        Holdings {
             resident: pager.resident_bytes,
             reported_free: bytes(pager.reported.pages_total),
             zero: bytes(pages.zero),
@@ -55,15 +55,15 @@ impl Books {
 pub struct Reclaiming {
     reclaim: Reclaim,
     begun: Instant,
-    before: Books,
-    after: Books,
+    before: Holdings,
+    after: Holdings,
     reached: Option<Reached>,
 }
 
 impl Reclaiming {
     /// Begins now: so many bytes, for so long.
     pub fn new(bytes: u64, hold: Duration, now: Instant) -> Reclaiming {
-        let (before, after) = (Books::default(), Books::default());
+        let (before, after) = (Holdings::default(), Holdings::default());
         Reclaiming { reclaim: Reclaim::new(bytes, hold.as_millis() as u64), begun: now, before, after, reached: None }
     }
 
@@ -91,11 +91,11 @@ impl Reclaiming {
     pub fn look(&mut self, now: Instant, config: &Config, guest: &Guest, status: &GuestStatus) {
         let was_taking = self.is_taking();
         if self.reclaim.stage() == Stage::Asked {
-            self.before = Books::of(status);
+            self.before = Holdings::of(status);
         }
         self.reclaim.look(now.saturating_duration_since(self.begun).as_millis() as u64, config, guest);
         if was_taking {
-            self.after = Books::of(status);
+            self.after = Holdings::of(status);
         }
         if let Stage::Held(reached) = self.reclaim.stage() {
             self.reached = Some(reached);
@@ -130,18 +130,18 @@ impl Reclaiming {
 
     fn won_by(&self) -> [(&'static str, u64); 7] {
         let Reclaiming { before, after, .. } = self;
-        let grown = |of: fn(&Books) -> u64| of(after).saturating_sub(of(before));
-        let zero = grown(|books| books.zero);
-        let reported_free = grown(|books| books.reported_free).min(zero);
-        let pool = grown(|books| books.pool);
+        let grown = |of: fn(&Holdings) -> u64| of(after).saturating_sub(of(before));
+        let zero = grown(|held| held.zero);
+        let reported_free = grown(|held| held.reported_free).min(zero);
+        let pool = grown(|held| held.pool);
         [
             ("reported_free", reported_free),
             ("zero", zero - reported_free),
-            ("shared", grown(|books| books.shared)),
-            ("balloon", grown(|books| books.balloon)),
-            ("compressed", grown(|books| books.compressed).saturating_sub(pool)),
-            ("swapped", grown(|books| books.swapped)),
-            ("clean", grown(|books| books.clean)),
+            ("shared", grown(|held| held.shared)),
+            ("balloon", grown(|held| held.balloon)),
+            ("compressed", grown(|held| held.compressed).saturating_sub(pool)),
+            ("swapped", grown(|held| held.swapped)),
+            ("clean", grown(|held| held.clean)),
         ]
     }
 

@@ -47,9 +47,9 @@ pub struct Progress {
     pub config_changed: bool,
 }
 
-/// Whether the device thread is to come back without being called.
+/// How a turn ended: whether the device thread is to come back without being called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum TurnEnd {
     /// Wait for the next notification.
     Done,
     /// Call again, after the other queues.

@@ -60,7 +60,7 @@ impl<D: VirtioDevice> Machine<D> {
     }
 
     fn process(&self) {
-        while self.mmio.process(self.index) == Turn::More {}
+        while self.mmio.process(self.index) == TurnEnd::More {}
     }
 
     fn interrupts(&self) -> u32 {

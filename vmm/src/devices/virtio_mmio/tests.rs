@@ -180,7 +180,7 @@ fn a_driver_lives_from_discovery_to_reset() {
     machine.offer_number(0, 7);
     machine.set(QUEUE_NOTIFY, 0);
     assert_eq!(machine.notified(), [0]);
-    assert_eq!(machine.mmio.process(0), Turn::Done);
+    assert_eq!(machine.mmio.process(0), TurnEnd::Done);
     assert_eq!((machine.inflated(), machine.used()), (vec![Range { start: 7, end: 8 }], 1));
 
     assert!(machine.interrupted());
@@ -308,7 +308,7 @@ fn a_ready_queue_does_not_change() {
 fn a_broken_ring_stops_the_device_until_it_is_reset() {
     let machine = Machine::at(LIVE);
     machine.memory.write_obj(1000u16, GuestAddress(AVAILABLE + 2)).unwrap();
-    assert_eq!(machine.mmio.process(0), Turn::Done);
+    assert_eq!(machine.mmio.process(0), TurnEnd::Done);
     assert_eq!(machine.get(STATUS), LIVE | STATUS_NEEDS_RESET);
     assert_eq!((machine.get(INTERRUPT_STATUS), machine.interrupted()), (INTERRUPT_CONFIG_CHANGE, true));
 
@@ -330,7 +330,7 @@ fn nothing_is_processed_before_the_start() {
         machine.mmio.process(index);
     }
     assert_eq!(machine.used(), 1);
-    assert_eq!(machine.mmio.process(usize::MAX), Turn::Done);
+    assert_eq!(machine.mmio.process(usize::MAX), TurnEnd::Done);
 }
 
 #[test]
