@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use host::{ByteCount, SwapConfig};
 
-pub use guest::Guest;
+pub use guest::GuestVerb;
 pub use run::Run;
 pub use vhost_user::VhostUserBalloon;
 
@@ -43,13 +43,13 @@ pub enum Verb {
     },
     /// Ask a running host why guests have the memory they have.
     #[command(subcommand)]
-    Policy(Policy),
+    Policy(PolicyVerb),
     /// List the guests of a running host, promise them something else, hold them, let them go on.
     #[command(subcommand, after_help = guest::EXAMPLES)]
-    Guest(Guest),
+    Guest(GuestVerb),
     /// Look at the host of a run, and give it more memory, or less.
     #[command(subcommand)]
-    Host(Host),
+    Host(HostVerb),
     /// Be the balloon device of another VMM's guest, over vhost-user.
     #[command(after_help = vhost_user::EXAMPLES)]
     VhostUserBalloon(VhostUserBalloon),
@@ -59,7 +59,7 @@ pub enum Verb {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Policy {
+pub enum PolicyVerb {
     /// What was decided, from when to when and how often, from what and by which rule, and what would change
     /// it.
     #[command(after_help = POLICY_EXAMPLES)]
@@ -87,7 +87,7 @@ Examples:
   ballast policy explain guest3 --json | jq '.decisions[0].inputs'";
 
 #[derive(Debug, Subcommand)]
-pub enum Host {
+pub enum HostVerb {
     /// What it may use, what it does use, and how short it is.
     Show {
         /// Where the host serves /metrics

@@ -17,7 +17,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use tracing_subscriber::EnvFilter;
 
-use arguments::{Arguments, Policy, Verb};
+use arguments::{Arguments, PolicyVerb, Verb};
 use host::GuestOrder;
 
 /// How long reclaimed memory is kept from a guest when nobody says.
@@ -33,21 +33,23 @@ fn main() -> ExitCode {
     match arguments.verb {
         Verb::Run(arguments) => run(*arguments),
         Verb::Doctor { json, swap } => doctor(json, swap.as_ref()),
-        Verb::Policy(Policy::Explain { guest, all, metrics, json }) => {
+        Verb::Policy(PolicyVerb::Explain { guest, all, metrics, json }) => {
             answer(host::explain_policy(metrics, guest.as_deref(), all, json))
         }
-        Verb::Guest(arguments::Guest::List { metrics, json }) => answer(host::list_guests(metrics, json)),
-        Verb::Guest(arguments::Guest::Show { guest, metrics, json }) => answer(host::show_guest(metrics, &guest, json)),
-        Verb::Guest(arguments::Guest::Set { guest, promises, metrics }) => {
+        Verb::Guest(arguments::GuestVerb::List { metrics, json }) => answer(host::list_guests(metrics, json)),
+        Verb::Guest(arguments::GuestVerb::Show { guest, metrics, json }) => {
+            answer(host::show_guest(metrics, &guest, json))
+        }
+        Verb::Guest(arguments::GuestVerb::Set { guest, promises, metrics }) => {
             answer(host::promise_guest(metrics, &guest, &promises).map(|()| String::new()))
         }
-        Verb::Guest(arguments::Guest::Reclaim { guest, bytes, hold, metrics, json }) => {
+        Verb::Guest(arguments::GuestVerb::Reclaim { guest, bytes, hold, metrics, json }) => {
             reclaim(metrics, &guest, bytes, hold.unwrap_or(HOLD_DEFAULT), json)
         }
-        Verb::Guest(arguments::Guest::Pause { guests, metrics }) => order(metrics, &guests, GuestOrder::Pause),
-        Verb::Guest(arguments::Guest::Resume { guests, metrics }) => order(metrics, &guests, GuestOrder::Resume),
-        Verb::Host(arguments::Host::Show { metrics, json }) => answer(host::show_host(metrics, json)),
-        Verb::Host(arguments::Host::Set { budget, wait, no_wait, metrics }) => {
+        Verb::Guest(arguments::GuestVerb::Pause { guests, metrics }) => order(metrics, &guests, GuestOrder::Pause),
+        Verb::Guest(arguments::GuestVerb::Resume { guests, metrics }) => order(metrics, &guests, GuestOrder::Resume),
+        Verb::Host(arguments::HostVerb::Show { metrics, json }) => answer(host::show_host(metrics, json)),
+        Verb::Host(arguments::HostVerb::Set { budget, wait, no_wait, metrics }) => {
             answer(host::set_budget(metrics, budget, (!no_wait).then_some(wait)))
         }
         Verb::VhostUserBalloon(arguments) => {

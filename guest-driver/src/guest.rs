@@ -36,17 +36,17 @@ pub const EXIT_PANIC: u32 = 101;
 
 /// A guest on its machine. All vCPUs share one.
 #[derive(Debug)]
-pub struct Guest<M> {
+pub struct BareGuest<M> {
     shared: Shared<M>,
     /// Number of the vCPU whose turn it is to build, plus 1; more than the last when all have.
     turn: AtomicU32,
     unusable: AtomicBool,
 }
 
-impl<M: Machine> Guest<M> {
+impl<M: Machine> BareGuest<M> {
     /// A guest that has not started.
     pub const fn new(machine: M) -> Self {
-        Guest { shared: Shared::new(machine), turn: AtomicU32::new(0), unusable: AtomicBool::new(false) }
+        BareGuest { shared: Shared::new(machine), turn: AtomicU32::new(0), unusable: AtomicBool::new(false) }
     }
 
     /// Runs one vCPU until the machine says stop; every vCPU must be run, each on a thread of its own. Says

@@ -50,5 +50,5 @@ mod testing;
 pub mod transport;
 pub mod workload;
 
-pub use guest::Guest;
+pub use guest::BareGuest;
 pub use machine::Machine;

@@ -14,7 +14,7 @@ use wire::machine::{
 use wire::mmio;
 
 use crate::cpu::Cpu;
-use crate::guest::Guest;
+use crate::guest::BareGuest;
 use crate::machine::Machine;
 use crate::memory::{PAGE_WORDS, Ram};
 use crate::transport::Transport;
@@ -184,7 +184,7 @@ impl Machine for TestMachine {
 
 /// Runs `body` on a started vCPU 0.
 pub fn on_cpu<R>(machine: TestMachine, body: impl FnOnce(&mut Cpu<'_, TestMachine>) -> R) -> R {
-    let guest = Guest::new(machine);
+    let guest = BareGuest::new(machine);
     let mut cpu = guest.start(0).unwrap();
     body(&mut cpu)
 }

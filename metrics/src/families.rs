@@ -1,7 +1,7 @@
 //! The tables: a family is a name, a help text, at most one label of its own, and for each of that label's
 //! values a figure.
 
-use crate::{Domain, Guest, Host};
+use crate::{Domain, GuestFigures, Host};
 
 const PAGE_BYTES: f64 = 4096.0;
 const NS: f64 = 1e-9;
@@ -99,7 +99,7 @@ pub(crate) static DOMAIN: [Family<Domain>; 7] = [
 
 /// A guest's, all with the label `guest`.
 #[rustfmt::skip] // A table reads as one.
-pub(crate) static GUEST: [Family<Guest>; 68] = [
+pub(crate) static GUEST: [Family<GuestFigures>; 68] = [
     family(Gauge, "ballast_guest_unresponsive", "1 while the guest's VMM has said nothing for 5 s, else 0.",
         One(|guest| f64::from(u8::from(guest.unresponsive)))),
     family(Gauge, "ballast_guest_memory_bytes", "Guest RAM by what backs it; the states sum to the RAM.", By("state", &[

@@ -39,7 +39,7 @@ pub struct Snapshot {
     /// The sharing domains that exist.
     pub domains: Vec<Domain>,
     /// The guests that exist.
-    pub guests: Vec<Guest>,
+    pub guests: Vec<GuestFigures>,
 }
 
 /// The host's figures.
@@ -108,7 +108,7 @@ pub struct Domain {
 
 /// One guest's figures.
 #[derive(Clone, Debug, Default)]
-pub struct Guest {
+pub struct GuestFigures {
     /// Unique among the guests that exist.
     pub name: String,
     /// In force by the host's word.

@@ -5,7 +5,7 @@ use prometheus::TextEncoder;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
 use crate::families::{DOMAIN, Family, GUEST, HOST, Kind, Values};
-use crate::{Domain, Error, Guest, Snapshot};
+use crate::{Domain, Error, GuestFigures, Snapshot};
 
 /// Every second bound of the status' histogram: powers of two from 1 µs to 1 s, 21 series a guest.
 const BUCKET_STRIDE: usize = 2;
@@ -45,11 +45,11 @@ pub fn encode(snapshot: &Snapshot) -> Result<String, Error> {
         families.push(collected(family, snapshot.domains.iter().flat_map(of_domain).collect()));
     }
     for family in &GUEST {
-        let of_guest = |guest: &Guest| series(family, guest, Some(("guest", &guest.name)));
+        let of_guest = |guest: &GuestFigures| series(family, guest, Some(("guest", &guest.name)));
         families.push(collected(family, snapshot.guests.iter().flat_map(of_guest).collect()));
     }
     for &(name, help, figure) in &LATENCIES {
-        let of_guest = |guest: &Guest| latency(&guest.name, figure(&guest.status));
+        let of_guest = |guest: &GuestFigures| latency(&guest.name, figure(&guest.status));
         families.push(described(name, help, MetricType::HISTOGRAM, snapshot.guests.iter().map(of_guest).collect()));
     }
     families.retain(|family| !family.get_metric().is_empty());

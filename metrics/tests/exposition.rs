@@ -9,13 +9,13 @@ use std::process::{Command, Stdio};
 
 use control::GuestStatus;
 use control::status::{LATENCY_BUCKETS, LatencyStatus, PageCounts, latency_bucket};
-use metrics::{Domain, Guest, Host, Snapshot, encode};
+use metrics::{Domain, GuestFigures, Host, Snapshot, encode};
 
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
 const RULES: &str = include_str!("../alerts/ballast.rules.yml");
 const DASHBOARD: &str = include_str!("../dashboards/ballast.json");
 
-fn guest(name: &str) -> Guest {
+fn guest(name: &str) -> GuestFigures {
     let mut status = GuestStatus { memory_bytes: 28 * 4096, ..GuestStatus::default() };
     status.pager.pages =
         PageCounts { private: 1, shared: 2, zero: 3, ballooned: 4, compressed: 5, swapped: 6, clean: 7 };
@@ -27,7 +27,7 @@ fn guest(name: &str) -> Guest {
     status.pager.stall_latency = LatencyStatus { buckets: vec![0; LATENCY_BUCKETS], ns_total: 70_000, ns_max: 70_000 };
     status.pager.stall_latency.buckets[latency_bucket(70_000)] = 1;
     let unmerged_pages = control::explain::unmerged(&status).to_vec();
-    Guest {
+    GuestFigures {
         name: name.to_owned(),
         allocation_bytes: 96 << 20,
         unresponsive: false,
@@ -148,7 +148,7 @@ fn unmerged_pages_by_reason_sum_to_what_is_neither_shared_nor_zero() {
 
 #[test]
 fn what_a_guest_has_not_said_yet_is_absent_and_not_zero() {
-    let silent = Guest { name: "silent".into(), up: false, ..Guest::default() };
+    let silent = GuestFigures { name: "silent".into(), up: false, ..GuestFigures::default() };
     let (series, _) = parse(&encode(&Snapshot { guests: vec![guest("web1"), silent], ..Snapshot::default() }).unwrap());
     let figure = |name: &str, guest: &str| series.get(&format!("ballast_guest_{name}{{guest=\"{guest}\"}}")).copied();
     assert_eq!((figure("up", "web1"), figure("up", "silent")), (Some(1.0), Some(0.0)));

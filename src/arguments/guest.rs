@@ -9,7 +9,7 @@ use host::{ByteCount, PromiseChange};
 use super::values::{METRICS_DEFAULT, hold};
 
 #[derive(Debug, Subcommand)]
-pub enum Guest {
+pub enum GuestVerb {
     /// What guests there are, and what they have.
     List {
         /// Where the host serves /metrics

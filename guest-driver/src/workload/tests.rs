@@ -8,7 +8,7 @@ use wire::balloon::{F_DEFLATE_ON_OOM, F_REPORTING, F_STATS_VQ};
 use wire::machine::Workload;
 use wire::virtio::F_VERSION_1;
 
-use crate::guest::{EXIT_CORRUPT, EXIT_OK, EXIT_UNUSABLE, Guest};
+use crate::guest::{BareGuest, EXIT_CORRUPT, EXIT_OK, EXIT_UNUSABLE};
 use crate::testing::TestMachine;
 
 const FEATURES: [u32; 4] = [F_VERSION_1, F_STATS_VQ, F_DEFLATE_ON_OOM, F_REPORTING];
@@ -16,9 +16,9 @@ const PAGES: u32 = 2048;
 /// Longest wait for a thread to be given a CPU.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn run(machine: TestMachine) -> (Vec<u32>, Guest<TestMachine>) {
+fn run(machine: TestMachine) -> (Vec<u32>, BareGuest<TestMachine>) {
     let vcpus = machine.boot.vcpus;
-    let guest = Guest::new(machine);
+    let guest = BareGuest::new(machine);
     let codes = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..vcpus)
             .map(|vcpu| {

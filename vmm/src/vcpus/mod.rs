@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use guest_driver::Guest;
+use guest_driver::BareGuest;
 
 use self::hosted::{HostedMachine, Unwound};
 use crate::{
@@ -51,7 +51,7 @@ impl Vcpus {
 
     /// Makes the vCPUs that `board`'s firmware speaks of as host threads, at the gate.
     pub fn hosted(ram: Ram, board: Arc<Board>) -> Result<Self, Error> {
-        let guest = Arc::new(Guest::new(HostedMachine::new(ram, board.clone())));
+        let guest = Arc::new(BareGuest::new(HostedMachine::new(ram, board.clone())));
         let vcpus = 0..board.firmware.boot().vcpus;
         Self::spawn(
             board,

@@ -29,7 +29,7 @@ mod image {
     use super::microvm;
     use guest_driver::guest::EXIT_PANIC;
     use guest_driver::machine::Console;
-    use guest_driver::{Guest, Machine};
+    use guest_driver::{BareGuest, Machine};
     use wire::machine::{
         BALLOON_BASE, BootInfo, CONSOLE_BASE, CONTROL_BASE, Control, DOORBELL_BASE, DOORBELL_EXIT, DOORBELL_PARK,
         FIRMWARE_BASE, REPORT_BASE, VCPUS_MAX, VcpuReport,
@@ -39,7 +39,7 @@ mod image {
     const SCRATCH_WORDS: usize = 1 << 17;
 
     static SCRATCH: [AtomicU32; SCRATCH_WORDS] = [const { AtomicU32::new(0) }; SCRATCH_WORDS];
-    static GUEST: Guest<BareMachine> = Guest::new(BareMachine);
+    static GUEST: BareGuest<BareMachine> = BareGuest::new(BareMachine);
 
     /// The machine as it is mapped: every address is its own.
     pub struct BareMachine;

@@ -80,7 +80,7 @@ impl Sources {
             let page_ns = |one: LeverFigures| (one.lever.name(), (one.price.per_page_us() * 1e3) as u64);
             let available = |one: LeverFigures| Some((one.lever.name(), one.available_bytes?));
             let tier = self.fleet.tier.as_ref().and_then(|tier| tier.figures(number));
-            metrics::Guest {
+            metrics::GuestFigures {
                 name: view.name.clone(),
                 allocation_bytes: view.grant.allocation_bytes,
                 unresponsive: view.unresponsive,
