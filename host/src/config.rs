@@ -18,7 +18,7 @@ use crate::tier::TierChoice;
 
 /// Divides a host's memory instead of [`policy::allocate`], from the same measurements: benchmarks put rules
 /// of others in here. The milliseconds begin with the last tick and end with this one, by the run's clock.
-pub type Rule = fn(&policy::Config, &policy::Host, &[policy::Guest], Range<u64>) -> Vec<policy::Decision>;
+pub type Rule = fn(&policy::Config, &policy::Host, &[policy::GuestInput], Range<u64>) -> Vec<policy::Decision>;
 
 /// `ballast run`, as asked for.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! Admission: a guest may start only if what is reserved for it can be kept for it, whatever all guests do.
 
 use crate::fill::sum;
-use crate::guest::{Config, Guest, Host};
+use crate::guest::{Config, GuestInput, Host};
 
 /// Why guests may not start. Each message names the numbers and the way out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,7 +46,7 @@ pub enum Refusal {
 }
 
 /// Whether `new` guests may start, all of them, beside the `running` ones.
-pub fn admit(config: &Config, host: &Host, running: &[Guest], new: &[Guest]) -> Result<(), Refusal> {
+pub fn admit(config: &Config, host: &Host, running: &[GuestInput], new: &[GuestInput]) -> Result<(), Refusal> {
     for guest in new {
         let limit_bytes_max = guest.memory_bytes.saturating_add(guest.overhead_bytes);
         let (reservation_bytes, limit_bytes) = (guest.minimum_bytes(config), guest.limit_bytes.min(limit_bytes_max));
@@ -54,7 +54,7 @@ pub fn admit(config: &Config, host: &Host, running: &[Guest], new: &[Guest]) -> 
             return Err(Refusal::AboveLimit { reservation_bytes, limit_bytes, limit_bytes_max });
         }
     }
-    let minimums = |guests: &[Guest]| guests.iter().map(|guest| guest.minimum_bytes(config)).collect::<Vec<_>>();
+    let minimums = |guests: &[GuestInput]| guests.iter().map(|guest| guest.minimum_bytes(config)).collect::<Vec<_>>();
     let (reserved_bytes, new) = (sum(&minimums(running)), minimums(new));
     let set_aside_bytes = u128::from(host.set_aside_bytes());
     let budget_bytes = u128::from(host.budget_bytes);
@@ -74,7 +74,7 @@ pub fn admit(config: &Config, host: &Host, running: &[Guest], new: &[Guest]) -> 
 }
 
 /// How large the frame stores may grow together without touching a reservation.
-pub fn store_bytes_max(config: &Config, host: &Host, guests: &[Guest]) -> u64 {
+pub fn store_bytes_max(config: &Config, host: &Host, guests: &[GuestInput]) -> u64 {
     let reserved: u128 = guests.iter().map(|guest| u128::from(guest.minimum_bytes(config))).sum();
     let reserved = u64::try_from(reserved).unwrap_or(u64::MAX);
     host.budget_bytes
@@ -101,7 +101,7 @@ mod tests {
     fn a_refusal_names_the_budget_and_the_number_of_guests_that_would_fit() {
         let off = Config { dedup: false, balloon: false, pager: false, idle_tax_percent: 75 };
         let host = Host { budget_bytes: 768 * MIB, ..Host::default() };
-        let guests = [Guest::new(&off, 256 * MIB, 4 * MIB); 8];
+        let guests = [GuestInput::new(&off, 256 * MIB, 4 * MIB); 8];
         let message = admit(&off, &host, &[], &guests).unwrap_err().to_string();
         assert!(message.contains("at least 2080 MiB, or start at most 2 new guests"), "{message}");
         assert_eq!(admit(&off, &host, &[], &guests[..2]), Ok(()));
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn a_reservation_above_the_limit_is_refused() {
         let config = Config::default();
-        let guest = Guest { limit_bytes: 8 * MIB, ..Guest::new(&config, 64 * MIB, 0) };
+        let guest = GuestInput { limit_bytes: 8 * MIB, ..GuestInput::new(&config, 64 * MIB, 0) };
         let host = Host { budget_bytes: 1 << 40, ..Host::default() };
         assert!(matches!(admit(&config, &host, &[], &[guest]), Err(Refusal::AboveLimit { .. })));
     }
@@ -120,6 +120,6 @@ mod tests {
     fn the_frame_stores_never_grow_into_a_reservation() {
         let config = Config::default();
         let host = Host { budget_bytes: 100 * MIB, frames_headroom_bytes: 10 * MIB, ..Host::default() };
-        assert_eq!(store_bytes_max(&config, &host, &[Guest::new(&config, 256 * MIB, 8 * MIB)]), 50 * MIB);
+        assert_eq!(store_bytes_max(&config, &host, &[GuestInput::new(&config, 256 * MIB, 8 * MIB)]), 50 * MIB);
     }
 }

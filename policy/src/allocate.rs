@@ -43,7 +43,7 @@ use std::fmt;
 
 use crate::balloon;
 use crate::fill::{Bidder, climb, entitle, sum};
-use crate::guest::{Config, Guest, Host, STEP_DIVISOR, Usage};
+use crate::guest::{Config, GuestInput, Host, STEP_DIVISOR, Usage};
 use crate::means::BANDS;
 
 /// An allocation does not grow by less than this part of the guest's memory, ...
@@ -194,7 +194,7 @@ impl Place {
 }
 
 impl Place {
-    fn new(config: &Config, guest: &Guest, entitlement: u64) -> Self {
+    fn new(config: &Config, guest: &GuestInput, entitlement: u64) -> Self {
         let usage = &guest.usage;
         let (minimum, limit) = bounds(config, guest);
         // Without a tax, shares alone decide, and nothing need be known of what a guest uses.
@@ -243,7 +243,7 @@ impl Place {
 }
 
 /// What a guest gets at least and at most.
-fn bounds(config: &Config, guest: &Guest) -> (u64, u64) {
+fn bounds(config: &Config, guest: &GuestInput) -> (u64, u64) {
     // Without a pager nothing could enforce less than was given; and nothing need: the balloon has made
     // private and shared pages together fit, however they divide.
     let kept = if config.pager { 0 } else { guest.usage.allocation_bytes };
@@ -255,8 +255,8 @@ fn bounds(config: &Config, guest: &Guest) -> (u64, u64) {
 /// Each guest's part of the budget, by shares and with idle memory taxed. What it costs beside its
 /// allocation, its part of shared frames, counts towards it. Guests that were never sampled take part as if
 /// all they may have were in use.
-fn entitlements(config: &Config, total: u64, guests: &[Guest]) -> Vec<u64> {
-    let bidder = |guest: &Guest| {
+fn entitlements(config: &Config, total: u64, guests: &[GuestInput]) -> Vec<u64> {
+    let bidder = |guest: &GuestInput| {
         let (minimum, limit) = bounds(config, guest);
         let charged = guest.usage.charged_bytes;
         Bidder {
@@ -287,15 +287,15 @@ pub fn total_bytes(host: &Host) -> u64 {
 
 /// First allocations, as if nothing were known of the guests but what they were promised: by shares between
 /// reservation and limit.
-pub fn initial(config: &Config, host: &Host, guests: &[Guest]) -> Vec<Decision> {
-    let fresh: Vec<Guest> = guests.iter().map(|guest| Guest { usage: Usage::default(), ..*guest }).collect();
+pub fn initial(config: &Config, host: &Host, guests: &[GuestInput]) -> Vec<Decision> {
+    let fresh: Vec<GuestInput> = guests.iter().map(|guest| GuestInput { usage: Usage::default(), ..*guest }).collect();
     allocate(config, host, &fresh)
 }
 
 /// Allocations for the next tick, one for each guest, in their order.
-pub fn allocate(config: &Config, host: &Host, guests: &[Guest]) -> Vec<Decision> {
+pub fn allocate(config: &Config, host: &Host, guests: &[GuestInput]) -> Vec<Decision> {
     let total = total_bytes(host);
-    let weights: Vec<u64> = guests.iter().map(Guest::weight).collect();
+    let weights: Vec<u64> = guests.iter().map(GuestInput::weight).collect();
     let entitlements = entitlements(config, total, guests);
     let places: Vec<Place> =
         guests.iter().zip(&entitlements).map(|(guest, &entitled)| Place::new(config, guest, entitled)).collect();
@@ -353,7 +353,7 @@ fn ladder(total: u64, places: &[Place]) -> Vec<Vec<u64>> {
 
 /// What of the goals can be had now: in force is what a guest keeps or may still be using, and growth gets
 /// what that leaves.
-fn grant(total: u64, guests: &[Guest], places: &[Place], goals: &[u64], weights: &[u64]) -> Vec<u64> {
+fn grant(total: u64, guests: &[GuestInput], places: &[Place], goals: &[u64], weights: &[u64]) -> Vec<u64> {
     let kept = goals.iter().zip(places).map(|(&goal, place)| goal.min(place.given));
     let in_force: Vec<u64> = kept.zip(guests).map(|(kept, guest)| kept.max(guest.usage.committed_bytes)).collect();
     let wanted = goals.iter().zip(&in_force).map(|(&goal, &in_force)| goal.max(in_force)).collect();

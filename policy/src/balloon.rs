@@ -10,7 +10,7 @@
 //! With a pager the balloon is asked for more only as far as it is the cheapest lever ([`crate::means`]):
 //! what is not asked for is evicted.
 
-use crate::guest::{Config, Guest};
+use crate::guest::{Config, GuestInput};
 
 /// A request within this part of the guest's memory of the last one is not worth the guest's work: 1 %.
 const DEAD_BAND_DIVISOR: u64 = 100;
@@ -19,7 +19,7 @@ const DEAD_BAND_DIVISOR: u64 = 100;
 const DEFLATE_DIVISOR: u64 = 32;
 
 /// What the balloon is asked for under this allocation.
-pub fn request_bytes(config: &Config, guest: &Guest, allocation_bytes: u64) -> u64 {
+pub fn request_bytes(config: &Config, guest: &GuestInput, allocation_bytes: u64) -> u64 {
     let usage = &guest.usage;
     let saved = [usage.shared_bytes, usage.zero_bytes, usage.compressed_saved_bytes];
     let saved = if config.pager { saved.into_iter().fold(0, u64::saturating_add) } else { 0 };
@@ -47,8 +47,8 @@ mod tests {
     const MIB: u64 = 1 << 20;
     const ON: Config = Config { dedup: true, balloon: true, pager: true, idle_tax_percent: 75 };
 
-    fn guest() -> Guest {
-        Guest::new(&ON, 256 * MIB, 4 * MIB)
+    fn guest() -> GuestInput {
+        GuestInput::new(&ON, 256 * MIB, 4 * MIB)
     }
 
     #[test]

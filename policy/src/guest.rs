@@ -75,7 +75,7 @@ impl Host {
 /// What a guest was promised, and what was measured of it. `reservation`, `limit` and allocation all include
 /// the overhead.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Guest {
+pub struct GuestInput {
     /// RAM as the guest sees it.
     pub memory_bytes: u64,
     /// Its allocation is never below this.
@@ -140,7 +140,7 @@ pub struct Usage {
     pub means: Means,
 }
 
-impl Guest {
+impl GuestInput {
     /// A guest with the promises of its kind: an eighth of its memory reserved, all of it allowed. Where
     /// nothing can be taken from a guest that does not want to give (neither pager nor balloon), all of it is
     /// reserved: sharing alone may diverge.
@@ -267,8 +267,8 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     /// Samples have found 40 MiB in use, the last one 10; the guest holds 100.
-    fn guest(waited_ratio: f64) -> Guest {
-        let mut guest = Guest::new(&Config::default(), 256 * MIB, 4 * MIB);
+    fn guest(waited_ratio: f64) -> GuestInput {
+        let mut guest = GuestInput::new(&Config::default(), 256 * MIB, 4 * MIB);
         guest.usage = Usage {
             active_bytes: Some(40 * MIB),
             recent_bytes: Some(10 * MIB),

@@ -2,10 +2,10 @@
 //! measured.
 //!
 //! ```text
-//!   Host, [Guest]  -- admit ----> Ok | Refusal          before a guest starts
-//!                  -- initial --> [Decision]            its first allocation and balloon
-//!                  -- allocate -> [Decision]            every tick: who may keep how much, and why
-//!   Decision       -- verdict --> Verdict               all that the guest is to be told
+//!   Host, [GuestInput] -- admit ----> Ok | Refusal     before a guest starts
+//!                      -- initial --> [Decision]       its first allocation and balloon
+//!                      -- allocate -> [Decision]       every tick: who may keep how much, and why
+//!   Decision           -- verdict --> Verdict          all that the guest is to be told
 //! ```
 //!
 //! A guest *uses up* its allocation or leaves some of it idle; it *stalls* or is calm. Memory goes to guests
@@ -50,6 +50,6 @@ pub use admit::{Refusal, admit, store_bytes_max};
 pub use allocate::{Decision, Reason, allocate, initial, total_bytes};
 pub use balloon::request_bytes as balloon_request_bytes;
 pub use guest::{
-    Config, Guest, Host, IDLE_TAX_PERCENT_DEFAULT, RESERVATION_BYTES_MIN, SHARES_DEFAULT, Usage, default_floor,
+    Config, GuestInput, Host, IDLE_TAX_PERCENT_DEFAULT, RESERVATION_BYTES_MIN, SHARES_DEFAULT, Usage, default_floor,
     default_reservation, pressure,
 };

@@ -7,12 +7,12 @@
 //!                           └── it waits noticeably more ─────┴── told to end ──► Ended(Stalled or Told)
 //! ```
 //!
-//! While it is taken and held, the guest has a cap ([`Guest::cap_bytes`]): what it held at the first look,
-//! less what was asked for, and never less than what is reserved for it or than it can run with. The ladder
-//! does the rest (`allocate.rs`): steps as short as those by which guests yield, by the levers that are
-//! cheapest. A guest that comes no further keeps what it gave and is pressed no more.
+//! While it is taken and held, the guest has a cap ([`GuestInput::cap_bytes`]): what it held at the first
+//! look, less what was asked for, and never less than what is reserved for it or than it can run with. The
+//! ladder does the rest (`allocate.rs`): steps as short as those by which guests yield, by the levers that
+//! are cheapest. A guest that comes no further keeps what it gave and is pressed no more.
 
-use crate::guest::{Config, Guest};
+use crate::guest::{Config, GuestInput};
 
 /// A guest that waits so much more of its time than at the first look suffers for what is taken from it: five
 /// times what a busy host costs each guest now and then.
@@ -115,7 +115,7 @@ impl Reclaim {
         matches!(self.stage, Stage::Held(_)).then_some(self.until_ms)
     }
 
-    /// What the guest gets at most; see [`Guest::cap_bytes`].
+    /// What the guest gets at most; see [`GuestInput::cap_bytes`].
     pub fn cap_bytes(&self) -> Option<u64> {
         matches!(self.stage, Stage::Taking | Stage::Held(_)).then_some(self.cap_bytes)
     }
@@ -128,7 +128,7 @@ impl Reclaim {
     }
 
     /// Goes on by how the guest is now.
-    pub fn look(&mut self, now_ms: u64, config: &Config, guest: &Guest) {
+    pub fn look(&mut self, now_ms: u64, config: &Config, guest: &GuestInput) {
         let resident_bytes = guest.usage.resident_bytes;
         let pressure = crate::pressure(guest.usage.stall_ratio, guest.usage.refaults_per_second);
         if self.stage == Stage::Asked {
@@ -147,7 +147,7 @@ impl Reclaim {
         }
     }
 
-    fn take(&mut self, now_ms: u64, config: &Config, guest: &Guest) {
+    fn take(&mut self, now_ms: u64, config: &Config, guest: &GuestInput) {
         let resident_bytes = guest.usage.resident_bytes;
         let wished = self.from_bytes.saturating_sub(self.wanted_bytes);
         let (reserved, least) = (guest.minimum_bytes(config), guest.livable_bytes());
@@ -221,8 +221,8 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn guest() -> Guest {
-        let mut guest = Guest::new(&Config::default(), 256 * MIB, 4 * MIB);
+    fn guest() -> GuestInput {
+        let mut guest = GuestInput::new(&Config::default(), 256 * MIB, 4 * MIB);
         let usage = &mut guest.usage;
         (usage.allocation_bytes, usage.resident_bytes, usage.committed_bytes) = (200 * MIB, 200 * MIB, 200 * MIB);
         usage.active_bytes = Some(40 * MIB);
@@ -230,7 +230,7 @@ mod tests {
     }
 
     /// Ticks of a guest that follows its allocation down to `floor`, until it is taken no more.
-    fn taken(reclaim: &mut Reclaim, guest: &mut Guest, floor: u64) -> u64 {
+    fn taken(reclaim: &mut Reclaim, guest: &mut GuestInput, floor: u64) -> u64 {
         let (config, host) = (Config::default(), Host { budget_bytes: 400 * MIB, ..Host::default() });
         for tick in 0..1000 {
             reclaim.look(tick * 100, &config, guest);

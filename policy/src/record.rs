@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 
 use crate::allocate::{Decision, Reason};
 use crate::backoff::Standing;
-use crate::guest::{Config, Guest};
+use crate::guest::{Config, GuestInput};
 use crate::levers::Lever;
 use crate::means::{CHOICES, Mean};
 use crate::state::HostState;
@@ -16,7 +16,7 @@ pub struct Record {
     /// How short the host was.
     pub state: HostState,
     /// The guest as it was measured, with what it was promised.
-    pub guest: Guest,
+    pub guest: GuestInput,
     /// What came of it.
     pub decision: Decision,
     /// Where its balloon stood.
@@ -52,7 +52,13 @@ impl Action {
 
 impl Record {
     /// The record of a decision.
-    pub fn new(config: &Config, state: HostState, guest: &Guest, decision: Decision, standing: Standing) -> Record {
+    pub fn new(
+        config: &Config,
+        state: HostState,
+        guest: &GuestInput,
+        decision: Decision,
+        standing: Standing,
+    ) -> Record {
         Record { state, guest: *guest, decision, standing, idle_tax_percent: config.idle_tax_percent }
     }
 
@@ -177,7 +183,7 @@ mod tests {
     #[test]
     fn a_record_says_what_was_done_why_and_from_what() {
         let config = Config::default();
-        let mut guests = [Guest::new(&config, 256 * MIB, 0); 2];
+        let mut guests = [GuestInput::new(&config, 256 * MIB, 0); 2];
         for guest in &mut guests {
             guest.usage.allocation_bytes = 150 * MIB;
             guest.usage.resident_bytes = 150 * MIB;

@@ -15,7 +15,7 @@
 //! Being spared is worth something only beyond the entitlement of others: a guest that is below its own takes
 //! from the spared, too (`allocate.rs`). So nobody keeps by complaining what belongs to another.
 
-use crate::guest::Guest;
+use crate::guest::GuestInput;
 
 /// One that waits within so long of a loss regrets it: stall is a moving average of a second, and an evicted
 /// page is missed when its turn comes.
@@ -39,7 +39,7 @@ pub struct Regret {
 impl Regret {
     /// Looks at the guest before memory is divided, `now_ms` by the caller's clock; one that jumps back
     /// counts as standing still. Whether the guest is to be spared.
-    pub fn look(&mut self, now_ms: u64, guest: &Guest) -> bool {
+    pub fn look(&mut self, now_ms: u64, guest: &GuestInput) -> bool {
         self.now_ms = self.now_ms.max(now_ms);
         let allocation_bytes = guest.usage.allocation_bytes;
         if allocation_bytes < self.allocation_bytes && self.was_calm {
@@ -70,8 +70,8 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn guest(allocation_mib: u64, stall_ratio: f64) -> Guest {
-        let mut guest = Guest::new(&Config::default(), 256 * MIB, 0);
+    fn guest(allocation_mib: u64, stall_ratio: f64) -> GuestInput {
+        let mut guest = GuestInput::new(&Config::default(), 256 * MIB, 0);
         guest.usage.allocation_bytes = allocation_mib * MIB;
         guest.usage.resident_bytes = allocation_mib * MIB;
         guest.usage.stall_ratio = stall_ratio;

@@ -11,7 +11,7 @@
 //! decision was made from.
 
 use crate::allocate::{Decision, Reason, allocate};
-use crate::guest::{Config, Guest, Host, STEP_DIVISOR};
+use crate::guest::{Config, GuestInput, Host, STEP_DIVISOR};
 
 /// In what steps budget and limits are tried, bytes.
 const UNIT_BYTES: u64 = 1 << 20;
@@ -48,7 +48,7 @@ pub enum Remedy {
 }
 
 /// What would give guest `at` more, or leave it what it has. Nothing for a guest that gets what it wants.
-pub fn remedies(config: &Config, host: &Host, guests: &[Guest], at: usize) -> Vec<Remedy> {
+pub fn remedies(config: &Config, host: &Host, guests: &[GuestInput], at: usize) -> Vec<Remedy> {
     let decisions = allocate(config, host, guests);
     let (Some(guest), Some(decision)) = (guests.get(at), decisions.get(at)) else { return Vec::new() };
     let before = guest.usage.allocation_bytes;
@@ -64,7 +64,7 @@ pub fn remedies(config: &Config, host: &Host, guests: &[Guest], at: usize) -> Ve
         Reason::Settled | Reason::Stalls | Reason::Surplus | Reason::Slack => return Vec::new(),
     };
     // What the guest would have more, if that is what it wants.
-    let gain = |host: &Host, changed: Guest, wanted: u64| {
+    let gain = |host: &Host, changed: GuestInput, wanted: u64| {
         let mut guests = guests.to_vec();
         guests[at] = changed;
         let given = allocate(config, host, &guests)[at].allocation_bytes;
@@ -72,7 +72,7 @@ pub fn remedies(config: &Config, host: &Host, guests: &[Guest], at: usize) -> Ve
     };
     let mut found = Vec::new();
     if guest.cap_bytes.is_some() {
-        let uncapped = gain(host, Guest { cap_bytes: None, ..*guest }, now.saturating_add(1));
+        let uncapped = gain(host, GuestInput { cap_bytes: None, ..*guest }, now.saturating_add(1));
         found.extend(uncapped.map(|gains_bytes| Remedy::Uncapped { gains_bytes }));
     }
     let all: u64 = guests.iter().map(cost_bytes_max).fold(0, u64::saturating_add);
@@ -81,7 +81,8 @@ pub fn remedies(config: &Config, host: &Host, guests: &[Guest], at: usize) -> Ve
     found.extend(budget.map(|(count, gains_bytes)| Remedy::Budget { bytes: count * UNIT_BYTES, gains_bytes }));
 
     let room = cost_bytes_max(guest).saturating_sub(guest.limit_bytes);
-    let raised = |count: u64| Guest { limit_bytes: guest.limit_bytes.saturating_add(count * UNIT_BYTES), ..*guest };
+    let raised =
+        |count: u64| GuestInput { limit_bytes: guest.limit_bytes.saturating_add(count * UNIT_BYTES), ..*guest };
     let limit = least(room.div_ceil(UNIT_BYTES), |count| gain(host, raised(count), wanted));
     found.extend(limit.map(|(count, gains_bytes)| Remedy::Limit { bytes: count * UNIT_BYTES, gains_bytes }));
 
@@ -90,8 +91,8 @@ pub fn remedies(config: &Config, host: &Host, guests: &[Guest], at: usize) -> Ve
 }
 
 /// Who holds memory above its entitlement and does not use it, the most first.
-fn idle(guests: &[Guest], decisions: &[Decision], at: usize) -> Vec<Remedy> {
-    let above = |(other, (guest, decision)): (usize, (&Guest, &Decision))| {
+fn idle(guests: &[GuestInput], decisions: &[Decision], at: usize) -> Vec<Remedy> {
+    let above = |(other, (guest, decision)): (usize, (&GuestInput, &Decision))| {
         let held = guest.usage.resident_bytes.min(guest.usage.allocation_bytes);
         let used = guest.used_bytes()?.saturating_add(guest.overhead_bytes);
         let bytes = held.saturating_sub(used.max(decision.entitlement_bytes));
@@ -102,7 +103,7 @@ fn idle(guests: &[Guest], decisions: &[Decision], at: usize) -> Vec<Remedy> {
     all.into_iter().map(|(bytes, guest)| Remedy::Idle { guest, bytes }).collect()
 }
 
-fn cost_bytes_max(guest: &Guest) -> u64 {
+fn cost_bytes_max(guest: &GuestInput) -> u64 {
     guest.memory_bytes.saturating_add(guest.overhead_bytes)
 }
 
@@ -138,8 +139,8 @@ mod tests {
     }
 
     /// One of 256 MiB that holds `held` MiB, uses `active` of it, and waits.
-    fn guest(held: u64, active: u64, stall_ratio: f64) -> Guest {
-        let mut guest = Guest::new(&config(), 256 * MIB, 4 * MIB);
+    fn guest(held: u64, active: u64, stall_ratio: f64) -> GuestInput {
+        let mut guest = GuestInput::new(&config(), 256 * MIB, 4 * MIB);
         let usage = &mut guest.usage;
         usage.allocation_bytes = held * MIB;
         usage.resident_bytes = held * MIB;
@@ -176,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_guest_at_its_limit_is_helped_by_another_limit_and_by_nothing_else() {
-        let guests = [Guest { limit_bytes: 100 * MIB, ..guest(100, 200, 0.2) }];
+        let guests = [GuestInput { limit_bytes: 100 * MIB, ..guest(100, 200, 0.2) }];
         let found = remedies(&config(), &host(1000), &guests, 0);
         assert!(matches!(found[..], [Remedy::Limit { bytes, .. }] if bytes <= 4 * MIB), "{found:?}");
     }
@@ -190,7 +191,7 @@ mod tests {
     prop_compose! {
         fn any_guest()(
             held in 20u64..200, active in 1u64..250, stall in 0.0..0.5f64, limit in 40u64..260, spared: bool,
-        ) -> Guest {
+        ) -> GuestInput {
             let mut guest = guest(held, active, stall);
             guest.usage.spared = spared;
             guest.limit_bytes = (limit * MIB).max(guest.reservation_bytes);
@@ -203,7 +204,7 @@ mod tests {
         fn a_remedy_that_is_applied_helps_and_a_little_less_does_not(
             guests in prop::collection::vec(any_guest(), 1..5), budget in 50u64..900,
         ) {
-            let given = |host: &Host, guest: Guest| {
+            let given = |host: &Host, guest: GuestInput| {
                 let mut guests = guests.clone();
                 guests[0] = guest;
                 allocate(&config(), host, &guests)[0].allocation_bytes
@@ -218,7 +219,7 @@ mod tests {
                     }
                     Remedy::Limit { bytes, gains_bytes } => {
                         let limit = guests[0].limit_bytes;
-                        let with = |limit_bytes| given(&host(budget), Guest { limit_bytes, ..guests[0] }) - before;
+                        let with = |limit_bytes| given(&host(budget), GuestInput { limit_bytes, ..guests[0] }) - before;
                         prop_assert_eq!(with(limit + bytes), gains_bytes);
                         prop_assert!(gains_bytes > 0 && with(limit + bytes - MIB) < gains_bytes);
                     }

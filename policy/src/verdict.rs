@@ -37,13 +37,13 @@ impl Verdict {
 mod tests {
     use super::*;
     use crate::backoff::Standing;
-    use crate::{Config, Decision, Guest};
+    use crate::{Config, Decision, GuestInput};
 
     const MIB: u64 = 1 << 20;
 
     fn verdict(state: HostState, reason: Reason, allocation_mib: u64, short_bytes: u64) -> Verdict {
         let config = Config::default();
-        let mut guest = Guest::new(&config, 256 * MIB, 0);
+        let mut guest = GuestInput::new(&config, 256 * MIB, 0);
         guest.usage.resident_bytes = 100 * MIB;
         let (allocation_bytes, entitlement_bytes) = (allocation_mib * MIB, 100 * MIB);
         let decision = Decision { allocation_bytes, balloon_bytes: 0, entitlement_bytes, reason };

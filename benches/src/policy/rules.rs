@@ -19,7 +19,7 @@
 use std::ops::Range;
 
 use clap::ValueEnum;
-use policy::{Config, Decision, Guest, Host, Reason, allocate, balloon_request_bytes, total_bytes};
+use policy::{Config, Decision, GuestInput, Host, Reason, allocate, balloon_request_bytes, total_bytes};
 
 /// How often the others decide, ms.
 const OTHERS_MS: u64 = 10_000;
@@ -69,7 +69,7 @@ impl Rule {
 
     /// Allocations for the next tick; `ms` begins with the last tick and ends with this one, by the caller's
     /// clock.
-    pub fn decide(self, config: &Config, host: &Host, guests: &[Guest], ms: Range<u64>) -> Vec<Decision> {
+    pub fn decide(self, config: &Config, host: &Host, guests: &[GuestInput], ms: Range<u64>) -> Vec<Decision> {
         let due = ms.end / OTHERS_MS > ms.start / OTHERS_MS;
         let sizes = match self {
             Rule::Ballast => return allocate(config, host, guests),
@@ -83,7 +83,7 @@ impl Rule {
 }
 
 /// What is left of the budget, or, below 0, missing.
-fn left_bytes(host: &Host, guests: &[Guest]) -> i64 {
+fn left_bytes(host: &Host, guests: &[GuestInput]) -> i64 {
     let in_force = guests.iter().map(|guest| guest.usage.allocation_bytes.max(guest.usage.committed_bytes));
     total_bytes(host) as i64 - in_force.sum::<u64>() as i64
 }
@@ -91,15 +91,15 @@ fn left_bytes(host: &Host, guests: &[Guest]) -> i64 {
 /// Sizes that fit into `total_bytes`: what is too much is taken at once, from all above their reservations
 /// alike. Neither rule has that, as both live on hosts with room to spare; here what the host itself takes
 /// may grow between two of their decisions, and the budget is a promise.
-fn within(total_bytes: u64, guests: &[Guest], sizes: Vec<u64>) -> Vec<u64> {
+fn within(total_bytes: u64, guests: &[GuestInput], sizes: Vec<u64>) -> Vec<u64> {
     let excess = sizes.iter().sum::<u64>().saturating_sub(total_bytes);
-    let above = |guest: &Guest, bytes: u64| bytes.saturating_sub(guest.reservation_bytes);
+    let above = |guest: &GuestInput, bytes: u64| bytes.saturating_sub(guest.reservation_bytes);
     let all: u64 = guests.iter().zip(&sizes).map(|(guest, &bytes)| above(guest, bytes)).sum();
     let part = if all == 0 { 0.0 } else { (excess as f64 / all as f64).min(1.0) };
     guests.iter().zip(sizes).map(|(guest, bytes)| bytes - (above(guest, bytes) as f64 * part).ceil() as u64).collect()
 }
 
-fn decision(config: &Config, guest: &Guest, bytes: u64) -> Decision {
+fn decision(config: &Config, guest: &GuestInput, bytes: u64) -> Decision {
     let allocation_bytes = bytes.clamp(guest.reservation_bytes, guest.limit_bytes);
     let reason = match allocation_bytes.cmp(&guest.usage.allocation_bytes) {
         std::cmp::Ordering::Less => Reason::Squeezed,
@@ -110,7 +110,7 @@ fn decision(config: &Config, guest: &Guest, bytes: u64) -> Decision {
     Decision { allocation_bytes, balloon_bytes, entitlement_bytes: 0, reason }
 }
 
-fn proxmox(left: i64, guests: &[Guest]) -> Vec<u64> {
+fn proxmox(left: i64, guests: &[GuestInput]) -> Vec<u64> {
     let mut sizes: Vec<i64> = guests.iter().map(|guest| guest.usage.allocation_bytes as i64).collect();
     let all: Vec<usize> = (0..guests.len()).collect();
     let has_free =
@@ -128,7 +128,7 @@ fn proxmox(left: i64, guests: &[Guest]) -> Vec<u64> {
 }
 
 /// Divides `bytes`, which may be less than 0, among guests by shares; what is left of it.
-fn spread(guests: &[Guest], sizes: &mut [i64], list: &[usize], bytes: i64) -> i64 {
+fn spread(guests: &[GuestInput], sizes: &mut [i64], list: &[usize], bytes: i64) -> i64 {
     let mut rest = bytes;
     let mut list = list.to_vec();
     // A guest that has arrived leaves the list, and the others divide anew: as many rounds as guests, and one
@@ -158,9 +158,9 @@ fn spread(guests: &[Guest], sizes: &mut [i64], list: &[usize], bytes: i64) -> i6
     rest
 }
 
-fn mom(left: i64, guests: &[Guest]) -> Vec<u64> {
+fn mom(left: i64, guests: &[GuestInput]) -> Vec<u64> {
     let mut left = left;
-    let mut size = |guest: &Guest| {
+    let mut size = |guest: &GuestInput| {
         let now = guest.usage.allocation_bytes;
         let step = (now as f64 * MOM_STEP) as u64;
         let wanted = if left < 0 {
@@ -184,9 +184,9 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn guests(sizes: &[u64]) -> Vec<Guest> {
+    fn guests(sizes: &[u64]) -> Vec<GuestInput> {
         let guest = |&mib: &u64| {
-            let mut guest = Guest::new(&Config::default(), 1024 * MIB, 0);
+            let mut guest = GuestInput::new(&Config::default(), 1024 * MIB, 0);
             guest.usage.allocation_bytes = mib * MIB;
             guest.usage.committed_bytes = mib * MIB;
             guest
@@ -194,7 +194,7 @@ mod tests {
         sizes.iter().map(guest).collect()
     }
 
-    fn decided(rule: Rule, budget_mib: u64, guests: &[Guest], now_ms: u64) -> Vec<u64> {
+    fn decided(rule: Rule, budget_mib: u64, guests: &[GuestInput], now_ms: u64) -> Vec<u64> {
         let host = Host { budget_bytes: budget_mib * MIB, ..Host::default() };
         let decisions = rule.decide(&Config::default(), &host, guests, now_ms - 100..now_ms);
         decisions.iter().map(|decision| decision.allocation_bytes / MIB).collect()

@@ -13,7 +13,7 @@ use std::{
 };
 
 use clap::Args;
-use policy::{Config, Guest, Host};
+use policy::{Config, GuestInput, Host};
 
 use self::{
     demand::Demand,
@@ -60,7 +60,7 @@ fn write(folder: &Path, name: &str, plot: &Plot) -> Result<(), Error> {
 }
 
 fn guest(mib: u64, shares: u32, demand: Demand) -> SimulatedGuest {
-    SimulatedGuest::new(Guest { shares, ..Guest::new(&Config::default(), mib * MIB, 0) }, demand)
+    SimulatedGuest::new(GuestInput { shares, ..GuestInput::new(&Config::default(), mib * MIB, 0) }, demand)
 }
 
 fn world(budget_mib: u64, idle_tax_percent: u8, rule: Rule, guests: Vec<SimulatedGuest>) -> World {

@@ -1,7 +1,7 @@
 //! What policy promises over time, in simulated hosts: bounds at every tick, rest in bounded time, no
 //! oscillation.
 
-use policy::{Config, Guest, Host};
+use policy::{Config, GuestInput, Host};
 use proptest::prelude::*;
 
 use crate::{
@@ -33,7 +33,7 @@ fn demand() -> impl Strategy<Value = Demand> {
 fn guests(demand: impl Strategy<Value = Demand>) -> impl Strategy<Value = Vec<SimulatedGuest>> {
     let guest = (64u64..512, 100u32..4000, 0.1f64..0.5, 0.6f64..=1.0, demand).prop_map(
         |(mib, shares, reserved, limited, demand)| {
-            let mut guest = Guest::new(&Config::default(), mib * MIB, 4 * MIB);
+            let mut guest = GuestInput::new(&Config::default(), mib * MIB, 4 * MIB);
             guest.shares = shares;
             guest.reservation_bytes = (reserved * guest.memory_bytes as f64) as u64 + 4 * MIB;
             guest.limit_bytes = (limited * guest.limit_bytes as f64) as u64;
@@ -44,7 +44,7 @@ fn guests(demand: impl Strategy<Value = Demand>) -> impl Strategy<Value = Vec<Si
 }
 
 fn world(guests: Vec<SimulatedGuest>, spare: f64, tax: u8) -> World {
-    let sum = |bytes: fn(&Guest) -> u64| guests.iter().map(|simulated| bytes(&simulated.guest)).sum::<u64>();
+    let sum = |bytes: fn(&GuestInput) -> u64| guests.iter().map(|simulated| bytes(&simulated.guest)).sum::<u64>();
     let (reserved, limits) = (sum(|guest| guest.reservation_bytes), sum(|guest| guest.limit_bytes));
     let budget_bytes = reserved + (spare * (limits - reserved) as f64) as u64;
     let config = Config { idle_tax_percent: tax, ..Config::default() };
@@ -106,7 +106,7 @@ proptest! {
         mib in 128u64..1024, low in 0.05f64..0.2, high in 0.7f64..0.9, tight in 1.25f64..1.6,
     ) {
         let guest = |before, after| {
-            let guest = Guest::new(&Config::default(), mib * MIB, 0);
+            let guest = GuestInput::new(&Config::default(), mib * MIB, 0);
             SimulatedGuest::new(guest, Demand::Step { before, after, second: 60.0 })
         };
         let budget_bytes = ((low + high) * tight * (mib * MIB) as f64) as u64;
@@ -138,7 +138,7 @@ fn ten_thousand_guests_are_divided_for_within_their_bounds() {
         period_seconds: 300.0,
         phase: f64::from(number % 97) / 97.0,
     };
-    let guest = |number| SimulatedGuest::new(Guest::new(&Config::default(), 256 * MIB, 2 * MIB), demand(number));
+    let guest = |number| SimulatedGuest::new(GuestInput::new(&Config::default(), 256 * MIB, 2 * MIB), demand(number));
     let host = Host { budget_bytes: 10_000 * 128 * MIB, ..Host::default() };
     let mut world = World::new(Config::default(), host, Rule::Ballast, (0..10_000).map(guest).collect(), 3);
     for _ in 0..20 {

@@ -14,7 +14,7 @@
 //! page.
 
 use policy::{
-    Config, Decision, Guest, Host, Usage,
+    Config, Decision, GuestInput, Host, Usage,
     active::{Estimator, SAMPLE_PAGES, Sample, period_ms},
     regret::Regret,
     state::{HostState, Thresholds},
@@ -36,7 +36,7 @@ const SMOOTHING: f64 = 0.9;
 #[derive(Clone, Debug)]
 pub struct SimulatedGuest {
     /// Promises, and what was measured.
-    pub guest: Guest,
+    pub guest: GuestInput,
     /// What it wants over time.
     pub demand: Demand,
     /// Accesses it has made, in seconds of a guest that misses nothing.
@@ -52,7 +52,7 @@ pub struct SimulatedGuest {
 
 impl SimulatedGuest {
     /// A guest that has touched nothing.
-    pub fn new(guest: Guest, demand: Demand) -> SimulatedGuest {
+    pub fn new(guest: GuestInput, demand: Demand) -> SimulatedGuest {
         SimulatedGuest {
             guest,
             demand,
@@ -130,7 +130,7 @@ impl World {
     pub fn new(config: Config, host: Host, rule: Rule, guests: Vec<SimulatedGuest>, seed: u64) -> World {
         let mut world =
             World { config, host, rule, guests, state: HostState::High, second: 0.0, random: Random(seed | 1) };
-        let fresh: Vec<Guest> = world.guests.iter().map(|simulated| simulated.guest).collect();
+        let fresh: Vec<GuestInput> = world.guests.iter().map(|simulated| simulated.guest).collect();
         let first = policy::initial(&world.config, &world.host, &fresh);
         world.apply(&first);
         world
@@ -150,7 +150,7 @@ impl World {
         let used: u64 = self.guests.iter().map(|simulated| simulated.guest.usage.resident_bytes).sum();
         let budget = self.host.budget_bytes;
         self.state = Thresholds::of(budget).next(self.state, budget.saturating_sub(used));
-        let guests: Vec<Guest> = self.guests.iter().map(|simulated| simulated.guest).collect();
+        let guests: Vec<GuestInput> = self.guests.iter().map(|simulated| simulated.guest).collect();
         let now_ms = (self.second * 1e3) as u64;
         let before_ms = ((self.second - seconds) * 1e3) as u64;
         let decisions = self.rule.decide(&self.config, &self.host, &guests, before_ms..now_ms);

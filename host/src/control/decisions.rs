@@ -238,13 +238,13 @@ mod tests {
     use policy::backoff::Standing;
     use policy::means::Means;
     use policy::state::HostState;
-    use policy::{Guest, Host, allocate};
+    use policy::{GuestInput, Host, allocate};
 
     const MIB: u64 = 1 << 20;
 
     fn settled(stall_ratio: f64) -> Option<GuestSettlement> {
         let config = Config::default();
-        let mut guest = Guest::new(&config, 256 * MIB, 0);
+        let mut guest = GuestInput::new(&config, 256 * MIB, 0);
         guest.usage.allocation_bytes = 100 * MIB;
         guest.usage.resident_bytes = 100 * MIB;
         guest.usage.stall_ratio = stall_ratio;

@@ -97,14 +97,14 @@ mod tests {
     use super::*;
     use policy::backoff::Standing;
     use policy::state::HostState;
-    use policy::{Config, Decision, Guest, Reason};
+    use policy::{Config, Decision, GuestInput, Reason};
     use proptest::prelude::*;
 
     const MIB: u64 = 1 << 20;
 
     fn record(reason: Reason, before: u64, after: u64) -> Record {
         let config = Config::default();
-        let mut guest = Guest::new(&config, 256 * MIB, 0);
+        let mut guest = GuestInput::new(&config, 256 * MIB, 0);
         guest.usage.allocation_bytes = before * MIB;
         let decision = Decision { allocation_bytes: after * MIB, balloon_bytes: 0, entitlement_bytes: 0, reason };
         Record::new(&config, HostState::High, &guest, decision, Standing::Settled)

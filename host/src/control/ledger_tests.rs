@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use control::{Dedup, GuestStatus};
-use policy::{Decision, Guest, Reason};
+use policy::{Decision, GuestInput, Reason};
 
 use super::*;
 use crate::fleet::phase::{End, Phase};
@@ -54,8 +54,8 @@ fn what_is_granted_and_what_the_store_may_take_fit_the_budget() {
 
 #[test]
 fn a_rule_that_is_given_divides_instead_of_ours_and_hears_each_tick() {
-    fn frugal(_: &Config, _: &Host, guests: &[Guest], ms: Range<u64>) -> Vec<Decision> {
-        let decision = |guest: &Guest| Decision {
+    fn frugal(_: &Config, _: &Host, guests: &[GuestInput], ms: Range<u64>) -> Vec<Decision> {
+        let decision = |guest: &GuestInput| Decision {
             allocation_bytes: guest.memory_bytes / 8 + (ms.end - ms.start),
             balloon_bytes: 0,
             entitlement_bytes: 0,

@@ -97,7 +97,7 @@ impl Rates {
     }
 
     /// The guest as policy sees it. Called once a tick.
-    pub(crate) fn guest(&mut self, config: &Config, view: &View, fraction: f64) -> policy::Guest {
+    pub(crate) fn guest(&mut self, config: &Config, view: &View, fraction: f64) -> policy::GuestInput {
         let (memory_bytes, pager) = (view.status.memory_bytes, &view.status.pager);
         let page_bytes = PAGE_BYTES as u64;
         let bytes = |ratio: f64| (ratio * memory_bytes as f64) as u64;
@@ -125,7 +125,7 @@ impl Rates {
             0 => overhead_bytes(memory_bytes),
             measured => measured + PAGER_RESERVE_BYTES,
         };
-        let mut guest = policy::Guest { usage, ..promised(config, &view.promises, memory_bytes, overhead_bytes) };
+        let mut guest = policy::GuestInput { usage, ..promised(config, &view.promises, memory_bytes, overhead_bytes) };
         guest.cap_bytes = view.reclaiming.and_then(|reclaiming| reclaiming.cap_bytes());
         guest.usage.spared = self.regret.look(self.clock_ms, &guest);
         if config.pager {
@@ -178,7 +178,7 @@ impl Rates {
 
 /// A guest that is paused needs nothing: it bids with the least there is, and keeps its reservation and what
 /// nobody else wants.
-fn at_rest(guest: policy::Guest) -> policy::Guest {
+fn at_rest(guest: policy::GuestInput) -> policy::GuestInput {
     let usage = Usage {
         stall_ratio: 0.0,
         waited_ratio: 0.0,
@@ -187,7 +187,7 @@ fn at_rest(guest: policy::Guest) -> policy::Guest {
         spared: false,
         ..guest.usage
     };
-    policy::Guest { shares: 1, usage, ..guest }
+    policy::GuestInput { shares: 1, usage, ..guest }
 }
 
 #[cfg(test)]

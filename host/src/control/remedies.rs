@@ -2,7 +2,7 @@
 //! the margin of a budget.
 
 use policy::remedy::{Remedy, remedies};
-use policy::{Config, Guest};
+use policy::{Config, GuestInput};
 use serde_json::{Value, json};
 
 use crate::control::situation::Situation;
@@ -15,7 +15,7 @@ const IDLE_MAX: usize = 3;
 pub(crate) fn of(
     config: &Config,
     situation: &Situation,
-    inputs: &[Option<Guest>],
+    inputs: &[Option<GuestInput>],
     names: &[String],
     number: usize,
 ) -> Value {
@@ -78,8 +78,8 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn guest(mib: u64, stall_ratio: f64) -> Option<Guest> {
-        let mut guest = Guest::new(&Config::default(), 256 * MIB, 4 * MIB);
+    fn guest(mib: u64, stall_ratio: f64) -> Option<GuestInput> {
+        let mut guest = GuestInput::new(&Config::default(), 256 * MIB, 4 * MIB);
         let usage = &mut guest.usage;
         (usage.allocation_bytes, usage.resident_bytes, usage.committed_bytes) = (mib * MIB, mib * MIB, mib * MIB);
         (usage.active_bytes, usage.stall_ratio) = (Some(200 * MIB), stall_ratio);

@@ -130,12 +130,12 @@ pub(crate) fn least_headroom(levers: Levers) -> u64 {
 }
 
 /// A planned guest with these promises: what they come to in bytes, with what is by its size.
-pub(crate) fn promised_to(config: &RunConfig, guest: &PlannedGuest, promises: &Promises) -> policy::Guest {
+pub(crate) fn promised_to(config: &RunConfig, guest: &PlannedGuest, promises: &Promises) -> policy::GuestInput {
     let config = levers_config(policy_config(config), guest.levers);
     promised(&config, promises, guest.memory_bytes, overhead_bytes(guest.memory_bytes))
 }
 
-fn planned(config: &Config, guests: &[PlannedGuest]) -> Vec<policy::Guest> {
+fn planned(config: &Config, guests: &[PlannedGuest]) -> Vec<policy::GuestInput> {
     let promised = |guest: &PlannedGuest| {
         let config = levers_config(*config, guest.levers);
         promised(&config, &guest.promises, guest.memory_bytes, overhead_bytes(guest.memory_bytes))
@@ -144,12 +144,17 @@ fn planned(config: &Config, guests: &[PlannedGuest]) -> Vec<policy::Guest> {
 }
 
 /// A guest with the promises made to it. What was not chosen is by its size, and within what was.
-pub(crate) fn promised(config: &Config, promises: &Promises, memory_bytes: u64, overhead_bytes: u64) -> policy::Guest {
-    let guest = policy::Guest::new(config, memory_bytes, overhead_bytes);
+pub(crate) fn promised(
+    config: &Config,
+    promises: &Promises,
+    memory_bytes: u64,
+    overhead_bytes: u64,
+) -> policy::GuestInput {
+    let guest = policy::GuestInput::new(config, memory_bytes, overhead_bytes);
     let limit_bytes = promises.limit_bytes.unwrap_or(guest.limit_bytes).min(guest.limit_bytes);
     // A guest's overhead is measured while it runs; a promise is kept as far as the guest can cost that much.
     let reservation_bytes = promises.reservation_bytes.unwrap_or(guest.reservation_bytes).min(limit_bytes);
-    policy::Guest { shares: promises.shares, reservation_bytes, limit_bytes, ..guest }
+    policy::GuestInput { shares: promises.shares, reservation_bytes, limit_bytes, ..guest }
 }
 
 /// A decision, as the guest's VMM is told of it, with what it is charged for pages in the kernel's swap.

@@ -1,6 +1,6 @@
 //! Floors: nobody is taken below what it cannot be squeezed below, as long as these fit the budget.
 
-use policy::{Guest, Host, allocate};
+use policy::{GuestInput, Host, allocate};
 use proptest::prelude::*;
 
 use crate::guests::{MIB, ON, TICKS, floor, guests, idle_and_busy, in_force, obey};
@@ -29,7 +29,7 @@ fn a_guest_is_not_taken_below_what_its_compressed_pages_take() {
 #[test]
 fn a_budget_below_the_floors_is_followed_as_far_as_they_go_and_takes_from_nobody_what_it_cannot_give() {
     let lowered = Host { budget_bytes: 450 * MIB, ceiling_bytes: 900 * MIB, ..Host::default() };
-    let mut guests = [Guest::new(&ON, 256 * MIB, 4 * MIB); 4];
+    let mut guests = [GuestInput::new(&ON, 256 * MIB, 4 * MIB); 4];
     for guest in &mut guests {
         guest.usage.allocation_bytes = 225 * MIB;
         guest.usage.committed_bytes = 225 * MIB;
@@ -63,7 +63,7 @@ fn a_guest_that_grows_incompressible_after_it_was_outbid_gets_back_what_it_canno
     guests[1].shares *= 10;
     guests[0].usage.active_bytes = Some(250 * MIB);
     guests[1].usage.active_bytes = Some(250 * MIB);
-    let settle = |guests: &mut [Guest; 2]| {
+    let settle = |guests: &mut [GuestInput; 2]| {
         for _ in 0..TICKS {
             let decisions = allocate(&ON, &host, guests);
             obey(guests, &decisions);

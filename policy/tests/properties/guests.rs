@@ -1,7 +1,7 @@
 //! Guests and hosts of all sizes and moods, and what becomes of them when they obey.
 
 use policy::means::{Mean, Means};
-use policy::{Config, Decision, Guest, Host, Usage, allocate, pressure};
+use policy::{Config, Decision, GuestInput, Host, Usage, allocate, pressure};
 use proptest::prelude::*;
 
 pub const MIB: u64 = 1 << 20;
@@ -15,7 +15,7 @@ pub fn means() -> impl Strategy<Value = Means> {
 }
 
 /// Guests of all sizes and moods, with promises that make sense one by one.
-pub fn guest() -> impl Strategy<Value = Guest> {
+pub fn guest() -> impl Strategy<Value = GuestInput> {
     let promises = (16u64..1024, 0.0f64..=1.0, 0.0f64..=1.0, 1u32..4000, 0u64..8 * MIB);
     let active = (
         proptest::option::of(0.0f64..=1.2),
@@ -30,7 +30,7 @@ pub fn guest() -> impl Strategy<Value = Guest> {
             (mib, reserved, limited, shares, overhead),
             (held, committed, resident, stall, refaults, (active, charged, spared, irreducible_bytes, means)),
         )| {
-            let mut guest = Guest::new(&ON, mib * MIB, overhead);
+            let mut guest = GuestInput::new(&ON, mib * MIB, overhead);
             guest.reservation_bytes = overhead + (reserved * 0.5 * guest.memory_bytes as f64) as u64;
             let room = guest.limit_bytes - guest.reservation_bytes;
             guest.limit_bytes = guest.reservation_bytes + (limited * room as f64) as u64;
@@ -56,12 +56,12 @@ pub fn guest() -> impl Strategy<Value = Guest> {
     )
 }
 
-pub fn guests() -> impl Strategy<Value = Vec<Guest>> {
+pub fn guests() -> impl Strategy<Value = Vec<GuestInput>> {
     proptest::collection::vec(guest(), 1..9)
 }
 
 /// A host whose budget holds the reservations and `spare` of what lies between them and the limits.
-pub fn host(guests: &[Guest], spare: f64) -> Host {
+pub fn host(guests: &[GuestInput], spare: f64) -> Host {
     let reserved: u64 = guests.iter().map(|guest| guest.reservation_bytes).sum();
     let limits: u64 = guests.iter().map(|guest| guest.limit_bytes).sum();
     let (frames_bytes, frames_headroom_bytes, host_overhead_bytes) = (32 * MIB, 8 * MIB, 3 * MIB);
@@ -73,7 +73,7 @@ pub fn available(host: &Host) -> u64 {
     host.budget_bytes - host.frames_bytes - host.frames_headroom_bytes - host.host_overhead_bytes
 }
 
-pub fn in_force(guests: &[Guest], decisions: &[Decision]) -> u64 {
+pub fn in_force(guests: &[GuestInput], decisions: &[Decision]) -> u64 {
     guests
         .iter()
         .zip(decisions)
@@ -82,7 +82,7 @@ pub fn in_force(guests: &[Guest], decisions: &[Decision]) -> u64 {
 }
 
 /// The guests a tick later: decisions in force, and nobody above what was decided.
-pub fn obey(guests: &mut [Guest], decisions: &[Decision]) {
+pub fn obey(guests: &mut [GuestInput], decisions: &[Decision]) {
     for (guest, decision) in guests.iter_mut().zip(decisions) {
         guest.usage.allocation_bytes = decision.allocation_bytes;
         guest.usage.balloon_bytes = decision.balloon_bytes;
@@ -95,8 +95,8 @@ pub fn obey(guests: &mut [Guest], decisions: &[Decision]) {
 pub const TICKS: usize = 3000;
 
 /// Two guests that hold a half each, one of them idle, the other in want of more.
-pub fn idle_and_busy() -> [Guest; 2] {
-    let mut guests = [Guest::new(&ON, 256 * MIB, 0); 2];
+pub fn idle_and_busy() -> [GuestInput; 2] {
+    let mut guests = [GuestInput::new(&ON, 256 * MIB, 0); 2];
     for guest in &mut guests {
         guest.usage.allocation_bytes = 160 * MIB;
         guest.usage.committed_bytes = 160 * MIB;
@@ -107,7 +107,7 @@ pub fn idle_and_busy() -> [Guest; 2] {
 }
 
 /// What a guest of a test cannot run below.
-pub fn floor(guest: &Guest) -> u64 {
+pub fn floor(guest: &GuestInput) -> u64 {
     let livable = match guest.usage.irreducible_bytes {
         0 => 0,
         bytes => bytes + guest.overhead_bytes + guest.floor_bytes,
@@ -116,7 +116,7 @@ pub fn floor(guest: &Guest) -> u64 {
 }
 
 /// Guests of 256 MiB that use and hold all they get, and stall as they say; after so many ticks.
-pub fn settle(config: &Config, host: &Host, guests: &mut [Guest], ticks: usize) -> Vec<Decision> {
+pub fn settle(config: &Config, host: &Host, guests: &mut [GuestInput], ticks: usize) -> Vec<Decision> {
     let mut decisions = Vec::new();
     for _ in 0..ticks {
         for guest in guests.iter_mut() {
@@ -129,8 +129,8 @@ pub fn settle(config: &Config, host: &Host, guests: &mut [Guest], ticks: usize) 
     decisions
 }
 
-pub fn sampled(shares: u32, active_mib: u64, stall_ratio: f64, allocation_mib: u64) -> Guest {
-    let mut guest = Guest { shares, ..Guest::new(&ON, 256 * MIB, 0) };
+pub fn sampled(shares: u32, active_mib: u64, stall_ratio: f64, allocation_mib: u64) -> GuestInput {
+    let mut guest = GuestInput { shares, ..GuestInput::new(&ON, 256 * MIB, 0) };
     let active_bytes = Some(active_mib * MIB);
     let waited_ratio = stall_ratio;
     guest.usage =

@@ -1,6 +1,6 @@
 //! Rest: while nothing changes nothing moves, and a guest that stalls grows until there is no more to have.
 
-use policy::{Guest, Usage, allocate, initial};
+use policy::{GuestInput, Usage, allocate, initial};
 use proptest::prelude::*;
 
 use crate::guests::{ON, TICKS, available, guests, host, in_force, obey};
@@ -49,7 +49,7 @@ proptest! {
             prop_assert!(in_force(&guests, &decisions) <= available(&host));
             obey(&mut guests, &decisions);
         }
-        let unnoticed = |guest: &Guest| guest.memory_bytes / 256 + guests.len() as u64;
+        let unnoticed = |guest: &GuestInput| guest.memory_bytes / 256 + guests.len() as u64;
         let at_limit = guests[0].limit_bytes - guests[0].usage.allocation_bytes <= unnoticed(&guests[0]);
         let others_at_reservation =
             guests[1..].iter().all(|guest| guest.usage.allocation_bytes - guest.reservation_bytes <= unnoticed(guest).max(unnoticed(&guests[0])));

@@ -1,6 +1,6 @@
 //! Shares: who is entitled to how much, with idle memory taxed.
 
-use policy::{Config, Guest, Host, Reason, Usage, allocate};
+use policy::{Config, GuestInput, Host, Reason, Usage, allocate};
 
 use crate::guests::{MIB, ON, idle_and_busy, obey, sampled, settle};
 
@@ -74,7 +74,7 @@ fn what_is_shared_counts_by_its_fraction() {
 #[test]
 fn two_guests_that_stall_alike_end_with_memory_by_their_shares() {
     let host = Host { budget_bytes: 300 * MIB, ..Host::default() };
-    let mut guests = [Guest::new(&ON, 256 * MIB, 0); 2];
+    let mut guests = [GuestInput::new(&ON, 256 * MIB, 0); 2];
     guests[1].shares = 2000;
     guests[0].usage = Usage { allocation_bytes: 200 * MIB, ..Usage::default() };
     guests[1].usage = Usage { allocation_bytes: 100 * MIB, ..Usage::default() };

@@ -1,14 +1,14 @@
 //! Steps: who gives first, how fast, and when somebody else may have it.
 
 use policy::means::{Mean, Means};
-use policy::{Guest, Host, Reason, Usage, allocate};
+use policy::{GuestInput, Host, Reason, Usage, allocate};
 
 use crate::guests::{MIB, ON, in_force, obey, sampled, settle};
 
 #[test]
 fn growth_waits_until_the_other_guest_has_really_shrunk() {
     let host = Host { budget_bytes: 300 * MIB, ..Host::default() };
-    let mut guests = [Guest::new(&ON, 256 * MIB, 0); 2];
+    let mut guests = [GuestInput::new(&ON, 256 * MIB, 0); 2];
     for guest in &mut guests {
         let all = 150 * MIB;
         guest.usage = Usage { allocation_bytes: all, committed_bytes: all, resident_bytes: all, ..Usage::default() };
@@ -27,7 +27,7 @@ fn growth_waits_until_the_other_guest_has_really_shrunk() {
 #[test]
 fn a_guest_that_uses_little_gives_before_one_that_uses_all() {
     let host = Host { budget_bytes: 300 * MIB, ..Host::default() };
-    let mut guests = [Guest::new(&ON, 256 * MIB, 0); 3];
+    let mut guests = [GuestInput::new(&ON, 256 * MIB, 0); 3];
     for guest in &mut guests {
         let all = 100 * MIB;
         guest.usage = Usage { allocation_bytes: all, committed_bytes: all, resident_bytes: all, ..Usage::default() };
@@ -46,7 +46,7 @@ fn a_guest_that_uses_little_gives_before_one_that_uses_all() {
 #[test]
 fn measurements_that_make_no_sense_count_as_calm() {
     let host = Host { budget_bytes: 100 * MIB, ..Host::default() };
-    let mut guests = [Guest::new(&ON, 256 * MIB, 0); 2];
+    let mut guests = [GuestInput::new(&ON, 256 * MIB, 0); 2];
     let sane = allocate(&ON, &host, &guests);
     guests[0].usage.stall_ratio = f64::NAN;
     guests[1].usage.refaults_per_second = f64::INFINITY;
@@ -64,7 +64,7 @@ fn a_spared_guest_gives_only_to_those_below_their_entitlement() {
         guests[1].usage.spared = spared;
         guests
     };
-    let after = |mut guests: [Guest; 3]| {
+    let after = |mut guests: [GuestInput; 3]| {
         settle(&ON, &host, &mut guests, 1);
         guests[1].usage.allocation_bytes / MIB
     };
@@ -77,7 +77,7 @@ fn a_spared_guest_gives_only_to_those_below_their_entitlement() {
 #[test]
 fn a_guest_with_little_of_much_memory_grows_all_the_same() {
     let host = Host { budget_bytes: 100 * MIB, ..Host::default() };
-    let mut guests = [Guest::new(&ON, 1024 * MIB, 0); 2];
+    let mut guests = [GuestInput::new(&ON, 1024 * MIB, 0); 2];
     for (guest, mib) in guests.iter_mut().zip([4, 96]) {
         guest.reservation_bytes = MIB;
         guest.usage.allocation_bytes = mib * MIB;
@@ -92,7 +92,7 @@ fn who_gives_at_the_lowest_price_gives_first_and_as_fast_as_it_was_seen_to() {
     let host = Host { budget_bytes: 300 * MIB, ..Host::default() };
     // A step up of the first is 4 MiB.
     let mut guests = [sampled(1000, 256, 0.5, 100), sampled(1000, 5, 0.0, 100), sampled(1000, 5, 0.0, 100)];
-    let after = |guests: &[Guest; 3]| {
+    let after = |guests: &[GuestInput; 3]| {
         let mut guests = *guests;
         settle(&ON, &host, &mut guests, 1);
         guests.map(|guest| 100 - guest.usage.allocation_bytes.min(100 * MIB) / MIB)

@@ -67,14 +67,14 @@ pub fn record(workload: Workload, pages: u32, accesses: u32) -> Result<Vec<u32>,
         (exit, recording.join())
     });
     if exit != 0 {
-        return Err(Error::BareGuest(format!("recording {workload:?}: the guest ended with {exit}")));
+        return Err(Error::Guest(format!("recording {workload:?}: the guest ended with {exit}")));
     }
-    trace.unwrap_or_else(|_| Err(Error::BareGuest(format!("recording {workload:?}: the recorder failed"))))
+    trace.unwrap_or_else(|_| Err(Error::Guest(format!("recording {workload:?}: the recorder failed"))))
 }
 
 impl Recorder {
     fn new(workload: Workload, pages: u32, wanted: u64) -> Result<Recorder, Error> {
-        let failed = |error: userfaultfd::Error| Error::BareGuest(format!("userfaultfd: {error}"));
+        let failed = |error: userfaultfd::Error| Error::Guest(format!("userfaultfd: {error}"));
         let bytes = NonZeroUsize::new(pages as usize * PAGE_BYTES).unwrap_or(NonZeroUsize::MIN);
         let file = memfd_create(c"ballast-trace", MFdFlags::MFD_CLOEXEC).map_err(Error::system("making memory"))?;
         let file = File::from(file);

@@ -47,7 +47,7 @@ impl Guest {
     }
 
     /// Goes on with what is reclaimed from it, by how it was seen at the last tick.
-    pub fn tend_reclaim(&self, config: &policy::Config, seen: &policy::Guest) {
+    pub fn tend_reclaim(&self, config: &policy::Config, seen: &policy::GuestInput) {
         let now = self.clock.now();
         let view = &mut self.state().view;
         if let Some(reclaiming) = view.reclaiming.as_mut().filter(|reclaiming| reclaiming.is_on()) {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use control::GuestStatus;
 use policy::reclaim::{Reached, Reclaim, Stage};
-use policy::{Config, Guest};
+use policy::{Config, GuestInput};
 use serde_json::{Value, json};
 use wire::PAGE_BYTES;
 
@@ -88,7 +88,7 @@ impl Reclaiming {
     }
 
     /// Goes on by how the guest is now.
-    pub fn look(&mut self, now: Instant, config: &Config, guest: &Guest, status: &GuestStatus) {
+    pub fn look(&mut self, now: Instant, config: &Config, guest: &GuestInput, status: &GuestStatus) {
         let was_taking = self.is_taking();
         if self.reclaim.stage() == Stage::Asked {
             self.before = Holdings::of(status);
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn what_was_won_is_told_by_what() {
         let (config, now) = (Config::default(), Instant::now());
-        let mut guest = Guest::new(&config, 256 * MIB, 0);
+        let mut guest = GuestInput::new(&config, 256 * MIB, 0);
         guest.usage.resident_bytes = 200 * MIB;
         let mut reclaiming = Reclaiming::new(64 * MIB, Duration::from_secs(60), now);
         reclaiming.look(now, &config, &guest, &status(200, 10, 20, 8));
