@@ -18,7 +18,7 @@ pub struct Layout(Vec<Range<u64>>);
 impl Layout {
     /// RAM in one piece, as bare machines have it.
     pub fn flat(ram_bytes: u64) -> Layout {
-        Layout(Vec::from([0..ram_bytes]))
+        Layout(std::iter::once(0..ram_bytes).collect())
     }
 
     /// RAM with a PC's hole.

@@ -25,7 +25,7 @@ impl Entry {
     /// A private page that is in memory, and survives `lives` passes of the hand.
     pub fn into_here(self, lives: u8) -> Entry {
         debug_assert!(self.state() == State::Private && lives <= LIVES_MAX);
-        Entry(self.0 & !(PAYLOAD | LIVES | PROBED) | (lives as u64) << PRIVATE_LIVES_SHIFT)
+        Entry(self.0 & !(PAYLOAD | LIVES | PROBED) | u64::from(lives) << PRIVATE_LIVES_SHIFT)
     }
 
     /// A private page that is in memory, as far as we know.
