@@ -34,7 +34,7 @@ impl Machine {
             |program: &str| env::split_paths(&env::var_os("PATH").unwrap()).any(|folder| folder.join(program).exists());
         let needed = ["busybox", "cpio", "zstd", "xz", "python3", "qemu-system-x86_64"];
         if let Some(missing) =
-            needed.into_iter().find(|program| !exists(program) && !(is_here && *program == "qemu-system-x86_64"))
+            needed.into_iter().find(|program| !(exists(program) || is_here && *program == "qemu-system-x86_64"))
         {
             skipped(&format!("Linux guests: {missing} is not installed (see .ci/run)"));
             return None;

@@ -105,8 +105,8 @@ impl Ballast {
     /// What a page in the zram device costs, as the host tells its VMMs.
     fn tell_price(&self) {
         let Some((pages_bytes, used_bytes)) = self.zram.as_deref().and_then(zram_bytes) else { return };
-        if pages_bytes > 0 {
-            self.memory.set_kernel_price((used_bytes * 256 / pages_bytes).clamp(1, 256) as u32);
+        if let Some(price) = (used_bytes * 256).checked_div(pages_bytes) {
+            self.memory.set_kernel_price(price.clamp(1, 256) as u32);
         }
     }
 
