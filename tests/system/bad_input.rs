@@ -116,7 +116,7 @@ fn doctor_names_every_prerequisite() {
     let output = Command::new(env!("CARGO_BIN_EXE_ballast")).args(["doctor", "--json"]).output().unwrap();
     let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let names: Vec<_> = found.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["kvm", "userfaultfd", "vm.max_map_count", "open files", "memory"]);
+    assert_eq!(names, ["kvm", "userfaultfd", "vm.max_map_count", "open files", "memory", "kernel tier"]);
 }
 
 #[test]
