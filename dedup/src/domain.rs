@@ -8,6 +8,19 @@
 //! Here are the lock, and the checks that do not need it; what messages do is in `protocol`. Pages are hashed
 //! before the lock is taken. The longest step under it is writing one batch of pages to the store.
 
+pub mod entry;
+pub mod figures;
+pub mod frames;
+pub mod index;
+pub mod protocol;
+pub mod refused;
+pub mod retire;
+pub mod segment;
+pub mod session;
+pub mod store;
+pub mod vmm_id;
+pub mod waiters;
+
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,11 +29,11 @@ use std::time::{Duration, Instant};
 use control::merge::{BATCH_MAX, MergeAnswer, MergeRequest, PAGES_MAX, Pages};
 use wire::PageBytes;
 
-use crate::entry::PLACES;
-use crate::frames::FrameTable;
-use crate::protocol::Protocol;
+use crate::domain::entry::PLACES;
+use crate::domain::frames::FrameTable;
+use crate::domain::protocol::Protocol;
+use crate::domain::store::{Store, reopen_read_only};
 use crate::published::Published;
-use crate::store::{Store, reopen_read_only};
 use crate::{Error, Figures, ProtocolError, VmmId, content_hash};
 
 /// What a VMM process gets: both read-only.

@@ -5,7 +5,7 @@ use nix::errno::Errno;
 use wire::{Frame, Gfn};
 
 use crate::VmmId;
-use crate::vmm_id::VMMS_MAX;
+use crate::domain::vmm_id::VMMS_MAX;
 
 /// The store could not be made or used.
 #[derive(Debug, thiserror::Error)]

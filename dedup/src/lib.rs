@@ -28,39 +28,21 @@
 
 #![deny(unsafe_code)]
 
-mod census;
-mod config;
 mod domain;
-mod entry;
 mod error;
-mod figures;
-mod frames;
 mod hash;
-mod inbox;
-mod index;
-mod memory;
-mod notes;
-mod pace;
-mod protocol;
 mod published;
-mod refused;
-mod retire;
 mod scanner;
-mod segment;
-mod session;
-mod store;
 mod sys;
-mod vmm_id;
-mod waiters;
 
-pub use config::ScannerConfig;
+pub use domain::figures::Figures;
+pub use domain::vmm_id::VmmId;
 pub use domain::{Descriptors, Domain};
 pub use error::{Error, ProtocolError};
-pub use figures::Figures;
 pub use hash::{content_hash, is_zero};
-pub use inbox::ScannerHandle;
-pub use memory::{Backing, ScanMemory};
-pub use notes::NOTES_BYTES_PER_PAGE;
 pub use published::PublishedView;
 pub use scanner::Scanner;
-pub use vmm_id::VmmId;
+pub use scanner::config::ScannerConfig;
+pub use scanner::inbox::ScannerHandle;
+pub use scanner::memory::{Backing, ScanMemory};
+pub use scanner::notes::NOTES_BYTES_PER_PAGE;

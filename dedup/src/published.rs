@@ -21,7 +21,7 @@ use nix::sys::stat::fstat;
 use wire::Frame;
 
 use crate::Error;
-use crate::store::sealed_memfd;
+use crate::domain::store::sealed_memfd;
 use crate::sys::{Access, MappedWords};
 
 const WORD_BITS: u32 = u64::BITS;
@@ -119,7 +119,7 @@ impl PublishedView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::reopen_read_only;
+    use crate::domain::store::reopen_read_only;
 
     #[test]
     fn a_view_sees_what_is_published_and_nothing_beyond_the_store() {

@@ -21,6 +21,14 @@
 //!
 //! Costs [`NOTES_BYTES_PER_PAGE`](crate::NOTES_BYTES_PER_PAGE).
 
+pub mod census;
+pub mod config;
+pub mod inbox;
+pub mod memory;
+pub mod notes;
+pub mod pace;
+pub mod retell;
+
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -30,22 +38,15 @@ use control::merge::{Answer, BATCH_MAX, MergeAnswer, MergeRequest, PAGES_MAX, Pa
 use control::status::DedupStatus;
 use wire::{Frame, Gfn, PAGE_BYTES, Run, Sharing, runs};
 
-use crate::census::census;
+use crate::domain::refused::RefusedRuns;
 use crate::hash::{BatchHasher, Content};
-use crate::inbox::Event;
-use crate::notes::{DIFFERS, NO_ROOM, Notes, OVER_BUDGET, Seen, TAKEN, TOLD};
-use crate::pace::{Pace, PassFindings};
-use crate::refused::RefusedRuns;
+use crate::scanner::census::census;
+use crate::scanner::inbox::Event;
+use crate::scanner::notes::{DIFFERS, NO_ROOM, Notes, OVER_BUDGET, Seen, TAKEN, TOLD};
+use crate::scanner::pace::{Pace, PassFindings};
+use crate::scanner::retell::{BATCH_PAGES, RETELL_PASSES, RETRY_PASSES, is_retold};
 use crate::{Backing, ScanMemory, ScannerConfig, ScannerHandle};
 
-/// Pages that are looked at between two looks into the letter box: what one page table maps, and at most half
-/// a millisecond.
-const BATCH_PAGES: u32 = 512;
-/// Stable content is hashed and told again every so many passes, because the store forgets candidates, and a
-/// sample does not see every change.
-const RETELL_PASSES: u64 = 16;
-/// The same for content that would be shared if there were room: in the store, or in the VMA budget.
-const RETRY_PASSES: u64 = 4;
 /// Aliases that are given up at a time, some 30 µs each.
 const ALIASES_GIVEN_UP_MAX: u32 = 256;
 /// Every so many passes, pages that broke after merging are forgiven one break, and what the store had no
@@ -391,10 +392,4 @@ impl<P: Deref<Target: ScanMemory>> Scanner<P> {
             }
         }
     }
-}
-
-/// Whether content that the store was told is told anew in this pass. Whole batches together, so that runs
-/// stay together.
-fn is_retold(gfn: Gfn, pass: u64, every: u64) -> bool {
-    (pass + u64::from(gfn.0 / BATCH_PAGES)).is_multiple_of(every)
 }

@@ -357,5 +357,4 @@ fn set_bit(bitmap: &Span, bit: u32, on: bool) {
 }
 
 #[cfg(test)]
-#[path = "allocator_tests.rs"]
 mod tests;

@@ -6,14 +6,14 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use wire::machine::{BootInfo, CONTENTS_RANDOM, CONTENTS_THIRD, VcpuReport};
 
 use crate::allocator::{Allocator, Kind};
-use crate::balloon::{Balloon, Progress};
 use crate::lock::Spinlock;
 use crate::machine::{Console, Machine};
 use crate::memory::Ram;
 use crate::page::Texture;
 use crate::rng::Rng;
 use crate::shared::Shared;
-use crate::transport::Mmio;
+use crate::virtio::balloon::{Balloon, Progress};
+use crate::virtio::transport::Mmio;
 
 /// Polls between two publications of the allocator's counts, which take its lock.
 const POLLS_PER_PUBLICATION: u32 = 64;

@@ -17,12 +17,12 @@ use wire::PAGE_BYTES;
 use wire::machine::{BOOT_MAGIC, RAM_BYTES_MAX, VCPUS_MAX, Workload};
 
 use crate::allocator::{Allocator, Kind};
-use crate::balloon::Balloon;
 use crate::cpu::Cpu;
-use crate::driver::{DRIVER_PAGES, Error};
 use crate::machine::{Console, Machine};
 use crate::shared::Shared;
-use crate::transport::Mmio;
+use crate::virtio::balloon::Balloon;
+use crate::virtio::driver::{DRIVER_PAGES, Error};
+use crate::virtio::transport::Mmio;
 use crate::workload;
 
 /// Exit code: everything verified.

@@ -30,24 +30,20 @@
 extern crate std;
 
 pub mod allocator;
-pub mod balloon;
 pub mod command_line;
 pub mod cpu;
-pub mod driver;
 pub mod guest;
 pub mod lock;
 pub mod machine;
 pub mod memory;
 pub mod page;
-pub mod queue;
 pub mod rng;
 pub mod set;
 mod shared;
-pub mod supply;
 pub mod table;
 #[cfg(test)]
 mod testing;
-pub mod transport;
+pub mod virtio;
 pub mod workload;
 
 pub use guest::BareGuest;

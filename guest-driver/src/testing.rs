@@ -17,8 +17,8 @@ use crate::cpu::Cpu;
 use crate::guest::BareGuest;
 use crate::machine::Machine;
 use crate::memory::{PAGE_WORDS, Ram};
-use crate::transport::Transport;
-use crate::transport::fake::FakeBalloon;
+use crate::virtio::transport::Transport;
+use crate::virtio::transport::fake::FakeBalloon;
 
 /// Looks at the machine that make a millisecond.
 const LOOKS_PER_MS: u64 = 4;

@@ -123,7 +123,7 @@ pub struct Usage {
     /// Pages that came back soon after their eviction.
     pub refaults_per_second: f64,
     /// Share of its time that it waited for memory lately, small waits remembered for seconds; see
-    /// [`crate::waits`].
+    /// [`crate::restraint::waits`].
     pub waited_ratio: f64,
     /// What of its memory is in use, in bytes of host memory that this takes; none until it has been sampled.
     pub active_bytes: Option<u64>,
@@ -134,7 +134,7 @@ pub struct Usage {
     pub recent_bytes: Option<u64>,
     /// Its part of the frames it shares: what it costs beside its allocation.
     pub charged_bytes: u64,
-    /// It waited for what it last gave, and keeps what it has for a while; see [`crate::regret`].
+    /// It waited for what it last gave, and keeps what it has for a while; see [`crate::restraint::regret`].
     pub spared: bool,
     /// By what it could give memory, and at which price.
     pub means: Means,

@@ -15,7 +15,7 @@
 //!
 //! What goes into it: how much of its memory each guest uses ([`active`]), how short the host is ([`state`]),
 //! what each way to win memory costs ([`levers`], [`means`]). What restrains it: guests that suffer for what
-//! they gave, or give nothing ([`backoff`], [`regret`]), free pages that come back ([`reporting`]).
+//! they gave, or give nothing ([`restraint`]), free pages that come back ([`reporting`]).
 //!
 //! Invariants, for guests that were admitted:
 //! * Never is the sum of what is *in force* raised above the budget. In force is the larger of a guest's
@@ -31,20 +31,17 @@
 pub mod active;
 mod admit;
 mod allocate;
-pub mod backoff;
 mod balloon;
+pub mod explanation;
 mod fill;
 mod guest;
 pub mod levers;
 pub mod means;
 pub mod reclaim;
-pub mod record;
-pub mod regret;
-pub mod remedy;
 pub mod reporting;
+pub mod restraint;
 pub mod state;
 pub mod verdict;
-pub mod waits;
 
 pub use admit::{Refusal, admit, store_bytes_max};
 pub use allocate::{Decision, Reason, allocate, initial, total_bytes};

@@ -1,7 +1,7 @@
 //! What is decided about one guest in one tick: all that its VMM is to be told, and the record of why.
 
 use crate::Reason;
-use crate::record::Record;
+use crate::explanation::record::Record;
 use crate::state::HostState;
 
 /// A guest that has all but this part of its entitlement has what is due to it: two guests that are alike are
@@ -36,7 +36,7 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backoff::Standing;
+    use crate::restraint::backoff::Standing;
     use crate::{Config, Decision, GuestInput};
 
     const MIB: u64 = 1 << 20;

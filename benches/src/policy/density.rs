@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use guest_driver::workload::serve::INTERVAL_MS;
+use guest_driver::workload::pattern::serve::INTERVAL_MS;
 use pager::PAGE_BYTES;
 use wire::machine::{CONTENTS_OWN, Workload};
 

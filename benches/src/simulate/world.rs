@@ -16,9 +16,9 @@
 use policy::{
     Config, Decision, GuestInput, Host, Usage,
     active::{Estimator, SAMPLE_PAGES, Sample, period_ms},
-    regret::Regret,
+    restraint::regret::Regret,
+    restraint::waits::Waits,
     state::{HostState, Thresholds},
-    waits::Waits,
 };
 
 use crate::{policy::rules::Rule, simulate::demand::Demand};

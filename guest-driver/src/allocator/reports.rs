@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use super::kind::Kind;
 use super::{Allocator, set_bit};
-use crate::balloon::REPORT_RUN_MIN;
+use crate::virtio::balloon::REPORT_RUN_MIN;
 
 /// Longest range in a report: 2 MiB, what Linux reports at most (`pageblock_order`).
 pub const REPORT_RUN_MAX: u32 = 512;

@@ -5,7 +5,7 @@ use core::ops::Range;
 use super::Allocator;
 use super::kind::Kind;
 use crate::lock::Spinlock;
-use crate::supply::PageSupply;
+use crate::virtio::supply::PageSupply;
 
 /// The guest's allocator, once there is one: locked for each call alone.
 impl PageSupply for &Spinlock<Option<Allocator>> {

@@ -14,13 +14,13 @@ use crate::set::Set;
 use crate::workload::cache::Cache;
 use crate::workload::churn::Churn;
 use crate::workload::common::Common;
-use crate::workload::gups::Gups;
 use crate::workload::hog::Hog;
 use crate::workload::idle::Idle;
-use crate::workload::stream::Stream;
+use crate::workload::pattern::gups::Gups;
+use crate::workload::pattern::stream::Stream;
+use crate::workload::pattern::zipf::Zipf;
 use crate::workload::work::Work;
 use crate::workload::zero::Zero;
-use crate::workload::zipf::Zipf;
 
 /// Length of a phase: a 20 s run sees all of them but one.
 const PHASE_MS: u64 = 3000;

@@ -5,20 +5,15 @@ pub mod cache;
 pub mod churn;
 pub mod clock;
 pub mod common;
-pub mod gups;
 pub mod hog;
 pub mod idle;
 pub mod image;
 pub mod mixed;
-pub mod probe;
-pub mod scan;
-pub mod serve;
-pub mod stream;
+pub mod pattern;
 pub mod tide;
 pub mod wake;
 pub mod work;
 pub mod zero;
-pub mod zipf;
 
 use wire::machine::Workload;
 
@@ -29,18 +24,18 @@ use crate::set::Set;
 use churn::Churn;
 use clock::Clock;
 use common::Common;
-use gups::Gups;
 use hog::Hog;
 use idle::Idle;
 use mixed::Mixed;
-use probe::Probe;
-use scan::Scan;
-use serve::Serve;
-use stream::Stream;
+use pattern::gups::Gups;
+use pattern::probe::Probe;
+use pattern::scan::Scan;
+use pattern::serve::Serve;
+use pattern::stream::Stream;
+use pattern::zipf::Zipf;
 use tide::Tide;
 use wake::Wake;
 use work::Work;
-use zipf::Zipf;
 
 /// Builds a workload, works until the stop, then verifies everything.
 pub fn run<'a, M: Machine>(cpu: &mut Cpu<'a, M>, workload: Workload, built: impl FnOnce(&mut Cpu<'a, M>)) {

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard};
 use std::time::SystemTime;
 
-use policy::record::{Action, Record};
+use policy::explanation::record::{Action, Record};
 use policy::state::Thresholds;
 use policy::verdict::Verdict;
 use policy::{Config, Reason};
@@ -235,8 +235,8 @@ mod tests {
     use super::*;
     use crate::control::prices::Prices;
     use crate::fleet::orders::Grant;
-    use policy::backoff::Standing;
     use policy::means::Means;
+    use policy::restraint::backoff::Standing;
     use policy::state::HostState;
     use policy::{GuestInput, Host, allocate};
 

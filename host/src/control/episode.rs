@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
-use policy::record::{Action, Record};
+use policy::explanation::record::{Action, Record};
 
 /// Episodes remembered of each guest.
 pub(crate) const EPISODES_MAX: usize = 32;
@@ -95,7 +95,7 @@ impl Episodes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use policy::backoff::Standing;
+    use policy::restraint::backoff::Standing;
     use policy::state::HostState;
     use policy::{Config, Decision, GuestInput, Reason};
     use proptest::prelude::*;

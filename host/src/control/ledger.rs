@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use control::{KERNEL_PAGE_PRICE_UNMEASURED, Levers};
 use policy::active;
-use policy::record::Record;
+use policy::explanation::record::Record;
 use policy::state::{HostState, Outside, Thresholds, possible_bytes, usable_budget};
 use policy::verdict::Verdict;
 use policy::{Config, Host, allocate};

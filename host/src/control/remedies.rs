@@ -1,7 +1,7 @@
-//! What would change the last decision about a guest, as it is told: [`policy::remedy`], with names, and with
-//! the margin of a budget.
+//! What would change the last decision about a guest, as it is told: [`policy::explanation::remedy`], with
+//! names, and with the margin of a budget.
 
-use policy::remedy::{Remedy, remedies};
+use policy::explanation::remedy::{Remedy, remedies};
 use policy::{Config, GuestInput};
 use serde_json::{Value, json};
 

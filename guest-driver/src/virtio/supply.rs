@@ -1,5 +1,5 @@
 //! Where the pages of a balloon come from: what an operating system, a unikernel or a firmware writes for
-//! [`crate::balloon`].
+//! [`crate::virtio::balloon`].
 
 use core::ops::Range;
 
@@ -19,7 +19,7 @@ pub trait PageSupply {
     /// The host gave these pages back: they are free, and may hold anything.
     fn return_ballooned(&mut self, gfns: impl Iterator<Item = u32>);
 
-    /// What the guest says of itself, [`crate::driver::STATISTICS_MAX`] pairs of tag
+    /// What the guest says of itself, [`crate::virtio::driver::STATISTICS_MAX`] pairs of tag
     /// ([`wire::balloon::stat`]) and value at most. Says how many; at least one, and always the same tags.
     fn statistics(&mut self, into: &mut [(u16, u64)]) -> usize;
 

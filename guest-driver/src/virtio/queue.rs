@@ -16,7 +16,7 @@ use wire::mmio;
 use wire::virtio::{DESC_F_NEXT, DESC_F_WRITE};
 
 use crate::memory::Span;
-use crate::transport::Transport;
+use crate::virtio::transport::Transport;
 
 /// Largest queue that fits the page's layout; more than a report of 32 ranges or four page lists need.
 pub const SIZE_MAX: u16 = 64;

@@ -4,10 +4,10 @@
 use std::fmt::{self, Write};
 
 use crate::allocate::{Decision, Reason};
-use crate::backoff::Standing;
 use crate::guest::{Config, GuestInput};
 use crate::levers::Lever;
 use crate::means::{CHOICES, Mean};
+use crate::restraint::backoff::Standing;
 use crate::state::HostState;
 
 /// One decision, with all it was made from. Amounts are bytes of host memory.

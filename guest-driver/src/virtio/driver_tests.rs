@@ -1,9 +1,9 @@
 use super::*;
 use crate::allocator::{Allocator, Kind};
-use crate::balloon::{Balloon, Progress};
 use crate::lock::Spinlock;
 use crate::testing::TestRam;
-use crate::transport::fake::FakeBalloon;
+use crate::virtio::balloon::{Balloon, Progress};
+use crate::virtio::transport::fake::FakeBalloon;
 use std::vec::Vec;
 use wire::balloon::stat;
 

@@ -14,7 +14,7 @@
 use wire::{Frame, Gfn};
 
 use crate::ProtocolError;
-use crate::vmm_id::VMMS_MAX;
+use crate::domain::vmm_id::VMMS_MAX;
 
 /// How far the overflow area is searched for one new frame. A full turn over it takes several requests, then.
 const OVERFLOW_PROBES_MAX: u32 = 1024;

@@ -13,10 +13,10 @@
 //! take a lock in each call.
 //!
 //! ```no_run
-//! use guest_driver::balloon::Balloon;
+//! use guest_driver::virtio::balloon::Balloon;
 //! use guest_driver::memory::Span;
-//! use guest_driver::supply::PageSupply;
-//! use guest_driver::transport::Transport;
+//! use guest_driver::virtio::supply::PageSupply;
+//! use guest_driver::virtio::transport::Transport;
 //!
 //! /// All a small kernel needs: a stack of free pages, and one of pages in the balloon.
 //! struct Stacks {
@@ -84,10 +84,10 @@ use core::ops::Range;
 
 use wire::balloon::{F_DEFLATE_ON_OOM, HINT_CMD_ID_DONE, HINT_CMD_ID_FIRST, HINT_CMD_ID_STOP};
 
-use crate::driver::{Driver, Error, Options, Purpose, REPORT_RANGES_MAX, REQUEST_PAGES_MAX, STATISTICS_MAX};
 use crate::memory::Span;
-use crate::supply::PageSupply;
-use crate::transport::Transport;
+use crate::virtio::driver::{Driver, Error, Options, Purpose, REPORT_RANGES_MAX, REQUEST_PAGES_MAX, STATISTICS_MAX};
+use crate::virtio::supply::PageSupply;
+use crate::virtio::transport::Transport;
 
 /// Pages taken back each time memory runs out: as many as Linux takes (`VIRTIO_BALLOON_OOM_NR_PAGES`).
 const RELIEF_PAGES: usize = 256;
@@ -145,8 +145,8 @@ enum Hinting {
 }
 
 impl<T: Transport> Balloon<T> {
-    /// Starts the device, with [`crate::driver::DRIVER_PAGES`] of `memory` for its queues. The balloon leaves
-    /// `floor_pages` to the guest.
+    /// Starts the device, with [`crate::virtio::driver::DRIVER_PAGES`] of `memory` for its queues. The
+    /// balloon leaves `floor_pages` to the guest.
     pub fn start(transport: T, memory: Span, supply: &mut impl PageSupply, floor_pages: u32) -> Result<Self, Error> {
         let mut driver = Driver::start(transport, memory, Options::default())?;
         send_statistics(&mut driver, supply);

@@ -19,14 +19,14 @@ use std::time::{Duration, Instant};
 use control::merge::{Answer, BATCH_MAX, MergeAnswer, Pages};
 use wire::{Frame, Gfn, PageBytes};
 
-use crate::figures::Figures;
-use crate::frames::{FrameState, FrameTable};
-use crate::index::{Found, Index};
+use crate::domain::figures::Figures;
+use crate::domain::frames::{FrameState, FrameTable};
+use crate::domain::index::{Found, Index};
+use crate::domain::retire::{Round, Waiting};
+use crate::domain::session::Sessions;
+use crate::domain::store::Store;
+use crate::domain::waiters::Waiters;
 use crate::published::Published;
-use crate::retire::{Round, Waiting};
-use crate::session::Sessions;
-use crate::store::Store;
-use crate::waiters::Waiters;
 use crate::{Error, ProtocolError, VmmId};
 
 /// Candidates kept per guest page of the domain: a page changes its hash while the old one has not aged yet.

@@ -2,10 +2,11 @@
 //!
 //! Each queue has one request under way at most. The driver never waits: whoever calls it looks at
 //! [`Driver::is_idle`] when it suits, interrupts are only a hint. It knows nothing of the allocator;
-//! [`crate::balloon`] decides what to give.
+//! [`crate::virtio::balloon`] decides what to give.
 //!
 //! ```no_run
-//! # use guest_driver::{driver::{Driver, Options, Purpose}, memory::Span, transport::Transport};
+//! # use guest_driver::virtio::{driver::{Driver, Options, Purpose}, transport::Transport};
+//! # use guest_driver::memory::Span;
 //! # fn example<T: Transport>(registers: T, seven_pages: Span, my_free_pages: &[u32]) {
 //! // `registers`: the device's register file; `seven_pages`: memory of the driver's own, at an address that
 //! // the device knows.
@@ -31,8 +32,8 @@ use wire::virtio::{
 };
 
 use crate::memory::Span;
-use crate::queue::{Access, Queue};
-use crate::transport::Transport;
+use crate::virtio::queue::{Access, Queue};
+use crate::virtio::transport::Transport;
 
 /// Page numbers in one buffer: what Linux sends (`VIRTIO_BALLOON_ARRAY_PFNS_MAX`), and what other devices
 /// take at most.

@@ -15,7 +15,7 @@
 
 use std::ops::Range;
 
-use crate::entry::{Entry, TAG_BITS};
+use crate::domain::entry::{Entry, TAG_BITS};
 
 /// Room for one entry in so many, when a segment is laid out.
 const ROOM_ONE_IN: usize = 12;
@@ -184,7 +184,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::entry::Kind;
+    use crate::domain::entry::Kind;
 
     fn entry(tag: u32, number: u32) -> Entry {
         Entry::new(tag, Kind::Young, number)

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use wire::{Frame, Gfn};
 
-use crate::entry::PLACES;
-use crate::index::Place;
-use crate::vmm_id::VMMS_MAX;
+use crate::domain::entry::PLACES;
+use crate::domain::index::Place;
+use crate::domain::vmm_id::VMMS_MAX;
 use crate::{Error, ProtocolError, VmmId};
 
 /// Most pages one VMM is asked for at a time: 16 MiB that may be on their way, and the most a silent VMM can

@@ -16,7 +16,7 @@ use wire::mmio;
 use wire::virtio::{DESC_F_NEXT, DESC_F_WRITE, STATUS_DRIVER_OK, STATUS_FEATURES_OK};
 
 use crate::memory::{PAGE_WORDS, Ram, Span};
-use crate::transport::Transport;
+use crate::virtio::transport::Transport;
 
 const QUEUES: usize = 5;
 

@@ -4,7 +4,7 @@
 use control::status::Unmerged;
 use wire::Run;
 
-use crate::notes::{Notes, Why};
+use crate::scanner::notes::{Notes, Why};
 use crate::{Backing, ScanMemory};
 
 /// Counts the guest's private pages by reason, those never visited left out.

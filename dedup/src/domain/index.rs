@@ -33,8 +33,8 @@ use std::ops::Range;
 use foldhash::quality::RandomState;
 use wire::Frame;
 
-use crate::entry::{Entry, Kind, TAG_BITS};
-use crate::segment::Segment;
+use crate::domain::entry::{Entry, Kind, TAG_BITS};
+use crate::domain::segment::Segment;
 
 /// Pages of the largest guest for each bucket.
 const PAGES_PER_BUCKET: u32 = 64;

@@ -1,6 +1,6 @@
 use super::*;
-use crate::balloon::REPORT_RUN_MIN;
 use crate::testing::TestRam;
+use crate::virtio::balloon::REPORT_RUN_MIN;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::vec::Vec;
