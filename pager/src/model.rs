@@ -59,6 +59,8 @@
 //! | `rejoin` keeps the slot | the pool keeps pages for nobody |
 //! | `rejoin` keeps the reference of a frame that is different | a frame is held for nobody |
 //! | `promote` frees the slot before it reads its content | a hole of the store is read, a damaged page |
+//! | `copied` leaves protected what is in doubt | the guest sees zero where it wrote |
+//! | `allow_write` looks at the page while it is protected | a page is taken for lost |
 
 mod actors;
 mod chance;
