@@ -163,6 +163,10 @@ fn stock_kernels_boot_find_their_devices_and_end_as_they_should() {
 fn guests_with_half_the_memory_they_were_promised_find_every_byte_right() {
     let _turn = Turn::take();
     let Some(machine) = Machine::new() else { return };
+    if !machine.is_here {
+        skipped("Linux guests in half of their memory: on an emulated processor they take longer than a test may");
+        return;
+    }
     let said = machine.run(
         r#"
         cd /tmp
