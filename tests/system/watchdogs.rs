@@ -54,6 +54,9 @@ fn a_vmm_that_is_stopped_is_named_and_left_alone_while_nobody_needs_anything_of_
     let Some(_turn) = Turn::take_with_kvm() else { return };
     let run = Run::start("--guests 3 --memory 64MiB --budget 512MiB --workload zipf --dedup off --duration 50s");
     run.wait_for(3, "running");
+    let verified =
+        |guest: &str| run.metric_where("ballast_guest_pages_verified_total", |labels| labels.contains(guest));
+    run.wait_until("all verify", || ["guest0", "guest1", "guest2"].iter().all(|guest| verified(guest) > 0.0));
     let (vmms, begun) = (run.vmms(), Instant::now());
     signal(&vmms[1..], Signal::SIGSTOP);
     run.wait_for(2, "unresponsive");
