@@ -297,9 +297,9 @@ impl GuestMemory {
         }
     }
 
-    /// What a page costs from now on that the kernel has swapped out, in 256ths of a page; 0 when there is no
-    /// compressed device for it any more.
-    pub fn set_kernel_price(&self, price: u32) {
+    /// What a page costs from now on that the kernel has swapped out, in parts of
+    /// [`control::WHOLE_PAGE_PRICE`]. Says nothing where there is no kernel tier.
+    pub fn set_kernel_price(&self, price: u16) {
         self.pages.kernel.set_price(price);
     }
 

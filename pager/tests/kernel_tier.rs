@@ -109,7 +109,22 @@ fn pages_leave_for_zram_come_back_as_they_were_and_go_to_the_pool_without_it() {
     drop(threads);
     drop(memory);
 
+    // A price makes no tier: what may not go to the host's swap does not, though there is room.
     let Some(_zram) = Zram::new() else { return };
+    let none = Config { kernel_tier: false, ..tiered(AMPLE) };
+    let Some((_store, memory, threads)) = guest_of(none, Box::new(fail)) else { return };
+    memory.set_kernel_price(64);
+    (0..PAGES).for_each(|page| write(&memory, page, &content(page, 1)));
+    squeeze(&memory);
+    let status = wait_until(&memory, |status| status.pages.compressed > u64::from(PAGES) / 3);
+    assert_eq!(status.kernel_pages, 0, "{status:?}");
+    assert!(
+        fs::read_to_string("/proc/self/status").unwrap().contains("VmSwap:\t       0 kB"),
+        "nothing is swapped out"
+    );
+    drop(threads);
+    drop(memory);
+
     let Some((_store, memory, threads)) = guest_of(tiered(AMPLE), Box::new(fail)) else { return };
     (0..PAGES).for_each(|page| write(&memory, page, &content(page, 1)));
     squeeze(&memory);

@@ -53,7 +53,7 @@ impl GuestMemory {
 
     /// Brings relief up to date: of what the account knows of, the kernel has swapped out what is not here.
     pub(super) fn note_relief(&self) -> Result<(), Failure> {
-        if !self.pages.kernel.exists() && self.pages.credits.relief() == 0 {
+        if !self.pages.kernel.exists() {
             return Ok(());
         }
         let known_bytes = self.foreign_bytes + self.accounted_bytes() + self.pages.credits.overhead_bytes();

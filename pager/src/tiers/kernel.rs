@@ -3,10 +3,10 @@
 //! It is meant for a compressed device in memory (zram), with room and a price of its own; the host says
 //! whether there is one, and what a page in it costs.
 
+use control::{KERNEL_PAGE_PRICE_UNMEASURED, WHOLE_PAGE_PRICE};
+
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
-/// What a page is taken to cost until the host has said: half.
-const PRICE_UNKNOWN: u32 = 128;
 /// For how long the tier is left alone after it took hardly anything, ms.
 const SUSPENDED_MS: u64 = 1_000;
 /// Pages to judge it by.
@@ -17,7 +17,8 @@ const TAKEN_DIVISOR: u32 = 8;
 /// The kernel's swap.
 #[derive(Debug)]
 pub struct KernelTier {
-    /// A page's price, in 256ths of a page; 0 where there is no tier.
+    exists: bool,
+    /// A page's price, in parts of [`WHOLE_PAGE_PRICE`].
     price: AtomicU32,
     suspended_until_ms: AtomicU64,
     /// Pages lent, and those of them that went, since it was last judged.
@@ -29,7 +30,8 @@ impl KernelTier {
     /// One, or none.
     pub fn new(exists: bool) -> KernelTier {
         KernelTier {
-            price: AtomicU32::new(if exists { PRICE_UNKNOWN } else { 0 }),
+            exists,
+            price: AtomicU32::new(KERNEL_PAGE_PRICE_UNMEASURED.into()),
             suspended_until_ms: AtomicU64::new(0),
             lent: AtomicU32::new(0),
             gone: AtomicU32::new(0),
@@ -38,7 +40,7 @@ impl KernelTier {
 
     /// Whether there is one at all.
     pub fn exists(&self) -> bool {
-        self.price.load(Ordering::Relaxed) > 0
+        self.exists
     }
 
     /// Whether it takes pages at this moment.
@@ -46,18 +48,16 @@ impl KernelTier {
         self.exists() && now_ms >= self.suspended_until_ms.load(Ordering::Relaxed)
     }
 
-    /// What a page in it costs from now on, in 256ths of a page; 0: there is none any more.
-    pub fn set_price(&self, price: u32) {
-        self.price.store(price.min(256), Ordering::Relaxed);
+    /// What a page in it costs from now on, in parts of [`WHOLE_PAGE_PRICE`]; more than a whole page is no
+    /// loss to us.
+    pub fn set_price(&self, price: u16) {
+        self.price.store(price.min(WHOLE_PAGE_PRICE).into(), Ordering::Relaxed);
     }
 
     /// Credits that so many swapped out pages are worth.
     pub fn relief(&self, pages: i64) -> i64 {
-        let price = match self.price.load(Ordering::Relaxed) {
-            0 => PRICE_UNKNOWN,
-            price => price,
-        };
-        (pages * i64::from(256 - price) + 128) / 256
+        let whole = i64::from(WHOLE_PAGE_PRICE);
+        (pages * (whole - i64::from(self.price.load(Ordering::Relaxed))) + whole / 2) / whole
     }
 
     /// Of so many pages that were lent, so many are gone. A device that is full takes none: then it is left
@@ -89,7 +89,18 @@ mod tests {
                 assert!(tier.is_usable(10));
                 (0..4).for_each(|_| tier.judge(32, 1, 10));
                 assert!(!tier.is_usable(10) && tier.is_usable(10 + SUSPENDED_MS));
-                assert!(!KernelTier::new(false).is_usable(0));
+            },
+            1,
+        );
+    }
+
+    #[test]
+    fn a_price_makes_no_tier_where_there_is_none() {
+        shuttle::check_random(
+            || {
+                let tier = KernelTier::new(false);
+                tier.set_price(64);
+                assert!(!tier.exists() && !tier.is_usable(0));
             },
             1,
         );

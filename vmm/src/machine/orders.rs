@@ -10,7 +10,7 @@ impl Machine {
     /// A new allocation and balloon request, bytes, and what a page costs that the kernel has swapped out, in
     /// parts of a page as in [`control::WHOLE_PAGE_PRICE`].
     pub fn allocate(&self, allocation_bytes: u64, balloon_bytes: u64, kernel_page_price: u16) {
-        self.memory.set_kernel_price(u32::from(kernel_page_price));
+        self.memory.set_kernel_price(kernel_page_price);
         self.memory.set_allocation(allocation_bytes);
         if let Some(balloon) = &self.devices.balloon {
             let pages = u32::try_from(balloon_bytes / PAGE_BYTES as u64).unwrap_or(u32::MAX);

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use control::status::PagerStatus;
+use control::{WHOLE_PAGE_PRICE, status::PagerStatus};
 use dedup::Domain;
 use pager::{GuestMemory, PAGE_BYTES, SlotFile, StoreView, SwapFile};
 use vmm::{Failures, TABLE_BYTES_PER_PAGE, sys};
@@ -105,8 +105,9 @@ impl Ballast {
     /// What a page in the zram device costs, as the host tells its VMMs.
     fn tell_price(&self) {
         let Some((pages_bytes, used_bytes)) = self.zram.as_deref().and_then(zram_bytes) else { return };
-        if let Some(price) = (used_bytes * 256).checked_div(pages_bytes) {
-            self.memory.set_kernel_price(price.clamp(1, 256) as u32);
+        let whole = u64::from(WHOLE_PAGE_PRICE);
+        if let Some(price) = (used_bytes * whole).checked_div(pages_bytes) {
+            self.memory.set_kernel_price(price.min(whole) as u16);
         }
     }
 
