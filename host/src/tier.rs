@@ -8,10 +8,12 @@
 //!   a group for each VMM ◄── limit: its allocation, less its part of zram ── the control loop, each tick
 //! ```
 //!
-//! | file | what is in it | |---|---| | `device` | the device, from its making until it is taken down;
-//! `header`: its first page; `programs` that swap is switched by | | `statistics` | what it takes, and whose
-//! that is | | `cgroup` | groups, by the kernel's two interfaces | | `members`, `bound` | the guests' groups,
-//! and what they are limited to | | `owner` | whose all that is: how leftovers are known |
+//! * `device`: the device, from its making until it is taken down; `header` is its first page, `programs`
+//!   switch swap.
+//! * `statistics`: what it takes, and whose that is.
+//! * `cgroup`: groups, by the kernel's two interfaces; `members` and `bound`: the guests' groups, and what
+//!   they are limited to.
+//! * `owner`: whose all that is, which is how leftovers are known.
 //!
 //! The tier is there while this value is, and with it goes all that it made. What a killed host left, the
 //! next start takes down. Without root, zram or cgroups a run goes on as if there were no such thing.

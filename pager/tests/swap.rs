@@ -102,9 +102,9 @@ fn noise_stays_the_first_time_it_is_found_and_goes_to_the_disk_the_second_time()
     let gfns: Vec<_> = (0..2 * EACH).map(Gfn).collect();
     let mut staging = Staging::new(EACH as usize).unwrap();
     let mut evict = || memory.pages().evict(&gfns, Noise::Spared, &mut staging).unwrap();
-    assert_eq!(evict(), Evicted { evicted: EACH, lent: 0, incompressible: EACH });
+    assert_eq!(evict(), Evicted { evicted: EACH, incompressible: EACH });
     assert_eq!(memory.status(0).unwrap().pages.swapped, 0);
-    assert_eq!(evict(), Evicted { evicted: EACH, lent: 0, incompressible: 0 });
+    assert_eq!(evict(), Evicted { evicted: EACH, incompressible: 0 });
     let pages = memory.status(0).unwrap().pages;
     assert_eq!((pages.compressed, pages.swapped), (u64::from(EACH), u64::from(EACH)));
     (0..2 * EACH).for_each(|page| assert!(read(&memory, page) == right(page), "page {page}"));

@@ -10,11 +10,13 @@
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 
 use rustix::process::{Signal, getpid, kill_process};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+
+use crate::sync::lock;
 
 /// Ctrl-].
 const END: u8 = 0x1d;
@@ -84,5 +86,5 @@ fn show(mut guest: UnixStream) {
 }
 
 fn attached() -> MutexGuard<'static, Option<Attached>> {
-    ATTACHED.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&ATTACHED)
 }

@@ -1,10 +1,11 @@
 //! The guests' groups: who is in one, what it has there and in zram, and that it keeps to its bound.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use super::bound::Bound;
 use super::cgroup::{Group, Groups, Usage};
 use super::statistics::Statistics;
+use crate::sync::lock;
 
 /// See the module's description.
 #[derive(Debug)]
@@ -96,7 +97,7 @@ impl Members {
 
     fn members(&self) -> MutexGuard<'_, Vec<Option<Member>>> {
         // Every critical section leaves the members whole.
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.members)
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use super::{Failure, GuestMemory};
 use crate::{
     memory::{
-        hands::{BATCH, Evictor, Need, Unseen},
+        hands::{AMPLE_PAGES, BATCH, Evictor, Need, Unseen},
         sampler::Sampler,
     },
     rules::{proactive::Proactive, reach::AHEAD_MAX},
@@ -25,9 +25,8 @@ pub(super) const LOW_PAGES: i64 = 96;
 const CLOSE_PAGES: i64 = 4096;
 /// How often the evictor looks at the credits unasked; a fault that leaves few wakes it.
 const EVICTOR_INTERVAL: Duration = Duration::from_millis(50);
-/// How often it looks with at least so many credits left; a fault without one wakes it anyway.
+/// How often it looks with ample credits left; a fault without one wakes it anyway.
 const AMPLE_INTERVAL: Duration = Duration::from_secs(4);
-const AMPLE_PAGES: i64 = 4096;
 /// How often it looks at the credits while pages may come back without asking for one: so that hardly more
 /// than the credits in hand come back meanwhile, within these bounds.
 const LENT_INTERVAL_MIN: Duration = Duration::from_millis(2);
@@ -247,9 +246,7 @@ impl GuestMemory {
         while self.evict && self.pages.credits.available() < WATERMARK_PAGES && !self.stopping.load(Ordering::Acquire) {
             let unseen = if patience.is_worn() { Unseen::Evicted } else { self.unseen() };
             let outcome = hands.evict(&self.pages, Need::Short, unseen, BATCH)?;
-            if outcome.lent > 0 {
-                self.note_relief()?;
-            }
+            self.note_relief()?;
             self.note_returned(watch)?;
             gained |= outcome.evicted > 0;
             if outcome.evicted > 0 {
@@ -261,7 +258,7 @@ impl GuestMemory {
             }
             let exhausted = outcome.evicted == 0 && hands.exhausted(&self.pages);
             if exhausted {
-                gained |= hands.pack_lent(&self.pages)? > 0;
+                gained |= hands.pack_lent(&self.pages, Need::Short)? > 0;
                 self.note_relief()?;
             }
             if exhausted || self.pool_is_large() {

@@ -16,7 +16,7 @@ use crate::{
     mapping::Mapping,
     pages::{
         Error, Evicted, Noise, Pages, Staging,
-        table::{Entry, Left, Page},
+        table::{Left, Page},
     },
     rules::victims::Hand,
     sync::Ordering,
@@ -39,7 +39,7 @@ const REJOIN_BATCHES: usize = 32;
 /// Rounds without a page after which those that did not compress are tried again.
 const ROUNDS_UNTIL_RETRY: u32 = 3;
 /// With so many credits in hand, memory is not short.
-const AMPLE_CREDITS: i64 = 4096;
+pub const AMPLE_PAGES: i64 = 4096;
 /// Pages younger than this many eras stay in the pool, or with the kernel, while there are older ones.
 const YOUNG_ERAS: u64 = 2;
 
@@ -168,23 +168,16 @@ impl Evictor {
         self.since_unseen < pages.table.pages()
     }
 
-    /// The same for pages that have been lent for a while, if memory is short enough for that to be worth it:
-    /// dense, they take less room, but cost several times as much to bring back.
-    fn pack_old<M: Mapping>(&mut self, pages: &Pages<M>) -> Result<u32, Error> {
-        if pages.credits.available() >= AMPLE_CREDITS {
+    /// Packs up to [`BATCH`] pages that are lent to the kernel, densely, or writes them to the swap file:
+    /// those that have been lent for a while, or any if memory is short. How many went.
+    pub fn pack_lent<M: Mapping>(&mut self, pages: &Pages<M>, need: Need) -> Result<u32, Error> {
+        if pages.table.lent() == 0 {
             return Ok(0);
         }
-        let (era, hand) = (pages.counters.era(), &mut self.lent_hand);
-        let is_old = |lent: Left| era.wrapping_sub(lent.era) & 0b11 >= YOUNG_ERAS;
-        let mut old = gather(hand, pages.table.pages(), |gfn| pages.table.peek(gfn).lent().is_some_and(is_old));
-        old.sort_unstable();
-        pages.pack_lent(&old, &mut self.staging)
-    }
-
-    /// Packs up to [`BATCH`] pages that are lent to the kernel, densely, or writes them to the swap file. How
-    /// many went.
-    pub fn pack_lent<M: Mapping>(&mut self, pages: &Pages<M>) -> Result<u32, Error> {
-        let mut lent = gather(&mut self.lent_hand, pages.table.pages(), |gfn| pages.table.peek(gfn).is_lent());
+        let era = pages.counters.era();
+        let mut lent = gather(&mut self.lent_hand, pages.table.pages(), |gfn| {
+            pages.table.peek(gfn).lent().is_some_and(|lent| !is_young(lent, era) || need == Need::Short)
+        });
         lent.sort_unstable();
         pages.pack_lent(&lent, &mut self.staging)
     }
@@ -195,7 +188,7 @@ impl Evictor {
         let victims = gather(&mut self.pool_hand, pages.table.pages(), |gfn| {
             *barren = barren.saturating_add(1);
             let entry = pages.table.peek(gfn);
-            entry.is_pooled() && (!is_young(entry, era) || *barren > pages.table.pages())
+            entry.is_pooled() && (!is_young(entry.left(), era) || *barren > pages.table.pages())
         });
         let gone = pages.write_back(&victims, &mut self.staging)?;
         if gone > 0 {
@@ -213,7 +206,9 @@ impl Evictor {
         if need == Need::Short {
             self.library.refresh(now_ms);
         }
-        let onwards = self.pack_old(pages)?;
+        // Dense, they take less room, but cost several times as much to bring back.
+        let is_ample = pages.credits.available() >= AMPLE_PAGES;
+        let onwards = if is_ample { 0 } else { self.pack_lent(pages, Need::Proactive)? };
         if pages.table.counts().compressed == 0 {
             return Ok(onwards >= BATCH as u32 / 2);
         }
@@ -223,7 +218,7 @@ impl Evictor {
         let stayed = gather(&mut self.dense_hand, pages.table.pages(), |gfn| {
             let entry = pages.table.peek(gfn);
             let is_loose = matches!(entry.decode(), Page::Pooled { packed: false, .. });
-            is_loose && (!is_young(entry, era) || need == Need::Short)
+            is_loose && (!is_young(entry.left(), era) || need == Need::Short)
         });
         let task = (!stayed.is_empty()).then(|| self.library.task(now_ms));
         let is_reading = matches!(task, Some(Task::Read(_)));
@@ -287,7 +282,7 @@ fn gather(hand: &mut u32, pages: u32, mut wanted: impl FnMut(Gfn) -> bool) -> Ve
     found
 }
 
-/// Whether a page of the pool left only lately.
-fn is_young(entry: Entry, era: u64) -> bool {
-    era.wrapping_sub(entry.left().era) & 0b11 < YOUNG_ERAS
+/// Whether a page left only lately.
+fn is_young(left: Left, era: u64) -> bool {
+    era.wrapping_sub(left.era) & 0b11 < YOUNG_ERAS
 }

@@ -63,7 +63,7 @@ impl<M: Mapping> Pages<M> {
         let failed = |source| Error::Kernel { action: "sampling", gfn, source };
         let Some(page) = self.lock_here(gfn) else { return Ok(Probe::Backed) };
         if self.suits_kernel(&page, buffer) {
-            self.lend_for_sample(page)?;
+            self.lend(vec![page], Entry::into_probed)?;
             return Ok(Probe::Backed);
         }
         self.mapping.protect(gfn.run()).map_err(failed)?;

@@ -52,13 +52,8 @@ pub fn with_tier(spec: &Spec, peer: &Peer) -> Result<Outcome, Error> {
     let cgroup = Cgroup::new()?;
     cgroup.spare()?;
     let kernel_tier = zram.as_ref().and_then(Swap::statistics);
-    let mut guest = Process::start(&Spec { kernel_tier, cgroup: Some(cgroup.members()), ..spec.clone() })?;
-    guest.line()?;
-    let page_table_bytes = u64::from(spec.working_set_pages) * 16;
-    let beside_bytes = cgroup.usage_bytes()? + page_table_bytes;
-    let holding = Holding { cgroup, zram, allocation_bytes: spec.allocation_bytes, beside_bytes };
-    guest.say("fill")?;
-    guest.line()?;
+    let spec = Spec { kernel_tier, ..spec.clone() };
+    let (mut guest, holding) = filled_in(cgroup, zram, &spec)?;
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let limit = scope.spawn(|| holding.limit_until(&done));
@@ -79,13 +74,7 @@ pub fn in_cgroup(spec: &Spec, peer: &Peer) -> Result<Outcome, Error> {
     let zram = peer.zram_bytes.map(Swap::zram).transpose()?;
     let _file = peer.file.as_ref().map(|(directory, bytes)| Swap::file(directory, *bytes)).transpose()?;
     let cgroup = Cgroup::new()?;
-    let mut guest = Process::start(&Spec { cgroup: Some(cgroup.members()), ..spec.clone() })?;
-    guest.line()?;
-    let page_table_bytes = u64::from(spec.working_set_pages) * 16;
-    let beside_bytes = cgroup.usage_bytes()? + page_table_bytes;
-    let holding = Holding { cgroup, zram, allocation_bytes: spec.allocation_bytes, beside_bytes };
-    guest.say("fill")?;
-    guest.line()?;
+    let (mut guest, holding) = filled_in(cgroup, zram, spec)?;
     let begun = Instant::now();
     while holding.held_bytes()? > spec.allocation_bytes + LESS_BYTES && begun.elapsed() < SHRINK_LIMIT {
         holding.hold(0)?;
@@ -101,6 +90,17 @@ pub fn in_cgroup(spec: &Spec, peer: &Peer) -> Result<Outcome, Error> {
         let cpu_seconds = outcome.cpu_seconds + held.cpus * outcome.seconds;
         Ok(Outcome { held_bytes: held.bytes, cpu_seconds, ..outcome })
     })
+}
+
+/// Starts a guest in `cgroup` and has it fill its memory. What is there before it has any is not the guest's.
+fn filled_in(cgroup: Cgroup, zram: Option<Swap>, spec: &Spec) -> Result<(Process, Holding), Error> {
+    let mut guest = Process::start(&Spec { cgroup: Some(cgroup.members()), ..spec.clone() })?;
+    guest.line()?;
+    let page_table_bytes = u64::from(spec.working_set_pages) * 16;
+    let beside_bytes = cgroup.usage_bytes()? + page_table_bytes;
+    guest.say("fill")?;
+    guest.line()?;
+    Ok((guest, Holding { cgroup, zram, allocation_bytes: spec.allocation_bytes, beside_bytes }))
 }
 
 /// How a guest was kept at its allocation.

@@ -24,8 +24,6 @@ pub struct Evicted {
     /// Pages lent to the kernel, compressed, found filled with one pattern, found zero, or written to the
     /// swap file.
     pub evicted: u32,
-    /// Part of them: pages that the kernel was asked to take.
-    pub lent: u32,
     /// Pages that stay because they do not compress, and no swap file takes them.
     pub incompressible: u32,
 }
@@ -59,8 +57,7 @@ impl<M: Mapping> Pages<M> {
         let victims = gfns.iter().filter_map(|&gfn| self.lock_here(gfn));
         let (lent, victims): (Vec<_>, Vec<_>) = victims.partition(|page| self.suits_kernel(page, staging.page()));
         outcome.evicted = lent.len() as u32;
-        outcome.lent = outcome.evicted;
-        self.lend(lent)?;
+        self.lend(lent, |lent| lent)?;
         self.store_all(victims, Density::Quick, noise, staging, &mut outcome)?;
         Ok(outcome)
     }

@@ -48,8 +48,12 @@ impl<M: Mapping> Pages<M> {
         filled_with(buffer).is_none() && !is_noise(buffer) && !is_clean()
     }
 
-    /// Lends these private pages, which ascend, to the kernel.
-    pub(super) fn lend(&self, pages: Vec<Locked<'_, M>>) -> Result<(), Error> {
+    /// Lends these private pages, which ascend, to the kernel, each `marked`.
+    pub(in crate::pages) fn lend(
+        &self,
+        pages: Vec<Locked<'_, M>>,
+        marked: impl Fn(Entry) -> Entry,
+    ) -> Result<(), Error> {
         let Some(gfn) = pages.first().map(Locked::gfn) else { return Ok(()) };
         let runs: Vec<_> = runs(pages.iter().map(Locked::gfn)).collect();
         let failed = |source| Error::Kernel { action: "swapping out", gfn, source };
@@ -62,18 +66,8 @@ impl<M: Mapping> Pages<M> {
         self.kernel.judge(runs[0].count, runs[0].count - stayed, self.counters.now_ms());
         for page in pages {
             let lent = page.entry().into_lent(self.now());
-            page.turn_into(lent);
+            page.turn_into(marked(lent));
         }
-        Ok(())
-    }
-
-    /// Lends this private page to the kernel to see whether the guest wants it back.
-    pub(in crate::pages) fn lend_for_sample(&self, page: Locked<'_, M>) -> Result<(), Error> {
-        let gfn = page.gfn();
-        let paged_out = self.mapping.page_out(&[gfn.run()]);
-        paged_out.map_err(|source| Error::Kernel { action: "sampling", gfn, source })?;
-        let lent = page.entry().into_lent(self.now()).into_probed();
-        page.turn_into(lent);
         Ok(())
     }
 
