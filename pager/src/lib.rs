@@ -2,7 +2,7 @@
 //!
 //! | state | what backs the page | a guest access costs |
 //! |---|---|---|
-//! | `Private` | its own anonymous page | nothing |
+//! | `Private` | its own anonymous page | nothing; while the kernel has swapped it out, a swap-in of its own |
 //! | `Shared` | a frame of the store | read: nothing; write: a copy |
 //! | `Zero` | the zero page, or nothing | the zero page |
 //! | `Ballooned` | nothing: the guest gave it up | the zero page |
@@ -16,7 +16,7 @@
 //! ```text
 //!   memory      the threads that serve faults, evict, read the disk, bring back in bulk; what a VMM calls
 //!   pages       every change of a page's state: the table, its locks, all that touches the mapping
-//!   tiers       where content is kept that is not in memory: image, pool, swap file
+//!   tiers       where content is kept that is not in memory: the kernel's swap, image, pool, swap file
 //!   accounts    credits, references to frames, counters, stall
 //!   rules       what to do when: which page goes, how far to read ahead; told figures, they touch no page
 //!   sys         all the `unsafe`, every ioctl, behind `mapping`: what the kernel does for us
