@@ -2,7 +2,7 @@
 //!
 //! | state | what backs the page | a guest access costs |
 //! |---|---|---|
-//! | `Private` | its own anonymous page | nothing; while the kernel has swapped it out, a swap-in of its own |
+//! | `Private` | its own anonymous page | nothing, or a swap-in where the kernel has swapped it out |
 //! | `Shared` | a frame of the store | read: nothing; write: a copy |
 //! | `Zero` | the zero page, or nothing | the zero page |
 //! | `Ballooned` | nothing: the guest gave it up | the zero page |
