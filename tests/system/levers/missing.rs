@@ -30,7 +30,7 @@ fn without_a_pager_nothing_is_evicted() {
     assert_eq!(run.reclaimed_bytes("compressed"), 0.0);
 }
 
-/// With a budget too small this is refused; see [`crate::bad_input`].
+/// With a budget too small this is refused; see [`crate::refused::usage`].
 #[test]
 fn without_any_lever_guests_get_what_they_were_promised() {
     let Some(_turn) = Turn::take_with_kvm() else { return };
