@@ -72,27 +72,42 @@ impl BalloonState {
     }
 }
 
-/// What has happened since the device was made. Resets do not touch it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+macro_rules! counts {
+    ($($(#[$meaning:meta])* $count:ident)*) => {
+        /// What has happened since the device was made. Resets do not touch it.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Counts {
+            $($(#[$meaning])* pub $count: u64,)*
+        }
+
+        impl Counts {
+            /// All of them by name.
+            pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($count), self.$count),)*].into_iter()
+            }
+        }
+    };
+}
+
+counts! {
     /// Pages taken.
-    pub inflated_pages: u64,
+    inflated_pages
     /// Pages given back.
-    pub deflated_pages: u64,
+    deflated_pages
     /// Pages reported free.
-    pub reported_pages: u64,
+    reported_pages
     /// Pages named in rounds of hinting.
-    pub hinted_pages: u64,
+    hinted_pages
     /// Pages of those that were dropped: nobody had written to them since the round began.
-    pub hint_dropped_pages: u64,
+    hint_dropped_pages
     /// Pages named outside of rounds: ignored.
-    pub hint_ignored_pages: u64,
+    hint_ignored_pages
     /// Rounds of hinting that ended.
-    pub hint_rounds: u64,
+    hint_rounds
     /// Answers with statistics.
-    pub statistics: u64,
+    statistics
     /// Requests refused, in whole or in part, and nonsense written to the configuration space.
-    pub rejected: u64,
+    rejected
 }
 
 /// How the balloon is.

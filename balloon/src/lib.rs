@@ -14,7 +14,8 @@
 //!
 //! * no range reaches the sink that is empty or reaches outside RAM;
 //! * a malformed request is a typed [`Error`], counted, and handed back to the driver; a ring that lies about
-//!   itself is [`Error::Ring`], after which the device needs a reset; nothing the guest does is a panic;
+//!   itself is a [`chains::BrokenRing`], after which the device needs a reset; nothing the guest does is a
+//!   panic;
 //! * a call does a bounded amount of work ([`CHAINS_PER_TURN`], [`NUMBERS_PER_TURN`]) and says when there is
 //!   more;
 //! * no lock is held while guest memory is touched, which may block in a page fault, or while the sink works;
@@ -38,7 +39,7 @@ mod turn;
 use std::ops::Range;
 use std::sync::Arc;
 
-use vm_memory::{GuestAddress, GuestMemoryError};
+use vm_memory::GuestAddress;
 
 pub use device::{Balloon, Counts, FEATURES, Status};
 pub use hinting::HintingRefused;
@@ -95,51 +96,18 @@ impl<T: PageSink + ?Sized> PageSink for Arc<T> {
     }
 }
 
-/// What a guest can do wrong. All but [`Error::Ring`] concern one request.
+/// What a guest can do wrong with a request. It concerns that request only.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The ring itself is wrong, and with it everything in it: the device needs a reset.
-    #[error("the {queue:?} ring is broken")]
-    Ring {
-        /// Which queue.
-        queue: BalloonQueue,
-        /// What is wrong with it.
-        source: virtio_queue::Error,
-    },
-    /// A chain is empty, or ends in a descriptor that cannot be read.
-    #[error("descriptor chain breaks off after {descriptors} descriptors")]
-    BrokenChain {
-        /// Descriptors before the break.
-        descriptors: usize,
-    },
-    /// A chain has more descriptors than its queue.
-    #[error("descriptor chain is longer than its queue of {queue_size}")]
-    LongChain {
-        /// Descriptors in the queue.
-        queue_size: u16,
-    },
+    /// The request's buffers are wrong, or cannot be read.
+    #[error("request is not a chain of buffers")]
+    Chain(#[from] chains::Error),
     /// A buffer is writable where the device reads, or the other way round.
     #[error("buffer at {address:?} is for the other direction")]
     Direction {
         /// Where the buffer is.
         address: GuestAddress,
-    },
-    /// A buffer wraps around the end of the address space.
-    #[error("buffer at {address:?} of {bytes} bytes wraps around")]
-    Wraps {
-        /// Where the buffer is.
-        address: GuestAddress,
-        /// How long it is.
-        bytes: u32,
-    },
-    /// A buffer to read is not in guest memory.
-    #[error("buffer at {address:?} cannot be read")]
-    Unreadable {
-        /// Where it could not be read.
-        address: GuestAddress,
-        /// Why not.
-        source: GuestMemoryError,
     },
     /// A request is not a whole number of entries.
     #[error("request of {bytes} bytes is not a multiple of {entry_bytes}")]

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use chains::Buffers;
 use vm_memory::GuestMemory;
 
-use crate::buffers::{Buffer, entries, read_batches};
+use crate::buffers::{entries, read_batches};
 use crate::ranges::Ranges;
 use crate::{Error, RamLayout};
 
@@ -18,7 +19,7 @@ pub const NUMBERS_PER_BATCH: usize = 4096;
 pub const NUMBERS_PER_CHAIN_MAX: usize = 1 << 16;
 
 /// How many page numbers there are in `buffers`.
-pub(crate) fn count(buffers: &[Buffer]) -> Result<usize, Error> {
+pub(crate) fn count(buffers: &Buffers) -> Result<usize, Error> {
     entries(buffers, NUMBER_BYTES, NUMBERS_PER_CHAIN_MAX)
 }
 
@@ -29,7 +30,7 @@ pub(crate) fn count(buffers: &[Buffer]) -> Result<usize, Error> {
 /// number.
 pub(crate) fn read<M: GuestMemory>(
     memory: &M,
-    buffers: &[Buffer],
+    buffers: Buffers,
     ram: &RamLayout,
     mut hand_on: impl FnMut(Range<u32>),
 ) -> Result<(), Error> {

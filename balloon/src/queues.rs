@@ -28,6 +28,19 @@ pub enum BalloonQueue {
     Reporting,
 }
 
+impl BalloonQueue {
+    /// What is said of it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            BalloonQueue::Inflate => "inflate",
+            BalloonQueue::Deflate => "deflate",
+            BalloonQueue::Statistics => "statistics",
+            BalloonQueue::Hinting => "hinting",
+            BalloonQueue::Reporting => "reporting",
+        }
+    }
+}
+
 /// How a driver numbers its queues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Numbering {

@@ -7,20 +7,24 @@
 
 use std::ops::Range;
 
+use chains::Part;
 use wire::balloon::PFN_SHIFT;
 
-use crate::buffers::Buffer;
 use crate::ranges::Ranges;
 use crate::{Error, RamLayout};
 
 /// Hands on the whole pages in `buffers` as ranges inside RAM. A buffer outside RAM is an error; the others
 /// are served.
-pub(crate) fn read(buffers: &[Buffer], ram: &RamLayout, hand_on: impl FnMut(Range<u32>)) -> Result<(), Error> {
+pub(crate) fn read(
+    buffers: impl Iterator<Item = Part>,
+    ram: &RamLayout,
+    hand_on: impl FnMut(Range<u32>),
+) -> Result<(), Error> {
     let mut outside = None;
     let mut ranges = Ranges::default();
-    for buffer in buffers {
-        // No overflow: a `Buffer` does not wrap around.
-        let (start, end) = (buffer.address.0, buffer.address.0 + u64::from(buffer.bytes));
+    for Part { address, bytes } in buffers {
+        // No overflow: a `Part` does not wrap around.
+        let (start, end) = (address.0, address.0 + u64::from(bytes));
         let (first, behind) = (start.div_ceil(1 << PFN_SHIFT), end >> PFN_SHIFT);
         match (u32::try_from(first), u32::try_from(behind)) {
             // No page is free as a whole; where the buffer lies does not matter then.
@@ -43,10 +47,9 @@ mod tests {
     use super::*;
 
     fn reported(buffers: &[(u64, u32)]) -> (Vec<(u32, u32)>, bool) {
-        let buffers: Vec<_> =
-            buffers.iter().map(|&(address, bytes)| Buffer { address: GuestAddress(address), bytes }).collect();
+        let buffers = buffers.iter().map(|&(address, bytes)| Part { address: GuestAddress(address), bytes });
         let mut ranges = Vec::new();
-        let result = read(&buffers, &16.into(), |range| ranges.push((range.start, range.end)));
+        let result = read(buffers, &16.into(), |range| ranges.push((range.start, range.end)));
         (ranges, result.is_ok())
     }
 

@@ -13,11 +13,12 @@
 //! "The device MUST ignore entries with tag values that it does not recognize" (5.5.6.3.2): they change
 //! nothing here, and are handed on by number to whoever asks.
 
+use chains::Buffers;
 use vm_memory::GuestMemory;
 use wire::balloon::STAT_BYTES;
 
 use crate::Error;
-use crate::buffers::{Buffer, entries, read_batches};
+use crate::buffers::{entries, read_batches};
 
 /// Statistics kept of one buffer: four times as many as the specification and Linux have tags.
 pub const STATISTICS_MAX: usize = 64;
@@ -96,8 +97,8 @@ impl Poll {
 
 /// The entries in `buffers`. Tags come in any order (5.5.6.3.2); of equal tags the last one counts; unknown
 /// ones stay numbers.
-pub(crate) fn read<M: GuestMemory>(memory: &M, buffers: &[Buffer]) -> Result<Vec<(u16, u64)>, Error> {
-    entries(buffers, STAT_BYTES, STATISTICS_MAX)?;
+pub(crate) fn read<M: GuestMemory>(memory: &M, buffers: Buffers) -> Result<Vec<(u16, u64)>, Error> {
+    entries(&buffers, STAT_BYTES, STATISTICS_MAX)?;
     let mut values: Vec<(u16, u64)> = Vec::new();
     read_batches(memory, buffers, STATISTICS_MAX * STAT_BYTES, |bytes| {
         for &[t0, t1, ref value @ ..] in bytes.as_chunks::<STAT_BYTES>().0 {

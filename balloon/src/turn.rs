@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use chains::{BrokenRing, Buffers, Chain};
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
 use vm_memory::GuestMemory;
 
-use crate::buffers::{Buffer, Direction, collect, collect_both, read_command};
+use crate::buffers::{read_command, readable, writable};
 use crate::hinting::Meaning;
 use crate::numbers::NUMBERS_PER_CHAIN_MAX;
 use crate::{Balloon, BalloonQueue, Error, PageSink, RamLayout, numbers, reporting, statistics};
@@ -36,14 +37,14 @@ impl<S: PageSink> Balloon<S> {
     /// One turn of work on a queue.
     ///
     /// # Errors
-    /// [`Error::Ring`]: the device needs a reset. Refused requests are no error, see [`Progress::refused`].
+    /// The device needs a reset. Refused requests are no error, see [`Progress::refused`].
     pub fn process<M: GuestMemory>(
         &self,
         which: BalloonQueue,
         queue: &mut Queue,
         memory: &M,
-    ) -> Result<Progress, Error> {
-        self.turn(which, queue, memory).map_err(|source| Error::Ring { queue: which, source })
+    ) -> Result<Progress, BrokenRing> {
+        self.turn(which, queue, memory).map_err(BrokenRing::of(which.name()))
     }
 
     fn turn<M: GuestMemory>(
@@ -111,11 +112,11 @@ impl<S: PageSink> Balloon<S> {
         memory: &M,
         numbers: &mut usize,
     ) -> Result<(), Error> {
-        let buffers = collect(chain, queue_size, Direction::Readable)?;
+        let buffers = readable(chain, queue_size)?;
         // Refused numbers are work too.
         *numbers += numbers::count(&buffers)?;
         let mut pages = 0;
-        let result = numbers::read(memory, &buffers, &self.ram(), |range| {
+        let result = numbers::read(memory, buffers, &self.ram(), |range| {
             pages += range.len() as u64;
             match which {
                 BalloonQueue::Inflate => self.sink.inflate(range),
@@ -136,7 +137,7 @@ impl<S: PageSink> Balloon<S> {
         queue_size: u16,
         numbers: &mut usize,
     ) -> Result<(), Error> {
-        let buffers = collect(chain, queue_size, Direction::Writable)?;
+        let buffers = writable(chain, queue_size)?;
         let fill = self.state().fill();
         let mut pages = 0;
         let result = self.read_ranges(&buffers, numbers, |range| {
@@ -155,10 +156,10 @@ impl<S: PageSink> Balloon<S> {
         memory: &M,
         numbers: &mut usize,
     ) -> Result<bool, Error> {
-        let (command, pages) = collect_both(chain, queue_size)?;
+        let Chain { readable: command, writable: pages } = Chain::gather(chain, queue_size)?;
         let mut over = false;
-        if !command.is_empty() {
-            let id = read_command(memory, &command)?;
+        if command.bytes() > 0 {
+            let id = read_command(memory, command)?;
             over = self.state().hinting.receive(id) == Meaning::Over;
         }
         let result = self.hinted_pages(&pages, numbers);
@@ -169,7 +170,7 @@ impl<S: PageSink> Balloon<S> {
         result.map(|()| over)
     }
 
-    fn hinted_pages(&self, buffers: &[Buffer], numbers: &mut usize) -> Result<(), Error> {
+    fn hinted_pages(&self, buffers: &Buffers, numbers: &mut usize) -> Result<(), Error> {
         // "The device MUST ignore pages that are provided with a command ID that does not match the current
         // value in free_page_hint_cmd_id" (5.5.6.5.2).
         let (accepted, fill) = {
@@ -191,11 +192,11 @@ impl<S: PageSink> Balloon<S> {
 
     fn read_ranges(
         &self,
-        buffers: &[Buffer],
+        buffers: &Buffers,
         numbers: &mut usize,
         mut hand_on: impl FnMut(Range<u32>),
     ) -> Result<(), Error> {
-        reporting::read(buffers, &self.ram(), |range| {
+        reporting::read(buffers.parts(), &self.ram(), |range| {
             *numbers += range.len();
             hand_on(range);
         })
@@ -209,8 +210,7 @@ impl<S: PageSink> Balloon<S> {
         memory: &M,
     ) -> (Option<u16>, Result<(), Error>) {
         let head = chain.head_index();
-        let read =
-            collect(chain, queue_size, Direction::Readable).and_then(|buffers| statistics::read(memory, &buffers));
+        let read = readable(chain, queue_size).and_then(|buffers| statistics::read(memory, buffers));
         let (values, result) = match read {
             Ok(values) => (Some(values), Ok(())),
             Err(error) => (None, Err(error)),

@@ -8,8 +8,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use balloon::{Balloon, BalloonQueue, CHAINS_PER_TURN, FEATURES, NUMBERS_PER_CHAIN_MAX, PageSink};
-use driver::{DATA, Driver, RAM_FRAMES, Recorder, Told, USED, WRITE, memory, read, write};
-use vm_memory::GuestMemoryMmap;
+use chains::driver::{DATA, Driver, USED_RING, WRITE};
+use driver::{BalloonDriver, RAM_FRAMES, Recorder, Told};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 fn statistics(entries: &[(u16, u64)]) -> Vec<u8> {
     entries.iter().flat_map(|(tag, value)| [&tag.to_le_bytes()[..], &value.to_le_bytes()].concat()).collect()
@@ -19,13 +20,13 @@ fn statistics(entries: &[(u16, u64)]) -> Vec<u8> {
 fn page_numbers_reach_the_sink_as_sorted_ranges() {
     let sink = Recorder::shared();
     let balloon = Balloon::new(RAM_FRAMES, sink.clone());
-    let mut driver = Driver::new(memory());
+    let mut driver = Driver::new();
     let head = driver.offer_numbers(&[9, 8, 7, 100, 3, 101, 7, 102, RAM_FRAMES - 1]);
 
     let progress = balloon.process(BalloonQueue::Inflate, &mut driver.queue, &driver.memory).unwrap();
 
     assert!(progress.used && !progress.more && progress.refused.is_none());
-    assert_eq!(driver.take_used(), [head]);
+    assert_eq!(driver.take_heads(), [head]);
     let expected = [(3, 4), (7, 10), (100, 103), (RAM_FRAMES - 1, RAM_FRAMES)];
     assert_eq!(sink.take(), expected.map(|(start, end)| Told::Inflate(start, end)));
     assert_eq!(balloon.status().counts.inflated_pages, 8);
@@ -40,10 +41,10 @@ fn page_numbers_reach_the_sink_as_sorted_ranges() {
 fn a_number_may_be_cut_in_two_by_a_buffer_border() {
     let sink = Recorder::shared();
     let balloon = Balloon::new(RAM_FRAMES, sink.clone());
-    let mut driver = Driver::new(memory());
+    let mut driver = Driver::new();
     let bytes: Vec<u8> = [0x0102u32, 0x0304].iter().flat_map(|number| number.to_le_bytes()).collect();
-    write(&driver.memory, DATA, &bytes[..1]);
-    write(&driver.memory, DATA + 0x1000, &bytes[1..]);
+    driver.write(DATA, &bytes[..1]);
+    driver.write(DATA + 0x1000, &bytes[1..]);
     driver.offer(&[(DATA, 1, 0), (DATA + 0x1000, 7, 0)]);
 
     balloon.process(BalloonQueue::Inflate, &mut driver.queue, &driver.memory).unwrap();
@@ -55,7 +56,7 @@ fn a_number_may_be_cut_in_two_by_a_buffer_border() {
 fn a_request_of_many_batches_is_served_whole() {
     let sink = Recorder::shared();
     let balloon = Balloon::new(RAM_FRAMES, sink.clone());
-    let mut driver = Driver::new(memory());
+    let mut driver = Driver::new();
     let numbers: Vec<u32> = (0..NUMBERS_PER_CHAIN_MAX as u32).map(|nth| nth % RAM_FRAMES).collect();
     driver.offer_numbers(&numbers);
 
@@ -71,7 +72,7 @@ fn buffers_come_back_after_the_sink_has_seen_them() {
     struct Witness(GuestMemoryMmap<()>);
     impl Witness {
         fn nothing_is_used_yet(&self) {
-            assert_eq!(read(&self.0, USED + 2), [0, 0]);
+            assert_eq!(self.0.read_obj::<u16>(GuestAddress(USED_RING.start + 2)).unwrap(), 0);
         }
     }
     impl PageSink for Witness {
@@ -93,56 +94,56 @@ fn buffers_come_back_after_the_sink_has_seen_them() {
     }
 
     for which in [BalloonQueue::Inflate, BalloonQueue::Deflate, BalloonQueue::Reporting] {
-        let mut driver = Driver::new(memory());
+        let mut driver = Driver::new();
         let balloon = Balloon::new(RAM_FRAMES, Witness(driver.memory.clone()));
         let flags = if which == BalloonQueue::Reporting { WRITE } else { 0 };
         driver.offer(&[(DATA, 4096, flags)]);
         balloon.process(which, &mut driver.queue, &driver.memory).unwrap();
         let status = balloon.status();
         let pages = status.counts.inflated_pages + status.counts.deflated_pages + status.counts.reported_pages;
-        assert_eq!((driver.take_used().len(), pages), (1, 1), "{which:?}");
+        assert_eq!((driver.take_heads().len(), pages), (1, 1), "{which:?}");
     }
 }
 
 #[test]
 fn a_full_queue_takes_several_turns() {
     let balloon = Balloon::new(RAM_FRAMES, Recorder::shared());
-    let mut driver = Driver::new(memory());
+    let mut driver = Driver::new();
     for _ in 0..CHAINS_PER_TURN + 10 {
         driver.offer_numbers(&[5]);
     }
 
     assert!(balloon.process(BalloonQueue::Inflate, &mut driver.queue, &driver.memory).unwrap().more);
-    assert_eq!(driver.take_used().len(), CHAINS_PER_TURN);
+    assert_eq!(driver.take_heads().len(), CHAINS_PER_TURN);
     assert!(!balloon.process(BalloonQueue::Inflate, &mut driver.queue, &driver.memory).unwrap().more);
-    assert_eq!(driver.take_used().len(), 10);
+    assert_eq!(driver.take_heads().len(), 10);
 }
 
 #[test]
 fn reported_memory_is_merged_and_never_written() {
     let sink = Recorder::shared();
     let balloon = Balloon::new(RAM_FRAMES, sink.clone());
-    let mut driver = Driver::new(memory());
-    write(&driver.memory, DATA, &[0xa5; 0x4000]);
+    let mut driver = Driver::new();
+    driver.write(DATA, &[0xa5; 0x4000]);
     driver.offer(&[(DATA + 0x2000, 0x2000, WRITE), (DATA, 0x2000, WRITE)]);
 
     balloon.process(BalloonQueue::Reporting, &mut driver.queue, &driver.memory).unwrap();
 
     let first = (DATA / 4096) as u32;
     assert_eq!(sink.take(), [Told::Free(first, first + 4)]);
-    assert_eq!(read::<0x4000>(&driver.memory, DATA), [0xa5; 0x4000]);
+    assert_eq!(driver.read(DATA, 0x4000), [0xa5; 0x4000]);
     assert_eq!(balloon.status().counts.reported_pages, 4);
 }
 
 #[test]
 fn statistics_come_when_asked_for() {
     let balloon = Balloon::new(RAM_FRAMES, Recorder::shared());
-    let mut driver = Driver::new(memory());
+    let mut driver = Driver::new();
     let process =
         |driver: &mut Driver| balloon.process(BalloonQueue::Statistics, &mut driver.queue, &driver.memory).unwrap();
 
     // The first buffer says nothing, and stays.
-    write(&driver.memory, DATA, &statistics(&[(4, 77)]));
+    driver.write(DATA, &statistics(&[(4, 77)]));
     let head = driver.offer(&[(DATA, 10, 0)]);
     assert!(!process(&mut driver).used);
     assert!(!process(&mut driver).used);
@@ -152,10 +153,10 @@ fn statistics_come_when_asked_for() {
     driver::ask_for_statistics(&balloon);
     assert!(process(&mut driver).used);
     assert!(!process(&mut driver).used);
-    assert_eq!(driver.take_used(), [head]);
+    assert_eq!(driver.take_heads(), [head]);
 
     // What comes is kept by tag, known or not, in any order.
-    write(&driver.memory, DATA, &statistics(&[(0xbeef, 1), (5, 2), (4, 3), (5, 4)]));
+    driver.write(DATA, &statistics(&[(0xbeef, 1), (5, 2), (4, 3), (5, 4)]));
     driver.offer(&[(DATA, 40, 0)]);
     assert!(!process(&mut driver).used);
     assert_eq!(balloon.status().statistics, [(4, 3), (5, 4), (0xbeef, 1)]);
@@ -187,7 +188,7 @@ fn the_configuration_space_shows_the_wish_and_takes_the_answer() {
 #[test]
 fn a_reset_forgets_the_driver_and_keeps_the_wish() {
     let balloon = Balloon::new(RAM_FRAMES, Recorder::shared());
-    let mut driver = Driver::new(memory());
+    let mut driver = Driver::new();
     balloon.set_features(FEATURES);
     balloon.set_driver_ok(&[0, 1, 2, 3, 4]);
     balloon.set_requested_pages(10);
@@ -212,7 +213,7 @@ fn hinting() -> (Balloon<Arc<Recorder>>, Arc<Recorder>, Driver) {
     let balloon = Balloon::new(RAM_FRAMES, sink.clone());
     balloon.set_features(FEATURES);
     balloon.set_driver_ok(&[0, 1, 2, 3, 4]);
-    (balloon, sink, Driver::new(memory()))
+    (balloon, sink, Driver::new())
 }
 
 fn command_id(balloon: &Balloon<Arc<Recorder>>) -> u32 {
@@ -225,7 +226,7 @@ fn command_id(balloon: &Balloon<Arc<Recorder>>) -> u32 {
 /// told of the configuration.
 fn send_hints(balloon: &Balloon<Arc<Recorder>>, driver: &mut Driver, id: Option<u32>, pages: &[(u64, u64)]) -> bool {
     if let Some(id) = id {
-        write(&driver.memory, COMMAND, &id.to_le_bytes());
+        driver.write(COMMAND, &id.to_le_bytes());
         driver.offer(&[(COMMAND, 4, 0)]);
     }
     for (start, end) in pages {
@@ -233,7 +234,7 @@ fn send_hints(balloon: &Balloon<Arc<Recorder>>, driver: &mut Driver, id: Option<
     }
     let progress = balloon.process(BalloonQueue::Hinting, &mut driver.queue, &driver.memory).unwrap();
     assert!(progress.used && progress.refused.is_none());
-    driver.take_used();
+    driver.take_heads();
     progress.config_changed
 }
 
@@ -283,7 +284,7 @@ fn command_and_pages_may_share_a_chain() {
     let (balloon, sink, mut driver) = hinting();
     balloon.begin_hinting().unwrap();
     balloon.announce_hinting();
-    write(&driver.memory, COMMAND, &2u32.to_le_bytes());
+    driver.write(COMMAND, &2u32.to_le_bytes());
     driver.offer(&[(COMMAND, 1, 0), (COMMAND + 1, 3, 0), (0x10000, 0x4000, WRITE)]);
     let progress = balloon.process(BalloonQueue::Hinting, &mut driver.queue, &driver.memory).unwrap();
     assert!(progress.refused.is_none());
@@ -339,14 +340,14 @@ fn dropped_pages_come_back_with_the_poison_value_once_it_is_agreed_on() {
 #[test]
 fn statistics_are_asked_for_as_often_as_wished_at_the_moment() {
     let balloon = Balloon::new(RAM_FRAMES, Recorder::shared());
-    let mut driver = Driver::new(memory());
+    let mut driver = Driver::new();
     let mut answers = |now_ms: u64| {
-        write(&driver.memory, DATA, &statistics(&[(4, now_ms)]));
+        driver.write(DATA, &statistics(&[(4, now_ms)]));
         driver.offer(&[(DATA, 10, 0)]);
         balloon.process(BalloonQueue::Statistics, &mut driver.queue, &driver.memory).unwrap();
         let asked = balloon.poll_statistics(now_ms);
         let progress = balloon.process(BalloonQueue::Statistics, &mut driver.queue, &driver.memory).unwrap();
-        driver.take_used();
+        driver.take_heads();
         assert!(!asked || progress.used);
         asked
     };
@@ -362,7 +363,7 @@ fn statistics_are_asked_for_as_often_as_wished_at_the_moment() {
 fn ram_may_have_holes_and_pages_in_them_are_refused() {
     let sink = Recorder::shared();
     let balloon = Balloon::new(balloon::RamLayout::new([512..RAM_FRAMES, 0..256]), sink.clone());
-    let mut driver = Driver::new(memory());
+    let mut driver = Driver::new();
     driver.offer_numbers(&[255, 256, 511, 512]);
     let progress = balloon.process(BalloonQueue::Inflate, &mut driver.queue, &driver.memory).unwrap();
     assert!(matches!(progress.refused, Some(balloon::Error::OutsideRam { number: 256, .. })));

@@ -20,8 +20,8 @@
 //! * what the disk cannot do (EIO, ENOSPC, a file that has become shorter) is `S_IOERR` for the guest, a
 //!   counter, and nothing else;
 //! * a malformed request is a typed [`Error`], counted, and answered if it has a byte for the answer; a ring
-//!   that lies about itself is [`Error::Ring`], after which the device needs a reset; nothing the guest does
-//!   is a panic;
+//!   that lies about itself is a [`chains::BrokenRing`], after which the device needs a reset; nothing the
+//!   guest does is a panic;
 //! * a call does a bounded amount of work ([`REQUESTS_PER_TURN`], [`BYTES_PER_TURN`], [`REQUEST_BYTES_MAX`])
 //!   and says when there is more;
 //! * no lock is held while guest memory is touched, which may block in a page fault, or while the disk works;
@@ -49,13 +49,10 @@ pub use turn::{BYTES_PER_TURN, Progress, REQUESTS_PER_TURN};
 /// Descriptors of the one queue: QEMU's number.
 pub const QUEUE_SIZE_MAX: u16 = 256;
 
-/// What can go wrong with a request. All but [`Error::Ring`] concern that request only.
+/// What can go wrong with a request. It concerns that request only.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The ring itself is wrong, and with it everything in it: the device needs a reset.
-    #[error("the request ring is broken")]
-    Ring(#[source] virtio_queue::Error),
     /// The request's buffers are wrong, or guest memory was taken away under it.
     #[error("request is not a chain of buffers")]
     Chain(#[from] chains::Error),

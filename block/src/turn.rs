@@ -2,7 +2,7 @@
 
 use std::{io, mem};
 
-use chains::{Bounds, Buffers, Chain, Served};
+use chains::{Bounds, BrokenRing, Buffers, Chain, Served};
 use virtio_queue::{DescriptorChain, Queue};
 use vm_memory::GuestMemory;
 use wire::block::S_OK;
@@ -22,16 +22,8 @@ pub const BYTES_PER_TURN: u64 = 4 << 20;
 /// What a flush or a hole counts as, in bytes moved: a turn has 16 of them at most.
 const SLOW_BYTES: u64 = BYTES_PER_TURN / 16;
 
-/// What a turn did.
-#[derive(Debug, Default)]
-pub struct Progress {
-    /// Buffers went back to the driver, and it wants to be told.
-    pub used: bool,
-    /// There is more to do: call again, whether or not the driver notifies.
-    pub more: bool,
-    /// The last request that failed or was refused.
-    pub refused: Option<Error>,
-}
+/// What a turn did, and the last request that failed or was refused.
+pub type Progress = chains::Progress<Error>;
 
 /// What a request came to, for the driver.
 struct Done {
@@ -44,25 +36,21 @@ impl<D: Disk> Block<D> {
     /// One turn of work on the queue.
     ///
     /// # Errors
-    /// [`Error::Ring`]: the device needs a reset. Refused requests are no error, see [`Progress::refused`].
-    pub fn process<M: GuestMemory>(&self, queue: &mut Queue, memory: &M) -> Result<Progress, Error> {
+    /// The device needs a reset. Refused requests are no error, see [`Progress::refused`].
+    pub fn process<M: GuestMemory>(&self, queue: &mut Queue, memory: &M) -> Result<Progress, BrokenRing> {
         let bounds = Bounds { chains: REQUESTS_PER_TURN, work: BYTES_PER_TURN };
         let mut scratch = mem::take(&mut self.state().scratch);
-        let mut refused = None;
         let turn = chains::turn(queue, memory, bounds, |chain, size| {
             let (served, error) = self.serve(chain, size, memory, &mut scratch);
-            if let Some(error) = error {
-                self.count(|counts| match error {
-                    Error::Disk { .. } => counts.failed += 1,
-                    _ => counts.rejected += 1,
-                });
-                refused = Some(error);
+            match error {
+                Some(Error::Disk { .. }) => self.count(|counts| counts.failed += 1),
+                Some(_) => self.count(|counts| counts.rejected += 1),
+                None => {}
             }
-            served
+            (served, error)
         });
         self.state().scratch = scratch;
-        let chains::Progress { used, more } = turn.map_err(Error::Ring)?;
-        Ok(Progress { used, more, refused })
+        turn.map_err(BrokenRing::of("request"))
     }
 
     /// Serves a request and answers it, if it can be answered.

@@ -10,7 +10,7 @@ use vm_memory::{Address, Bytes, GuestAddress, GuestMemory};
 
 use crate::Error;
 
-/// A piece of guest memory: it was there when its chain was checked, and does not wrap around.
+/// A piece of guest memory: it does not wrap around, and was there if its chain was checked for that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
     /// Where it is.

@@ -1,4 +1,4 @@
-//! What devices with requests have in common: from a descriptor chain to buffers that are checked, and turns
+//! What devices have in common: from a descriptor chain to buffers that are checked, and turns
 //! of work on a queue.
 //!
 //! ```text
@@ -32,6 +32,23 @@ pub use chain::Chain;
 pub use turn::{Bounds, Progress, Served, add_used_together, turn};
 
 use vm_memory::{GuestAddress, GuestMemoryError};
+
+/// A ring that lies about itself, and with it everything in it: the device needs a reset.
+#[derive(Debug, thiserror::Error)]
+#[error("the {ring} ring is broken")]
+pub struct BrokenRing {
+    /// What it is for.
+    pub ring: &'static str,
+    /// What is wrong with it.
+    pub source: virtio_queue::Error,
+}
+
+impl BrokenRing {
+    /// The ring for this is the one that is wrong.
+    pub fn of(ring: &'static str) -> impl FnOnce(virtio_queue::Error) -> BrokenRing {
+        move |source| BrokenRing { ring, source }
+    }
+}
 
 /// What can be wrong with a chain. It concerns one request.
 #[derive(Debug, thiserror::Error)]

@@ -22,12 +22,14 @@ pub struct Served {
 }
 
 /// What a turn did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+#[derive(Debug)]
+pub struct Progress<E> {
     /// Buffers went back to the driver, and it wants to be told.
     pub used: bool,
-    /// There is more to do: call again, whether or not the driver notifies.
+    /// There is more to do: call again, whether or not somebody notifies.
     pub more: bool,
+    /// Why the last request went wrong that did.
+    pub refused: Option<E>,
 }
 
 /// Serves requests until there are none, or enough was done. Each goes back to the driver, whatever it came
@@ -35,13 +37,13 @@ pub struct Progress {
 ///
 /// # Errors
 /// The ring itself is wrong: the device needs a reset.
-pub fn turn<M: GuestMemory>(
+pub fn turn<M: GuestMemory, E>(
     queue: &mut Queue,
     memory: &M,
     bounds: Bounds,
-    mut serve: impl FnMut(DescriptorChain<&M>, u16) -> Served,
-) -> Result<Progress, virtio_queue::Error> {
-    let (mut more, mut any, mut work) = (true, false, 0u64);
+    mut serve: impl FnMut(DescriptorChain<&M>, u16) -> (Served, Option<E>),
+) -> Result<Progress<E>, virtio_queue::Error> {
+    let (mut more, mut any, mut work, mut refused) = (true, false, 0u64, None);
     queue.disable_notification(memory)?;
     for _ in 0..bounds.chains {
         if work >= bounds.work {
@@ -55,12 +57,13 @@ pub fn turn<M: GuestMemory>(
             break;
         };
         let head = chain.head_index();
-        let served = serve(chain, queue.size());
+        let (served, error) = serve(chain, queue.size());
+        refused = error.or(refused);
         work = work.saturating_add(served.work);
         queue.add_used(memory, head, served.written_bytes)?;
         any = true;
     }
-    Ok(Progress { used: any && queue.needs_notification(memory)?, more })
+    Ok(Progress { used: any && queue.needs_notification(memory)?, more, refused })
 }
 
 /// Gives chains, each with the bytes written to it, back in one step: the driver sees all of them or none.

@@ -8,13 +8,18 @@ use virtio_queue::QueueT;
 
 const BOUNDS: Bounds = Bounds { chains: 300, work: u64::MAX };
 
+/// A request that is not refused.
+fn fine(served: Served) -> (Served, Option<Error>) {
+    (served, None)
+}
+
 /// Checks all chains that are available.
 fn check(driver: &mut Driver) -> Vec<Result<Chain, Error>> {
     let mut checked = Vec::new();
     let memory = driver.memory.clone();
     let progress = turn(&mut driver.queue, &memory, BOUNDS, |chain, size| {
         checked.push(Chain::check(chain, &memory, size));
-        Served::default()
+        fine(Served::default())
     });
     let progress = progress.unwrap();
     assert!(progress.used && !progress.more);
@@ -82,11 +87,11 @@ fn a_turn_ends_after_its_bounds_and_says_that_there_is_more() {
     let memory = driver.memory.clone();
     let work = Served { written_bytes: 0, work: 10 };
     for (bounds, expected) in [(Bounds { chains: 7, work: 1000 }, 7), (Bounds { chains: 100, work: 31 }, 4)] {
-        let progress = turn(&mut driver.queue, &memory, bounds, |_, _| work).unwrap();
+        let progress = turn(&mut driver.queue, &memory, bounds, |_, _| fine(work)).unwrap();
         assert!(progress.more && progress.used);
         assert_eq!(driver.take_used().len(), expected);
     }
-    assert!(!turn(&mut driver.queue, &memory, BOUNDS, |_, _| work).unwrap().more);
+    assert!(!turn(&mut driver.queue, &memory, BOUNDS, |_, _| fine(work)).unwrap().more);
 }
 
 #[test]
@@ -94,11 +99,17 @@ fn a_ring_that_lies_about_itself_is_an_error_of_the_ring() {
     let mut driver = Driver::new();
     driver.set_available_index(QUEUE_SIZE + 1);
     let memory = driver.memory.clone();
-    assert!(turn(&mut driver.queue, &memory, BOUNDS, |_, _| panic!("nothing to serve")).is_err());
+    assert!(
+        turn(&mut driver.queue, &memory, BOUNDS, |_, _| -> (Served, Option<Error>) { panic!("nothing to serve") })
+            .is_err()
+    );
     let mut driver = Driver::new();
     driver.make_available(QUEUE_SIZE);
     let memory = driver.memory.clone();
-    assert!(turn(&mut driver.queue, &memory, BOUNDS, |_, _| Served::default()).is_err(), "a head outside the table");
+    assert!(
+        turn(&mut driver.queue, &memory, BOUNDS, |_, _| fine(Served::default())).is_err(),
+        "a head outside the table"
+    );
 }
 
 #[test]
@@ -111,7 +122,7 @@ fn with_event_idx_the_driver_is_told_when_it_wants_to_be() {
     let mut told = Vec::new();
     for _ in 0..3 {
         driver.offer(&[(DATA, 1, 0)]);
-        told.push(turn(&mut driver.queue, &memory, BOUNDS, |_, _| Served::default()).unwrap().used);
+        told.push(turn(&mut driver.queue, &memory, BOUNDS, |_, _| fine(Served::default())).unwrap().used);
     }
     assert_eq!(told, [false, true, false]);
 }

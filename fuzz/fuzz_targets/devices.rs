@@ -113,29 +113,18 @@ fn serve(which: u8, queue: &mut Queue, memory: &GuestMemoryMmap<()>, plain: bool
         which @ (0 | 1) => {
             let block = Block::new(Checked(if which == 0 { Access::ReadWrite } else { Access::ReadOnly }), "fuzzed");
             block.set_features(if plain { VERSION_1 } else { block.features() });
-            work(|| match block.process(queue, memory) {
-                Ok(progress) => Some(progress.more),
-                Err(block::Error::Ring(_)) => None,
-                Err(error) => panic!("{error} is no reason to stop"),
-            });
+            work(|| Some(block.process(queue, memory).ok()?.more));
             assert_eq!(block.counts().failed, 0, "the disk takes everything");
         }
         which @ (2 | 3) => {
             let net = Net::new(Growing::default(), [2; 6], None);
             net.set_features(if plain { VERSION_1 } else { net.features() }).expect("the link takes everything");
-            work(|| match if which == 2 { net.transmit(queue, memory) } else { net.receive(queue, memory) } {
-                Ok(progress) => Some(progress.more),
-                Err(net::Error::Ring(..)) => None,
-                Err(error) => panic!("{error} is no reason to stop"),
-            });
+            let turn = if which == 2 { Net::transmit } else { Net::receive };
+            work(|| Some(turn(&net, queue, memory).ok()?.more));
         }
         _ => {
             let rng = Rng::new(Fives);
-            work(|| match rng.process(queue, memory) {
-                Ok(progress) => Some(progress.more),
-                Err(rng::Error::Ring(_)) => None,
-                Err(error) => panic!("{error} is no reason to stop"),
-            });
+            work(|| Some(rng.process(queue, memory).ok()?.more));
         }
     }
 }

@@ -80,16 +80,8 @@ pub struct Counts {
     pub rejected: u64,
 }
 
-/// What a turn did.
-#[derive(Debug, Default)]
-pub struct Progress {
-    /// Buffers went back to the driver, and it wants to be told.
-    pub used: bool,
-    /// There is more to do: call again, whether or not somebody notifies.
-    pub more: bool,
-    /// The last request or frame that was refused or dropped.
-    pub refused: Option<Error>,
-}
+/// What a turn did, and the last request or frame that was refused or dropped.
+pub type Progress = chains::Progress<Error>;
 
 impl<L: Link> Net<L> {
     /// A device on `link` with this address. Frames' payload is at most `mtu`, if the link says so.

@@ -11,7 +11,7 @@
 //! agreed on; and:
 //!
 //! * a malformed request is a typed [`Error`], counted, and handed back; a ring that lies about itself is
-//!   [`Error::Ring`], after which the device needs a reset; nothing the guest does is a panic;
+//!   [`chains::BrokenRing`], after which the device needs a reset; nothing the guest does is a panic;
 //! * a frame that the link does not take, or that fits into no buffer, is dropped and counted, as on a wire;
 //!   there is no queue in here but for one frame that waits for buffers, so a guest that does not receive
 //!   fills the link's queue and nothing of ours;
@@ -62,13 +62,10 @@ pub const FRAMES_PER_TURN: usize = 64;
 /// Bytes moved after which a turn takes no further frame.
 pub const BYTES_PER_TURN: u64 = 1 << 20;
 
-/// What can go wrong with a request. All but [`Error::Ring`] concern that request, or that frame, only.
+/// What can go wrong with a request. It concerns that request, or that frame, only.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The ring itself is wrong, and with it everything in it: the device needs a reset.
-    #[error("the {0} ring is broken")]
-    Ring(&'static str, #[source] virtio_queue::Error),
     /// The request's buffers are wrong, or guest memory was taken away under it.
     #[error("request is not a chain of buffers")]
     Chain(#[from] chains::Error),

@@ -12,7 +12,7 @@
 
 use std::{io, mem};
 
-use chains::{Buffers, Chain, add_used_together};
+use chains::{BrokenRing, Buffers, Chain, add_used_together};
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::GuestMemory;
 use wire::net::HEADER_BYTES;
@@ -41,9 +41,8 @@ impl<L: Link> Net<L> {
     /// Hands frames to the driver, as long as there are frames and buffers.
     ///
     /// # Errors
-    /// [`Error::Ring`]: the device needs a reset. What was refused or dropped is no error, see
-    /// [`Progress::refused`].
-    pub fn receive<M: GuestMemory>(&self, queue: &mut Queue, memory: &M) -> Result<Progress, Error> {
+    /// The device needs a reset. What was refused or dropped is no error, see [`Progress::refused`].
+    pub fn receive<M: GuestMemory>(&self, queue: &mut Queue, memory: &M) -> Result<Progress, BrokenRing> {
         let (mut received, takes, merges) = {
             let mut state = self.state();
             (mem::take(&mut state.received), state.takes, state.merges)
@@ -51,7 +50,7 @@ impl<L: Link> Net<L> {
         received.packet.resize(PACKET_BYTES_MAX, 0);
         let turn = self.receive_turn(queue, memory, &mut received, takes, merges);
         self.state().received = received;
-        turn.map_err(|source| Error::Ring("receive", source))
+        turn.map_err(BrokenRing::of("receive"))
     }
 
     fn receive_turn<M: GuestMemory>(
@@ -62,7 +61,7 @@ impl<L: Link> Net<L> {
         takes: Offloads,
         merges: bool,
     ) -> Result<Progress, virtio_queue::Error> {
-        let mut progress = Progress { more: true, ..Progress::default() };
+        let mut progress = Progress { used: false, more: true, refused: None };
         let (mut any, mut merged, mut bytes, mut buffers) = (false, false, 0, 0);
         queue.disable_notification(memory)?;
         for _ in 0..FRAMES_PER_TURN {

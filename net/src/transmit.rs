@@ -2,7 +2,7 @@
 
 use std::{io, mem};
 
-use chains::{Bounds, Chain, Served};
+use chains::{Bounds, BrokenRing, Chain, Served};
 use virtio_queue::{DescriptorChain, Queue};
 use vm_memory::GuestMemory;
 use wire::net::HEADER_BYTES;
@@ -16,15 +16,13 @@ impl<L: Link> Net<L> {
     /// Sends what the driver made available.
     ///
     /// # Errors
-    /// [`Error::Ring`]: the device needs a reset. What was refused or dropped is no error, see
-    /// [`Progress::refused`].
-    pub fn transmit<M: GuestMemory>(&self, queue: &mut Queue, memory: &M) -> Result<Progress, Error> {
+    /// The device needs a reset. What was refused or dropped is no error, see [`Progress::refused`].
+    pub fn transmit<M: GuestMemory>(&self, queue: &mut Queue, memory: &M) -> Result<Progress, BrokenRing> {
         let bounds = Bounds { chains: FRAMES_PER_TURN, work: BYTES_PER_TURN };
         let (mut packet, offloads) = {
             let mut state = self.state();
             (mem::take(&mut state.transmitted), state.sends)
         };
-        let mut refused = None;
         let turn = chains::turn(queue, memory, bounds, |chain, size| {
             let result = self.send(chain, size, memory, offloads, &mut packet);
             let counts = &mut self.state().counts;
@@ -33,17 +31,13 @@ impl<L: Link> Net<L> {
                     counts.sent_frames += 1;
                     counts.sent_bytes += (packet.len() - HEADER_BYTES) as u64;
                 }
-                Err(error) => {
-                    let dropped = matches!(error, Error::Link { .. });
-                    *(if dropped { &mut counts.send_dropped } else { &mut counts.rejected }) += 1;
-                    refused = Some(error);
-                }
+                Err(Error::Link { .. }) => counts.send_dropped += 1,
+                Err(_) => counts.rejected += 1,
             }
-            Served { written_bytes: 0, work: packet.len() as u64 }
+            (Served { written_bytes: 0, work: packet.len() as u64 }, result.err())
         });
         self.state().transmitted = packet;
-        let chains::Progress { used, more } = turn.map_err(|source| Error::Ring("transmit", source))?;
-        Ok(Progress { used, more, refused })
+        turn.map_err(BrokenRing::of("transmit"))
     }
 
     fn send<M: GuestMemory>(

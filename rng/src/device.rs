@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use chains::{Bounds, Chain, Served};
+use chains::{Bounds, BrokenRing, Chain, Served};
 use virtio_queue::{DescriptorChain, Queue};
 use vm_memory::GuestMemory;
 use wire::virtio::{F_EVENT_IDX, F_INDIRECT_DESC, F_VERSION_1};
@@ -37,16 +37,8 @@ pub struct Counts {
     pub rejected: u64,
 }
 
-/// What a turn did.
-#[derive(Debug, Default)]
-pub struct Progress {
-    /// Buffers went back to the driver, and it wants to be told.
-    pub used: bool,
-    /// There is more to do: call again, whether or not the driver notifies.
-    pub more: bool,
-    /// The last request that failed or was refused.
-    pub refused: Option<Error>,
-}
+/// What a turn did, and the last request that failed or was refused.
+pub type Progress = chains::Progress<Error>;
 
 impl<S: Source> Rng<S> {
     /// A device with this source.
@@ -62,26 +54,22 @@ impl<S: Source> Rng<S> {
     /// One turn of work on the queue, by one device thread at a time.
     ///
     /// # Errors
-    /// [`Error::Ring`]: the device needs a reset. Refused requests are no error, see [`Progress::refused`].
-    pub fn process<M: GuestMemory>(&self, queue: &mut Queue, memory: &M) -> Result<Progress, Error> {
+    /// The device needs a reset. Refused requests are no error, see [`Progress::refused`].
+    pub fn process<M: GuestMemory>(&self, queue: &mut Queue, memory: &M) -> Result<Progress, BrokenRing> {
         let bounds = Bounds { chains: REQUESTS_PER_TURN, work: u64::MAX };
-        let mut refused = None;
-        let chains::Progress { used, more } = chains::turn(queue, memory, bounds, |chain, size| {
+        let turn = chains::turn(queue, memory, bounds, |chain, size| {
             let result = self.serve(chain, size, memory);
             let mut counts = self.lock();
-            let written_bytes = match result {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    *(if matches!(error, Error::Source(_)) { &mut counts.failed } else { &mut counts.rejected }) += 1;
-                    refused = Some(error);
-                    0
-                }
-            };
+            match result {
+                Ok(_) => {}
+                Err(Error::Source(_)) => counts.failed += 1,
+                Err(_) => counts.rejected += 1,
+            }
+            let written_bytes = *result.as_ref().unwrap_or(&0);
             counts.bytes += u64::from(written_bytes);
-            Served { written_bytes, work: 0 }
-        })
-        .map_err(Error::Ring)?;
-        Ok(Progress { used, more, refused })
+            (Served { written_bytes, work: 0 }, result.err())
+        });
+        turn.map_err(BrokenRing::of("request"))
     }
 
     fn serve<M: GuestMemory>(&self, chain: DescriptorChain<&M>, queue_size: u16, memory: &M) -> Result<u32, Error> {

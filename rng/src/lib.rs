@@ -10,8 +10,8 @@
 //!   buffer length" (5.4.6.2): a driver that wants more asks again, and others get their turn in between.
 //! * A source that fails gives none: the buffer goes back empty, which is counted. Never are bytes handed out
 //!   that are not random.
-//! * A malformed request is a typed [`Error`], counted, and handed back; a ring that lies about itself is
-//!   [`Error::Ring`], after which the device needs a reset; nothing the guest does is a panic.
+//! * A malformed request is a typed [`Error`], counted, and handed back; a ring that lies about itself is a
+//!   [`chains::BrokenRing`], after which the device needs a reset; nothing the guest does is a panic.
 //! * No byte outside of the buffers is written, and no lock is held while guest memory is touched, which may
 //!   block in a page fault.
 
@@ -28,13 +28,10 @@ pub use source::Source;
 /// Descriptors of the one queue, of which Linux uses one at a time.
 pub const QUEUE_SIZE_MAX: u16 = 128;
 
-/// What can go wrong with a request. All but [`Error::Ring`] concern that request only.
+/// What can go wrong with a request. It concerns that request only.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The ring itself is wrong, and with it everything in it: the device needs a reset.
-    #[error("the request ring is broken")]
-    Ring(#[source] virtio_queue::Error),
     /// The request's buffers are wrong, or guest memory was taken away under it.
     #[error("request is not a chain of buffers")]
     Chain(#[from] chains::Error),

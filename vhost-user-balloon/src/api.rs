@@ -115,7 +115,11 @@ async fn balloon(State(backend): State<Arc<Backend>>) -> Json<Balloon> {
     let status = backend.balloon().status();
     let sink = backend.balloon().sink();
     let bytes = |pages: u32| u64::from(pages) * PAGE_BYTES as u64;
-    let counts = status.counts;
+    let of_backend = [
+        ("broken", backend.broken_total()),
+        ("released_bytes", sink.released_bytes.load(Ordering::Relaxed)),
+        ("release_failures", sink.failures.load(Ordering::Relaxed)),
+    ];
     Json(Balloon {
         requested_bytes: bytes(status.requested_pages),
         actual_bytes: bytes(status.actual_pages),
@@ -126,19 +130,7 @@ async fn balloon(State(backend): State<Arc<Backend>>) -> Json<Balloon> {
         hint_command: status.hint_command,
         statistics_interval_ms: status.statistics_interval_ms,
         statistics: named(&status.statistics),
-        counts: BTreeMap::from([
-            ("inflated_pages", counts.inflated_pages),
-            ("deflated_pages", counts.deflated_pages),
-            ("reported_pages", counts.reported_pages),
-            ("hinted_pages", counts.hinted_pages),
-            ("hint_ignored_pages", counts.hint_ignored_pages),
-            ("hint_rounds", counts.hint_rounds),
-            ("statistics", counts.statistics),
-            ("rejected", counts.rejected),
-            ("broken", backend.broken_total()),
-            ("released_bytes", sink.released_bytes.load(Ordering::Relaxed)),
-            ("release_failures", sink.failures.load(Ordering::Relaxed)),
-        ]),
+        counts: status.counts.named().chain(of_backend).collect(),
     })
 }
 

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use block::{Access, Block, Disk, Error, FileDisk, Progress};
+use chains::BrokenRing;
 use chains::driver::{DATA, Driver, WRITE};
 use wire::block::SECTOR_BYTES;
 
@@ -47,7 +48,7 @@ impl<D: Disk> Rig<D> {
         rig
     }
 
-    pub fn process(&mut self) -> Result<Progress, Error> {
+    pub fn process(&mut self) -> Result<Progress, BrokenRing> {
         self.block.process(&mut self.driver.queue, &self.driver.memory)
     }
 

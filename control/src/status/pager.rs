@@ -176,28 +176,46 @@ impl StallStatus {
     }
 }
 
-/// The swap file, and what it did so far.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct SwapStatus {
-    /// Its length, bytes.
-    pub capacity_bytes: u64,
-    /// Part of it that holds pages.
-    pub used_bytes: u64,
-    /// An error was met while writing, and the file is left alone for a while.
-    pub suspended: bool,
-    /// Pages written.
-    pub pages_out_total: u64,
-    /// Pages read back.
-    pub pages_in_total: u64,
-    /// Writes that failed; their pages stayed in memory.
-    pub write_errors_total: u64,
-    /// Reads that failed or gave other bytes than were written, those that went right when tried again
-    /// included.
-    pub read_errors_total: u64,
-    /// Freed room that was given back to the disk.
-    pub discarded_bytes_total: u64,
-    /// Writes by duration.
-    pub write_latency: LatencyStatus,
-    /// Reads by duration.
-    pub read_latency: LatencyStatus,
+/// The same for the counters of a swap file: those of [`SwapStatus`].
+///
+/// [`SwapStatus`]: crate::status::SwapStatus
+#[macro_export]
+macro_rules! swap_counters {
+    ($then:ident) => {
+        $then! {
+            /// Pages written.
+            pages_out_total
+            /// Pages read back.
+            pages_in_total
+            /// Writes that failed; their pages stayed in memory.
+            write_errors_total
+            /// Reads that failed or gave other bytes than were written, those that went right when tried
+            /// again included.
+            read_errors_total
+            /// Freed room that was given back to the disk, bytes.
+            discarded_bytes_total
+        }
+    };
 }
+
+macro_rules! swap_status {
+    ($($(#[$meaning:meta])* $counter:ident)*) => {
+        /// The swap file, and what it did so far.
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        pub struct SwapStatus {
+            /// Its length, bytes.
+            pub capacity_bytes: u64,
+            /// Part of it that holds pages.
+            pub used_bytes: u64,
+            /// An error was met while writing, and the file is left alone for a while.
+            pub suspended: bool,
+            $($(#[$meaning])* pub $counter: u64,)*
+            /// Writes by duration.
+            pub write_latency: LatencyStatus,
+            /// Reads by duration.
+            pub read_latency: LatencyStatus,
+        }
+    };
+}
+
+swap_counters!(swap_status);

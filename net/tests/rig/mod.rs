@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Mutex;
 
-use chains::driver::Driver;
-use net::{Error, Link, Net, Offloads, Progress};
+use chains::{BrokenRing, driver::Driver};
+use net::{Link, Net, Offloads, Progress};
 
 pub const MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 7];
 
@@ -58,11 +58,11 @@ impl<L: Link> Rig<L> {
         Rig { net, receive: Driver::new(), transmit: Driver::new() }
     }
 
-    pub fn receive(&mut self) -> Result<Progress, Error> {
+    pub fn receive(&mut self) -> Result<Progress, BrokenRing> {
         self.net.receive(&mut self.receive.queue, &self.receive.memory)
     }
 
-    pub fn transmit(&mut self) -> Result<Progress, Error> {
+    pub fn transmit(&mut self) -> Result<Progress, BrokenRing> {
         self.net.transmit(&mut self.transmit.queue, &self.transmit.memory)
     }
 }

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use control::status::PagerStatus;
-
 use crate::{
     accounts::{
         latency::Latency,
@@ -30,13 +28,6 @@ macro_rules! counters {
             pub evict_cpu_ns: AtomicU64,
             pub fault_cpu_ns: AtomicU64,
             clock_ms: AtomicU64,
-        }
-
-        impl Counters {
-            /// Writes all that are one number, under the same names, to a status.
-            pub fn write_to(&self, status: &mut PagerStatus) {
-                $(status.$counter = self.$counter.load(Ordering::Relaxed);)*
-            }
         }
     };
 }

@@ -117,38 +117,41 @@ impl GuestMemory {
             overhead_bytes: credits.overhead_bytes(),
             slots: slots_bytes / PAGE_BYTES as u64,
         };
-        let mut status = PagerStatus {
-            floor_bytes: held.floor_bytes(),
-            allocation_bytes: credits.allocation_bytes(),
-            committed_bytes: credits.committed_bytes(),
-            resident_bytes: (self.accounted_bytes() + credits.overhead_bytes())
-                .saturating_sub(credits.relief().max(0) as u64 * PAGE_BYTES as u64),
-            pool_bytes,
-            overhead_bytes: credits.overhead_bytes(),
-            patch_pages: patches.pages,
-            patch_bytes: patches.bytes,
-            pages,
-            kernel_pages: (self.swapped.load(Ordering::Relaxed).max(0) as u64).min(pages.private),
-            zero_touched: table.zero_touched(),
-            ballooned_touched: table.ballooned_touched(),
-            fault_latency: faults.buckets,
-            fault_ns_total: faults.ns_total,
-            fault_ns_max: faults.ns_max,
-            stall_ns_total: stall.sum_ns(),
-            stall_latency: counters.stall.waits(),
-            stall,
-            reported: taken(Taker::Reporting),
-            ballooned: taken(Taker::Balloon),
-            zeroed: taken(Taker::Zero),
-            evict_cpu_ns: cpu(self.evict_clocks(), &counters.evict_cpu_ns),
-            fault_cpu_ns: cpu(&self.fault_clocks(), &counters.fault_cpu_ns),
-            sampling: *self.sampling.lock().unwrap_or_else(PoisonError::into_inner),
-            swap,
-            // Counters follow.
-            ..PagerStatus::default()
-        };
-        counters.write_to(&mut status);
-        status
+        // A field for each counter in the list: one that is forgotten does not compile.
+        macro_rules! status {
+            ($($(#[$meaning:meta])* $counter:ident)*) => {
+                PagerStatus {
+                    floor_bytes: held.floor_bytes(),
+                    allocation_bytes: credits.allocation_bytes(),
+                    committed_bytes: credits.committed_bytes(),
+                    resident_bytes: (self.accounted_bytes() + credits.overhead_bytes())
+                        .saturating_sub(credits.relief().max(0) as u64 * PAGE_BYTES as u64),
+                    pool_bytes,
+                    overhead_bytes: credits.overhead_bytes(),
+                    patch_pages: patches.pages,
+                    patch_bytes: patches.bytes,
+                    pages,
+                    kernel_pages: (self.swapped.load(Ordering::Relaxed).max(0) as u64).min(pages.private),
+                    zero_touched: table.zero_touched(),
+                    ballooned_touched: table.ballooned_touched(),
+                    fault_latency: faults.buckets,
+                    fault_ns_total: faults.ns_total,
+                    fault_ns_max: faults.ns_max,
+                    stall_ns_total: stall.sum_ns(),
+                    stall_latency: counters.stall.waits(),
+                    stall,
+                    reported: taken(Taker::Reporting),
+                    ballooned: taken(Taker::Balloon),
+                    zeroed: taken(Taker::Zero),
+                    evict_cpu_ns: cpu(self.evict_clocks(), &counters.evict_cpu_ns),
+                    fault_cpu_ns: cpu(&self.fault_clocks(), &counters.fault_cpu_ns),
+                    sampling: *self.sampling.lock().unwrap_or_else(PoisonError::into_inner),
+                    swap,
+                    $($counter: load(&counters.$counter),)*
+                }
+            };
+        }
+        control::pager_counters!(status)
     }
 
     fn evict_clocks(&self) -> &[ThreadClock] {

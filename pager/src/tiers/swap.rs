@@ -72,12 +72,20 @@ pub struct Swap {
     health: Mutex<Health>,
     writes: Latency,
     reads: Latency,
-    pages_out: AtomicU64,
-    pages_in: AtomicU64,
-    write_errors: AtomicU64,
-    read_errors: AtomicU64,
-    discarded_bytes: AtomicU64,
+    counters: Counters,
 }
+
+macro_rules! counters {
+    ($($(#[$meaning:meta])* $counter:ident)*) => {
+        /// Only ever grow; relaxed everywhere, they order nothing.
+        #[derive(Default)]
+        struct Counters {
+            $($(#[$meaning])* $counter: AtomicU64,)*
+        }
+    };
+}
+
+control::swap_counters!(counters);
 
 /// What errors have taught.
 #[derive(Default)]
@@ -93,18 +101,13 @@ impl Swap {
     pub fn new(file: Box<dyn SlotFile>) -> Swap {
         // Slot numbers are 32 bits, as page numbers are: 16 TiB.
         let count = u32::try_from(file.bytes() / PAGE_BYTES as u64).unwrap_or(u32::MAX);
-        let zero = || AtomicU64::new(0);
         Swap {
             file,
             slots: Mutex::new(Slots::new(count)),
             health: Mutex::default(),
             writes: Latency::default(),
             reads: Latency::default(),
-            pages_out: zero(),
-            pages_in: zero(),
-            write_errors: zero(),
-            read_errors: zero(),
-            discarded_bytes: zero(),
+            counters: Counters::default(),
         }
     }
 
@@ -132,7 +135,7 @@ impl Swap {
                 return self.suspend(now_ms, &error);
             }
             lock(&self.health).suspension_ms = 0;
-            self.pages_out.fetch_add(count as u64, Ordering::Relaxed);
+            self.counters.pages_out_total.fetch_add(count as u64, Ordering::Relaxed);
             for (index, slot) in (done..).zip(run) {
                 let sum = checksum(buffer.page(index), slot, pages[index]);
                 lock(&self.slots).set_checksum(slot, sum);
@@ -160,13 +163,13 @@ impl Swap {
             let error = match found {
                 Ok(found) if found == expected => {
                     let right = 1 + (1..more).take_while(|&page| self.is_right(slot, gfn, page, buffer)).count() as u32;
-                    self.pages_in.fetch_add(u64::from(right), Ordering::Relaxed);
+                    self.counters.pages_in_total.fetch_add(u64::from(right), Ordering::Relaxed);
                     return Ok(right);
                 }
                 Ok(found) => ReadError::Checksum { expected, found },
                 Err(error) => ReadError::Io(error),
             };
-            self.read_errors.fetch_add(1, Ordering::Relaxed);
+            self.counters.read_errors_total.fetch_add(1, Ordering::Relaxed);
             if tries == READ_TRIES {
                 return Err(error);
             }
@@ -195,14 +198,14 @@ impl Swap {
             // A discard that fails costs disk space, not content: the slots are written over before they are
             // read.
             if self.file.discard(u64::from(run.start) * PAGE_BYTES as u64, bytes).is_ok() {
-                self.discarded_bytes.fetch_add(bytes, Ordering::Relaxed);
+                self.counters.discarded_bytes_total.fetch_add(bytes, Ordering::Relaxed);
             }
             lock(&self.slots).restore(run);
         }
     }
 
     fn suspend(&self, now_ms: u64, error: &io::Error) {
-        self.write_errors.fetch_add(1, Ordering::Relaxed);
+        self.counters.write_errors_total.fetch_add(1, Ordering::Relaxed);
         let mut health = lock(&self.health);
         health.suspension_ms = (health.suspension_ms * 2).clamp(SUSPENSION_MS_MIN, SUSPENSION_MS_MAX);
         health.suspended_until_ms = now_ms + health.suspension_ms;
@@ -219,23 +222,23 @@ impl Swap {
 
     /// Figures.
     pub fn status(&self, now_ms: u64) -> SwapStatus {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (slots, free) = {
             let slots = lock(&self.slots);
             (u64::from(slots.count()), u64::from(slots.free()))
         };
-        SwapStatus {
-            capacity_bytes: slots * PAGE_BYTES as u64,
-            used_bytes: (slots - free) * PAGE_BYTES as u64,
-            suspended: lock(&self.health).suspended_until_ms > now_ms,
-            pages_out_total: load(&self.pages_out),
-            pages_in_total: load(&self.pages_in),
-            write_errors_total: load(&self.write_errors),
-            read_errors_total: load(&self.read_errors),
-            discarded_bytes_total: load(&self.discarded_bytes),
-            write_latency: self.writes.status(),
-            read_latency: self.reads.status(),
+        macro_rules! status {
+            ($($(#[$meaning:meta])* $counter:ident)*) => {
+                SwapStatus {
+                    capacity_bytes: slots * PAGE_BYTES as u64,
+                    used_bytes: (slots - free) * PAGE_BYTES as u64,
+                    suspended: lock(&self.health).suspended_until_ms > now_ms,
+                    $($counter: self.counters.$counter.load(Ordering::Relaxed),)*
+                    write_latency: self.writes.status(),
+                    read_latency: self.reads.status(),
+                }
+            };
         }
+        control::swap_counters!(status)
     }
 }
 

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use balloon::{Balloon, BalloonQueue, Error, FEATURES, PageSink, QUEUE_COUNT, QUEUE_SIZE_MAX};
+use balloon::{Balloon, BalloonQueue, FEATURES, PageSink, QUEUE_COUNT, QUEUE_SIZE_MAX};
+use chains::BrokenRing;
 use nix::time::{ClockId, clock_gettime};
 use virtio_queue::Queue;
 use vm_memory::GuestMemory;
@@ -40,8 +41,6 @@ impl<S: PageSink> BalloonDevice<S> {
 }
 
 impl<S: PageSink> VirtioDevice for BalloonDevice<S> {
-    type Error = Error;
-
     fn device_id(&self) -> u32 {
         wire::balloon::DEVICE_ID
     }
@@ -74,7 +73,7 @@ impl<S: PageSink> VirtioDevice for BalloonDevice<S> {
         self.balloon.write_config(offset, data);
     }
 
-    fn process<M: GuestMemory>(&self, index: usize, queue: &mut Queue, memory: &M) -> Result<Progress, Error> {
+    fn process<M: GuestMemory>(&self, index: usize, queue: &mut Queue, memory: &M) -> Result<Progress, BrokenRing> {
         let Some(which) = self.balloon.queue_at(index) else { return Ok(Progress::default()) };
         let begun = thread_cpu_time();
         let progress = self.balloon.process(which, queue, memory)?;

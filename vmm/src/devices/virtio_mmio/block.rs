@@ -1,6 +1,7 @@
 //! The block device behind the transport.
 
-use block::{Block, Disk, Error, QUEUE_SIZE_MAX};
+use block::{Block, Disk, QUEUE_SIZE_MAX};
+use chains::BrokenRing;
 use virtio_queue::Queue;
 use vm_memory::GuestMemory;
 
@@ -26,8 +27,6 @@ impl<D: Disk> BlockDevice<D> {
 }
 
 impl<D: Disk> VirtioDevice for BlockDevice<D> {
-    type Error = Error;
-
     fn device_id(&self) -> u32 {
         wire::block::DEVICE_ID
     }
@@ -58,7 +57,7 @@ impl<D: Disk> VirtioDevice for BlockDevice<D> {
         self.block.write_config(offset, data);
     }
 
-    fn process<M: GuestMemory>(&self, _index: usize, queue: &mut Queue, memory: &M) -> Result<Progress, Error> {
+    fn process<M: GuestMemory>(&self, _index: usize, queue: &mut Queue, memory: &M) -> Result<Progress, BrokenRing> {
         let progress = self.block.process(queue, memory)?;
         if let Some(error) = &progress.refused {
             let counts = self.block.counts();

@@ -1,13 +1,11 @@
 //! What the transport asks of a device, and of the machine around it.
 
+use chains::BrokenRing;
 use virtio_queue::Queue;
 use vm_memory::GuestMemory;
 
 /// A virtio device. All but [`VirtioDevice::process`] is called with registers locked, and must not block.
 pub trait VirtioDevice: Send + Sync {
-    /// What makes a device stop until it is reset.
-    type Error: std::error::Error + 'static;
-
     /// Its number in section 5.
     fn device_id(&self) -> u32;
 
@@ -32,8 +30,9 @@ pub trait VirtioDevice: Send + Sync {
     /// Writes the configuration space, where the driver may.
     fn write_config(&self, offset: u64, data: &[u8]);
 
-    /// One bounded turn of work on queue `index`, on the device thread. May block in page faults.
-    fn process<M: GuestMemory>(&self, index: usize, queue: &mut Queue, memory: &M) -> Result<Progress, Self::Error>;
+    /// One bounded turn of work on queue `index`, on the device thread. May block in page faults. After an
+    /// error the device does nothing until it is reset.
+    fn process<M: GuestMemory>(&self, index: usize, queue: &mut Queue, memory: &M) -> Result<Progress, BrokenRing>;
 }
 
 /// What a device did in its turn.

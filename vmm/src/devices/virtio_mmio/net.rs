@@ -3,6 +3,7 @@
 //! Its thread calls [`super::VirtioMmio::process`] with the number of the queue to receive when the driver
 //! notifies that queue, and when the link has frames, unless [`::net::Net::holds_frame`].
 
+use chains::BrokenRing;
 use net::{Error, Link, Net, QUEUE_COUNT, QUEUE_SIZE_MAX};
 use virtio_queue::Queue;
 use vm_memory::GuestMemory;
@@ -35,8 +36,6 @@ impl<L: Link> NetDevice<L> {
 }
 
 impl<L: Link> VirtioDevice for NetDevice<L> {
-    type Error = Error;
-
     fn device_id(&self) -> u32 {
         wire::net::DEVICE_ID
     }
@@ -69,7 +68,7 @@ impl<L: Link> VirtioDevice for NetDevice<L> {
         self.net.write_config(offset, data);
     }
 
-    fn process<M: GuestMemory>(&self, index: usize, queue: &mut Queue, memory: &M) -> Result<Progress, Error> {
+    fn process<M: GuestMemory>(&self, index: usize, queue: &mut Queue, memory: &M) -> Result<Progress, BrokenRing> {
         let progress = match index {
             RECEIVE_QUEUE => self.net.receive(queue, memory)?,
             TRANSMIT_QUEUE => self.net.transmit(queue, memory)?,

@@ -1,6 +1,7 @@
 //! The entropy device behind the transport.
 
-use rng::{Error, FEATURES, QUEUE_SIZE_MAX, Rng, Source};
+use chains::BrokenRing;
+use rng::{FEATURES, QUEUE_SIZE_MAX, Rng, Source};
 use virtio_queue::Queue;
 use vm_memory::GuestMemory;
 
@@ -26,8 +27,6 @@ impl<S: Source> RngDevice<S> {
 }
 
 impl<S: Source> VirtioDevice for RngDevice<S> {
-    type Error = Error;
-
     fn device_id(&self) -> u32 {
         wire::entropy::DEVICE_ID
     }
@@ -52,7 +51,7 @@ impl<S: Source> VirtioDevice for RngDevice<S> {
 
     fn write_config(&self, _offset: u64, _data: &[u8]) {}
 
-    fn process<M: GuestMemory>(&self, _index: usize, queue: &mut Queue, memory: &M) -> Result<Progress, Error> {
+    fn process<M: GuestMemory>(&self, _index: usize, queue: &mut Queue, memory: &M) -> Result<Progress, BrokenRing> {
         let progress = self.rng.process(queue, memory)?;
         if let Some(error) = &progress.refused {
             let counts = self.rng.counts();
