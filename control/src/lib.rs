@@ -32,6 +32,7 @@ pub mod codec;
 pub mod explain;
 pub mod merge;
 pub mod status;
+pub mod sync;
 
 use std::time::Duration;
 

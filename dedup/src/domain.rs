@@ -23,10 +23,11 @@ pub mod waiters;
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use control::merge::{BATCH_MAX, MergeAnswer, MergeRequest, PAGES_MAX, Pages};
+use control::sync::lock;
 use wire::PageBytes;
 
 use crate::domain::entry::PLACES;
@@ -180,6 +181,6 @@ impl Domain {
 
     fn protocol(&self) -> MutexGuard<'_, Protocol> {
         // A panic under the lock is a bug; the guests' memory does not depend on what is under it, so go on.
-        self.protocol.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.protocol)
     }
 }

@@ -39,12 +39,14 @@ mod config;
 mod control;
 mod error;
 mod fleet;
+mod lock_file;
 mod plan;
 mod request;
 mod run;
 mod show;
-mod sync;
 mod tier;
+
+use ::control::sync;
 
 pub use bytes::ByteCount;
 pub use client::connection::ClientError;

@@ -13,8 +13,11 @@ pub(crate) use shuttle::sync::{
     atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 
-/// Locks; a thread that panicked while holding the lock has not broken what it guards (every critical section
-/// here leaves its data whole at each step).
+#[cfg(not(test))]
+pub(crate) use control::sync::lock;
+
+/// As in `control`.
+#[cfg(test)]
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

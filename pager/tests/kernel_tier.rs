@@ -18,6 +18,7 @@ use std::{
 use control::status::PagerStatus;
 use pager::{Config, GuestMemory, PAGE_BYTES, Run};
 use support::{PAGES, config, content, fail, guest_of, noise, read, write};
+use wire::swap_area::first_page;
 
 /// What is in force for the guests here: three quarters of their pages, half of which does not compress.
 const ALLOCATION: u64 = PAGES as u64 / 4 * 3;
@@ -42,12 +43,8 @@ impl Zram {
         let sys = PathBuf::from(format!("/sys/block/zram{}", zram.number));
         fs::write(sys.join("comp_algorithm"), "lz4").unwrap();
         fs::write(sys.join("disksize"), DEVICE_BYTES.to_string()).unwrap();
-        let mut header = [0; PAGE_BYTES];
-        header[1024..1028].copy_from_slice(&1u32.to_ne_bytes());
-        header[1028..1032].copy_from_slice(&((DEVICE_BYTES / PAGE_BYTES as u64) as u32 - 1).to_ne_bytes());
-        header[PAGE_BYTES - 10..].copy_from_slice(b"SWAPSPACE2");
         let file = File::options().write(true).open(&zram.device).unwrap();
-        file.write_all_at(&header, 0).unwrap();
+        file.write_all_at(&first_page(DEVICE_BYTES), 0).unwrap();
         file.sync_all().unwrap();
         // SAFETY: the path is a string that ends with 0.
         let on = unsafe { libc::swapon(zram.path().as_ptr(), 0) };

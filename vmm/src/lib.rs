@@ -26,9 +26,10 @@ pub mod kvm;
 mod machine;
 mod memory;
 mod process;
-mod sync;
 pub mod sys;
 pub mod vcpus;
+
+use control::sync;
 
 pub use error::Error;
 pub use failure::Failures;

@@ -16,6 +16,7 @@ pub mod mmio;
 pub mod net;
 mod page;
 pub mod pc;
+pub mod swap_area;
 pub mod virtio;
 
 pub use page::{Frame, Gfn, PAGE_BYTES, PageBytes, Run, Sharing, runs};

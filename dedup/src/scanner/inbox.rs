@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use control::merge::{Answer, MergeAnswer};
 use control::status::DedupStatus;
+use control::sync::lock;
 
 /// Messages with shares in the box before more are dropped: what the store can answer while a scanner is busy
 /// with one of them.
@@ -91,11 +92,11 @@ impl ScannerHandle {
 
     /// The scanner's figures, as of its last batch.
     pub fn status(&self) -> DedupStatus {
-        self.shared.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.shared.status).clone()
     }
 
     pub(crate) fn set_status(&self, status: &DedupStatus) {
-        self.shared.status.lock().unwrap_or_else(PoisonError::into_inner).clone_from(status);
+        lock(&self.shared.status).clone_from(status);
     }
 
     /// Waits for at most `pause`.
@@ -121,7 +122,7 @@ impl ScannerHandle {
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        self.shared.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared.inbox)
     }
 }
 

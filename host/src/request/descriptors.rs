@@ -19,7 +19,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::GUESTS_MAX;
 use crate::error::Error;
-use crate::show::http::DESCRIPTORS_MAX;
+use crate::show::http::peers::DESCRIPTORS_MAX;
 
 /// What a guest keeps open in the host: its socket, its process, its standard error, and two of its domain,
 /// if it is alone in it; one to spare.

@@ -25,9 +25,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::process::getuid;
 
-use self::file::{Directory, Locked, Promised};
+use self::file::{Directory, Promised};
 use crate::bytes::ByteCount;
 use crate::error::Error;
+use crate::lock_file::Locked;
 use crate::request::machine_memory::{machine_bytes, memory_bytes};
 use crate::sync::lock;
 

@@ -14,7 +14,7 @@ mod answer;
 mod guests;
 mod host;
 mod names;
-mod peers;
+pub(crate) mod peers;
 mod reclaim;
 mod scrape;
 mod server;
@@ -36,7 +36,6 @@ use crate::fleet::guest::Guest;
 use crate::fleet::lives::Fleet;
 use crate::request::promises::Promise;
 
-pub(crate) use peers::DESCRIPTORS_MAX;
 pub(crate) use server::Endpoint;
 
 use answer::{json, refuse};

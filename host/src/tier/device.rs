@@ -11,7 +11,7 @@
 //! device of no size may be left.)
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -23,6 +23,7 @@ use super::header::{self, Header};
 use super::owner::Owner;
 use super::programs;
 use super::statistics::Statistics;
+use crate::lock_file::{self, Locked};
 
 const CONTROL: &str = "/sys/class/zram-control";
 const RECORDS: &str = "/run/ballast";
@@ -210,19 +211,10 @@ fn is_swap(number: u32) -> Result<bool, String> {
 }
 
 /// Waits until no other host makes devices or takes them down.
-fn turn() -> Result<File, String> {
+fn turn() -> Result<Locked, String> {
     let path = Path::new(RECORDS).join("zram.lock");
-    let failed = |error: io::Error| format!("{}: {error}", path.display());
-    fs::create_dir_all(RECORDS).map_err(failed)?;
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-    let deadline = Instant::now() + BUSY_MAX;
-    while file.try_lock().is_err() {
-        if Instant::now() >= deadline {
-            return Err(format!("{}: held by another run for {BUSY_MAX:?}", path.display()));
-        }
-        thread::sleep(BUSY_INTERVAL);
-    }
-    Ok(file)
+    let turn = fs::create_dir_all(RECORDS).and_then(|()| lock_file::turn(&path, BUSY_MAX));
+    turn.map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn record(number: u32) -> PathBuf {

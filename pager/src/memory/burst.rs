@@ -14,6 +14,8 @@ use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
+use control::sync;
+
 use crate::{memory::waiting::WAITING_MAX, sys::FaultEvent};
 
 /// Faults that nobody serves yet.
@@ -30,7 +32,7 @@ impl Default for Burst {
 
 impl Burst {
     fn events(&self) -> MutexGuard<'_, VecDeque<FaultEvent>> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.events)
     }
 
     /// Leaves these to whoever has time.

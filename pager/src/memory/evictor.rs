@@ -1,9 +1,8 @@
 //! The evictor thread: keeps credits in hand, serves faults that had none, and tidies up when nobody waits.
 
-use std::{
-    sync::PoisonError,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
+
+use control::sync;
 
 use super::{Failure, GuestMemory};
 use crate::{
@@ -198,7 +197,7 @@ impl GuestMemory {
                 () if self.pages.credits.available() >= AMPLE_PAGES => AMPLE_INTERVAL.min(self.sample(&mut sampler)?),
                 () => EVICTOR_INTERVAL.min(self.sample(&mut sampler)?),
             };
-            let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let waiting = sync::lock(&self.waiting);
             if starving || waiting.is_empty() && self.pages.credits.available() >= LOW_PAGES {
                 drop(self.evictor.wait_timeout(waiting, interval));
             }
@@ -231,7 +230,7 @@ impl GuestMemory {
         let due = self.evict && period_ms > 0 && !self.wanted.is_paused();
         let period = due.then(|| Duration::from_millis(period_ms));
         let next = sampler.turn(&self.pages, period)?;
-        *self.sampling.lock().unwrap_or_else(PoisonError::into_inner) = sampler.status();
+        *sync::lock(&self.sampling) = sampler.status();
         Ok(next)
     }
 
@@ -296,13 +295,13 @@ impl GuestMemory {
     }
 
     pub(super) fn nobody_waits(&self) -> bool {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        sync::lock(&self.waiting).is_empty()
     }
 
     /// Serves faults that wait, oldest first, while credits last; whether all were.
     fn serve_waiting(&self, buffer: &mut PageBuffer) -> Result<bool, Failure> {
         loop {
-            let oldest = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).first().copied();
+            let oldest = sync::lock(&self.waiting).first().copied();
             let Some(waiting) = oldest else { return Ok(true) };
             if !self.try_serve(waiting, buffer)? {
                 if self.has_starved(waiting.clock_ms) {
@@ -310,7 +309,7 @@ impl GuestMemory {
                 }
                 return Ok(false);
             }
-            let mut room = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut room = sync::lock(&self.waiting);
             // The thread may have faulted again meanwhile; then its place is that fault's.
             room.retain(|other| (other.event.tid, other.gfn) != (waiting.event.tid, waiting.gfn));
         }

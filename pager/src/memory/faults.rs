@@ -1,13 +1,8 @@
 //! The fault threads, and the threads that bring pages back from the disk.
 
-use std::{
-    io,
-    os::fd::AsFd,
-    sync::{PoisonError, atomic::Ordering},
-    thread,
-    time::Instant,
-};
+use std::{io, os::fd::AsFd, sync::atomic::Ordering, thread, time::Instant};
 
+use control::sync;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Failure, GuestMemory, WAITING_MAX, Waiting, evictor::LOW_PAGES};
@@ -65,7 +60,7 @@ impl GuestMemory {
 
     /// This thread's CPU time is what faults cost.
     fn count_time(&self) -> Result<(), Failure> {
-        self.fault_clocks.lock().unwrap_or_else(PoisonError::into_inner).push(ThreadClock::this()?);
+        sync::lock(&self.fault_clocks).push(ThreadClock::this()?);
         Ok(())
     }
 
@@ -93,7 +88,7 @@ impl GuestMemory {
     /// waits once.
     fn let_wait(&self, waiting: Waiting) {
         let waiting = Waiting { starved: true, ..waiting };
-        let mut room = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut room = sync::lock(&self.waiting);
         match room.iter_mut().find(|other| other.event.tid == waiting.event.tid) {
             Some(other) => *other = Waiting { since: other.since, clock_ms: other.clock_ms, ..waiting },
             None => room.push(waiting),
@@ -136,6 +131,6 @@ impl GuestMemory {
     }
 
     pub(super) fn is_vcpu(&self, tid: i32) -> bool {
-        self.vcpu_tids.lock().unwrap_or_else(PoisonError::into_inner).contains(&tid)
+        sync::lock(&self.vcpu_tids).contains(&tid)
     }
 }

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use control::sync;
+
 use crate::{
     memory::waiting::{WAITING_MAX, Waiting},
     pages::SwapIn,
@@ -33,7 +35,7 @@ impl Default for Reads {
 
 impl Reads {
     fn state(&self) -> MutexGuard<'_, ReadQueue> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.state)
     }
 
     /// Has a page read for `waiting`; gives it back when too many are waited for.

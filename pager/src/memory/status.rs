@@ -2,11 +2,13 @@
 
 use std::{
     slice,
-    sync::PoisonError,
     time::{Duration, Instant},
 };
 
-use control::status::{PagerStatus, TakenStatus};
+use control::{
+    status::{PagerStatus, TakenStatus},
+    sync,
+};
 
 use super::{Failure, GuestMemory, Waiting};
 use wire::PAGE_BYTES;
@@ -27,7 +29,7 @@ impl GuestMemory {
             true => waiting.since.elapsed(),
             false => Duration::ZERO,
         };
-        let waiting = || self.waiting.lock().unwrap_or_else(PoisonError::into_inner).iter().map(stalled).sum();
+        let waiting = || sync::lock(&self.waiting).iter().map(stalled).sum();
         match cause {
             Cause::Memory => waiting(),
             Cause::Swapped => self.reads.sum(stalled),
@@ -43,7 +45,7 @@ impl GuestMemory {
             let known = table.counts().private * PAGE_BYTES as u64 + lock(&self.pages.pool).bytes();
             process_anonymous_bytes.saturating_sub(known)
         };
-        let mut notice = self.notice.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut notice = sync::lock(&self.notice);
         if notice.is_due(table.open(), unknown_bytes(), Instant::now()) {
             let noted = self.pages.note_written()?;
             notice.noted(noted, unknown_bytes(), Instant::now());
@@ -145,7 +147,7 @@ impl GuestMemory {
                     zeroed: taken(Taker::Zero),
                     evict_cpu_ns: cpu(self.evict_clocks(), &counters.evict_cpu_ns),
                     fault_cpu_ns: cpu(&self.fault_clocks(), &counters.fault_cpu_ns),
-                    sampling: *self.sampling.lock().unwrap_or_else(PoisonError::into_inner),
+                    sampling: *sync::lock(&self.sampling),
                     swap,
                     $($counter: load(&counters.$counter),)*
                 }
@@ -159,7 +161,7 @@ impl GuestMemory {
     }
 
     fn fault_clocks(&self) -> Vec<ThreadClock> {
-        self.fault_clocks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        sync::lock(&self.fault_clocks).clone()
     }
 
     /// Takes a measured overhead over, unless pages were moving while it was measured.

@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use control::sync;
+
 use crate::rules::working_set::WorkingSet;
 
 /// What is to be brought back.
@@ -34,7 +36,7 @@ impl Wanted {
     }
 
     fn state(&self) -> MutexGuard<'_, Schedule> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.state)
     }
 
     /// The guest is paused.

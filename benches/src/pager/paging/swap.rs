@@ -11,7 +11,7 @@ use std::{
 };
 
 use nix::fcntl::{FallocateFlags, fallocate};
-use pager::PAGE_BYTES;
+use wire::swap_area::first_page;
 
 use crate::kit::{
     error::Error,
@@ -77,16 +77,11 @@ pub fn zram_bytes(mm_stat: &Path) -> Option<(u64, u64)> {
     Some((fields.next()?.parse().ok()?, fields.nth(1)?.parse().ok()?))
 }
 
-/// Writes the header of a swap area (`mkswap(8)`: `union swap_header` of `include/linux/swap.h`), and has the
-/// kernel use it.
+/// Makes a swap area of a file or device, and has the kernel use it.
 fn swap_on(path: &Path, bytes: u64, priority: i32) -> Result<(), Error> {
-    let mut header = [0; PAGE_BYTES];
-    header[1024..1028].copy_from_slice(&1u32.to_ne_bytes());
-    header[1028..1032].copy_from_slice(&((bytes / PAGE_BYTES as u64) as u32 - 1).to_ne_bytes());
-    header[PAGE_BYTES - 10..].copy_from_slice(b"SWAPSPACE2");
     let failed = |source| Error::File { path: path.to_owned(), source };
     let file = File::options().write(true).open(path).map_err(failed)?;
-    file.write_all_at(&header, 0).and_then(|()| file.sync_all()).map_err(failed)?;
+    file.write_all_at(&first_page(bytes), 0).and_then(|()| file.sync_all()).map_err(failed)?;
     let name = settings::c_path(path);
     // SAFETY: the path is a string that ends with 0.
     match unsafe { libc::swapon(name.as_ptr(), PREFER | priority) } {

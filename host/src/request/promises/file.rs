@@ -4,13 +4,13 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use rustix::process::getuid;
 use serde::{Deserialize, Serialize};
+
+use crate::lock_file::{self, Locked, is_locked, lock};
 
 /// What one run has promised.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,17 +29,12 @@ pub struct Promised {
 
 /// How long a directory may be held by others: each takes a few milliseconds.
 const TURN_MAX: Duration = Duration::from_secs(2);
-const TURN_INTERVAL: Duration = Duration::from_millis(10);
 /// A promise has some 200 bytes, and the name of a group.
 const FILE_BYTES_MAX: u64 = 16 << 10;
 
 /// A directory of one's own, in which nobody else can write.
 #[derive(Debug)]
 pub(super) struct Directory(PathBuf);
-
-/// A file that is locked until this goes.
-#[derive(Debug)]
-pub(super) struct Locked(#[allow(dead_code, reason = "held, not read")] File);
 
 impl Directory {
     /// The directory at `path`, made if it is not there.
@@ -58,18 +53,7 @@ impl Directory {
 
     /// Waits until nobody else looks and promises here.
     pub(super) fn turn(&self) -> io::Result<Locked> {
-        let mut options = OpenOptions::new();
-        let options = options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-        let file = options.open(self.0.join("lock"))?;
-        let deadline = Instant::now() + TURN_MAX;
-        while !lock(&file)? {
-            if Instant::now() >= deadline {
-                let message = format!("held by another run for {TURN_MAX:?}; is one stopped while it starts?");
-                return Err(io::Error::new(io::ErrorKind::WouldBlock, message));
-            }
-            thread::sleep(TURN_INTERVAL);
-        }
-        Ok(Locked(file))
+        lock_file::turn(&self.0.join("lock"), TURN_MAX)
     }
 
     /// Writes a promise, in the place of an earlier one of that name.
@@ -166,28 +150,6 @@ fn read(path: &Path, uid: u32) -> Option<Promised> {
     })
 }
 
-/// All of a file.
-fn whole_file(kind: i32) -> libc::flock {
-    libc::flock { l_type: kind as i16, l_whence: libc::SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 }
-}
-
-/// Locks a file for writing, for as long as this description of it is open; whether it was free.
-fn lock(file: &File) -> io::Result<bool> {
-    match fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
-        Ok(_) => Ok(true),
-        Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Whether somebody holds it so. Asked as a reader: other readers' locks, which anybody could take, do not
-/// count.
-fn is_locked(file: &File) -> io::Result<bool> {
-    let mut found = whole_file(libc::F_RDLCK);
-    fcntl(file, FcntlArg::F_OFD_GETLK(&mut found))?;
-    Ok(i32::from(found.l_type) != libc::F_UNLCK)
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
@@ -246,14 +208,5 @@ mod tests {
         assert!(Directory::ensure(&link).is_err() && Directory::living(&link, "").is_empty());
         fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
         assert!(Directory::ensure(&path).is_err() && Directory::living(&path, "").is_empty());
-    }
-
-    #[test]
-    fn a_readers_lock_does_not_make_a_stale_file_live() {
-        let (_folder, directory) = directory();
-        drop(directory.publish("run-1.json", &promised(1)).unwrap());
-        let reader = open(&directory.path().join("run-1.json")).unwrap();
-        fcntl(&reader, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_RDLCK))).unwrap();
-        assert_eq!(Directory::living(directory.path(), ""), []);
     }
 }
