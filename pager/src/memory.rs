@@ -17,6 +17,7 @@
 
 mod burst;
 mod evictor;
+mod failure;
 mod faults;
 mod hands;
 mod prefetch;
@@ -30,17 +31,19 @@ mod wanted;
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
     io,
+    panic::{self, AssertUnwindSafe},
     ptr::NonNull,
-    sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Condvar, Mutex, OnceLock, atomic::AtomicBool},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use control::{Starved, status::SamplingStatus};
+use control::{Starved, status::SamplingStatus, sync};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use wire::{Gfn, PAGE_BYTES, PageBytes};
 
+pub use failure::Failure;
 use wait_clock::WaitClock;
 use waiting::{WAITING_MAX, Waiting};
 use wanted::Wanted;
@@ -48,7 +51,7 @@ use wanted::Wanted;
 use crate::{
     accounts::{counters::Counters, credit::Credits, references::References},
     memory::{burst::Burst, reads::Reads},
-    pages::{Error, Pages, table::PageTable},
+    pages::{Pages, table::PageTable},
     rules::{notice::Notice, reach::Reach},
     sync::{AtomicI64, AtomicU64, Ordering, lock},
     sys::{MmapArena, Ram, Resident, SlotFile, StoreView, ThreadClock},
@@ -95,39 +98,6 @@ pub struct Config {
     pub kernel_tier: bool,
     /// Anonymous memory of this process that has nothing to do with the guest, bytes.
     pub foreign_bytes: u64,
-}
-
-/// Why a guest's memory cannot go on. The guest must be stopped; it has not seen a wrong byte.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// a page could not be moved
-    #[error(transparent)]
-    Page(#[from] Error),
-    /// userfaultfd or the mapping failed
-    #[error("guest memory: {0}")]
-    Kernel(#[from] io::Error),
-    /// out of memory
-    #[error(
-        "out of memory: a fault found no page for {waited:?}, and nothing more can be evicted: the allocation of \
-         {allocation_bytes} B is full with {private} private and {open} open pages, a pool of {pool_bytes} B and an overhead of \
-         {overhead_bytes} B ({incompressible} tries found pages incompressible); a larger budget, fewer guests, a balloon or a swap file that takes pages help"
-    )]
-    Starved {
-        /// How long the fault waited.
-        waited: Duration,
-        /// The allocation, bytes.
-        allocation_bytes: u64,
-        /// Private pages.
-        private: u64,
-        /// Open pages.
-        open: u64,
-        /// The compressed pool, bytes.
-        pool_bytes: u64,
-        /// What is neither guest pages nor pool, bytes.
-        overhead_bytes: u64,
-        /// Failed tries to compress.
-        incompressible: u64,
-    },
 }
 
 /// A guest's memory.
@@ -242,7 +212,9 @@ impl GuestMemory {
         for (name, body) in servants.into_iter().chain(helpers).chain(prefetcher).chain(readers) {
             let memory = memory.clone();
             let run = move || {
-                if let Err(failure) = body(&memory) {
+                // Without a thread the guest would wait for ever, and nobody know why.
+                let ended = panic::catch_unwind(AssertUnwindSafe(|| body(&memory)));
+                if let Err(failure) = ended.unwrap_or_else(|payload| Err(Failure::of_panic(name, &*payload))) {
                     (memory.on_failure)(failure);
                 }
             };
@@ -263,7 +235,7 @@ impl GuestMemory {
 
     /// Threads whose time blocked in faults is the guest's stall.
     pub fn set_vcpu_tids(&self, tids: Vec<i32>) {
-        *self.vcpu_tids.lock().unwrap_or_else(PoisonError::into_inner) = tids;
+        *sync::lock(&self.vcpu_tids) = tids;
     }
 
     /// From now on there is a scanner, which `hurry` has go on at once: fresh pages are not evicted before it

@@ -198,6 +198,22 @@ fn a_disk_that_cannot_be_read_back_stops_the_guest(break_it: impl FnOnce(&Faulty
 }
 
 #[test]
+fn a_thread_that_panics_stops_the_guest_with_its_name_and_words() {
+    let file = FaultyFile::new(PAGES as usize);
+    let (failed, failures) = mpsc::channel::<String>();
+    let on_failure = Box::new(move |failure: Failure| _ = failed.send(failure.to_string()));
+    let Some((_store, memory, _threads)) = guest_with(HALF, Some(Box::new(file.clone())), on_failure) else { return };
+    (0..PAGES).for_each(|page| write(&memory, page, &noise(page, 1)));
+    wait_for(&memory, |pages| pages.swapped > 100);
+    file.set(Faults { read_panic: true, ..Faults::default() });
+    let page = (0..PAGES).rev().find(|&page| memory.pages().state(Gfn(page)) == State::Swapped).unwrap();
+    let reader = thread::spawn(move || read(&memory, page));
+    let failure = failures.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert!(failure.contains("the swap thread panicked: reading 4096 bytes at "), "{failure}");
+    assert!(!reader.is_finished());
+}
+
+#[test]
 fn a_read_error_stops_the_guest_with_address_and_slot() {
     let eio = Faults { read_error: Some(libc::EIO), ..Faults::default() };
     a_disk_that_cannot_be_read_back_stops_the_guest(|file| file.set(eio), &["os error 5"]);

@@ -68,9 +68,15 @@ impl Counts {
     }
 
     /// Counts one less; what the count was.
+    ///
+    /// # Panics
+    /// If it was zero. A page then shows a frame that the host may have been told nobody needs: its guest is
+    /// ended, see [`crate::Failure::Panicked`].
     pub fn remove(&self, at: usize) -> u32 {
         let byte = &self.bytes[at];
-        let small = |count: u8| (count < LARGE).then(|| count.checked_sub(1).expect("removed as often as added"));
+        let one_less =
+            |count: u8| count.checked_sub(1).unwrap_or_else(|| panic!("{at} is given back by more than took it"));
+        let small = |count: u8| (count < LARGE).then(|| one_less(count));
         if let Ok(before) = byte.fetch_update(Ordering::SeqCst, Ordering::SeqCst, small) {
             return u32::from(before);
         }
@@ -115,6 +121,20 @@ mod tests {
                 assert_eq!((0..4).map(|_| counts.remove(1)).collect::<Vec<_>>(), [5, 4, 3, 2]);
                 assert!(counts.is_one(1) && lock(&counts.large).is_empty());
                 assert_eq!((counts.remove(1), counts.any(1)), (1, false));
+            },
+            1,
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "2 is given back by more than took it")]
+    fn a_count_does_not_go_below_zero() {
+        shuttle::check_random(
+            || {
+                let counts = Counts::new(3);
+                counts.add(2);
+                counts.remove(2);
+                counts.remove(2);
             },
             1,
         );

@@ -14,6 +14,8 @@ pub struct Faults {
     pub write_error: Option<i32>,
     /// Reads fail with this error number.
     pub read_error: Option<i32>,
+    /// Reads panic.
+    pub read_panic: bool,
     /// So many reads fail, or find a flipped bit, and then no more.
     pub failing_reads: Option<u32>,
     /// No call transfers more than this many bytes.
@@ -101,6 +103,7 @@ impl SlotFile for FaultyFile {
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
         assert!(into.as_ptr().addr().is_multiple_of(PAGE_BYTES) && offset.is_multiple_of(PAGE_BYTES as u64));
         let mut state = self.state();
+        assert!(!state.faults.read_panic, "reading {} bytes at {offset}", into.len());
         let wrong = (state.faults.read_error.is_some() || state.faults.flipped_byte.is_some()) && state.fails_now();
         let error = state.faults.read_error.filter(|_| wrong);
         let most = state.begin(into.len(), error)?;
