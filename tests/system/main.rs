@@ -32,7 +32,6 @@ mod levers {
     mod missing;
     mod of_guests;
     mod swap;
-    mod tier;
 }
 
 /// Processes start, stop, end and are killed.
@@ -59,4 +58,12 @@ mod promises {
 mod refused {
     mod machine;
     mod usage;
+}
+
+/// The kernel's swap as a place for guests' pages.
+mod tier {
+    mod device;
+    mod kills;
+    mod kit;
+    mod lacks;
 }

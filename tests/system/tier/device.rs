@@ -1,81 +1,12 @@
-//! The kernel tier: a zram device made for a run, and what becomes of it when things go wrong.
+//! A zram device made for a run, and what becomes of it when things go wrong.
 
 use std::fs;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, geteuid};
 
-use crate::support::{MIB, Run, Turn, skipped, wait_until};
-
-const RECORDS: &str = "/run/ballast";
-
-/// The turn, where a zram device can be made.
-fn turn() -> Option<Turn> {
-    let zram = fs::metadata("/sys/class/zram-control/hot_add").is_ok();
-    if !(geteuid().is_root() && zram) {
-        skipped("needs root and zram");
-        return None;
-    }
-    Turn::take_with_kvm()
-}
-
-/// The devices that hosts have on record, with what the record says.
-fn records() -> Vec<(String, String)> {
-    let files = fs::read_dir(RECORDS).into_iter().flatten().flatten();
-    let record = |file: fs::DirEntry| {
-        let number = file.file_name().to_str()?.strip_prefix("zram-")?.to_owned();
-        Some((format!("/dev/zram{number}"), fs::read_to_string(file.path()).ok()?))
-    };
-    files.filter_map(record).collect()
-}
-
-/// The device of a run.
-fn device_of(run: &Run) -> Option<String> {
-    let owner = format!("{}-", run.host());
-    records().into_iter().find(|(_, text)| text.starts_with(&owner)).map(|(device, _)| device)
-}
-
-fn is_swap(device: &str) -> bool {
-    fs::read_to_string("/proc/swaps").unwrap().lines().any(|line| line.split_whitespace().next() == Some(device))
-}
-
-fn exists(device: &str) -> bool {
-    fs::metadata(device.replace("/dev/", "/sys/block/")).is_ok()
-}
-
-/// A run with a tier that runs guests, and its device.
-fn start(arguments: &str) -> (Run, String) {
-    let run = Run::start(&format!("--guests 2 --memory 64MiB --budget 128MiB --kernel-tier auto {arguments}"));
-    run.wait_for(2, "running");
-    let device = device_of(&run).unwrap();
-    assert!(is_swap(&device) && exists(&device), "{device}");
-    (run, device)
-}
-
-/// The memory cgroup of a process, on either version.
-fn group_of(pid: Pid) -> PathBuf {
-    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    let of = |sought: &str, mount: &str| {
-        let path = groups
-            .lines()
-            .find_map(|line| line.split_once(':')?.1.strip_prefix(sought)?.strip_prefix(":/").map(str::to_owned))?;
-        Some(Path::new("/sys/fs/cgroup").join(mount).join(path))
-    };
-    of("memory", "memory").or_else(|| of("", "")).unwrap()
-}
-
-/// The file that limits a group.
-fn limit_of(group: &Path) -> PathBuf {
-    let v1 = group.join("memory.limit_in_bytes");
-    if v1.exists() { v1 } else { group.join("memory.high") }
-}
-
-fn limit_bytes(group: &Path) -> u64 {
-    fs::read_to_string(limit_of(group)).unwrap().trim().parse().unwrap_or(u64::MAX)
-}
+use super::kit::{Hog, OtherGroup, exists, group_of, is_swap, limit_bytes, limit_of, records, start, turn};
+use crate::support::{MIB, wait_until};
 
 #[test]
 fn each_vmm_is_limited_to_its_allocation_and_the_host_swaps_nothing() {
@@ -115,19 +46,12 @@ fn pages_of_others_in_the_device_are_told_from_the_guests() {
     let Some(_turn) = turn() else { return };
     let (run, _) = start("--duration 1h");
     // Who wants more memory than its limit has the kernel swap, to the first device there is.
-    let group = group_of(Pid::this()).join(format!("ballast-test-{}", run.host()));
-    fs::create_dir(&group).unwrap();
-    fs::write(limit_of(&group), (16u64 << 20).to_string()).unwrap();
-    let script =
-        format!("echo $$ > {}/cgroup.procs; (head -c 80M /dev/urandom; sleep 3600) | tail -c 80M", group.display());
-    let mut other = Command::new("sh").args(["-c", &script]).process_group(0).stdout(Stdio::null()).spawn().unwrap();
+    let group = OtherGroup::make(&run, 16 << 20);
+    let _hog = Hog::start(group.path(), 80);
     let others = || run.metric_where("ballast_host_kernel_tier_memory_bytes", |labels| labels.contains("others"));
     run.wait_until("pages of others in the device", || others() > 48.0 * MIB);
     run.signal(Signal::SIGINT);
     run.finish().assert_lost_nothing();
-    kill(Pid::from_raw(-(other.id() as i32)), Signal::SIGKILL).unwrap();
-    other.wait().unwrap();
-    wait_until("the other's group goes", || fs::remove_dir(&group).is_ok());
 }
 
 #[test]
