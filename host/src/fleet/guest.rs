@@ -240,7 +240,7 @@ impl Guest {
         }
         // It cannot verify anything while it is paused.
         self.resume();
-        if self.advance(Phase::Running, Phase::Stopping) {
+        if self.advance(Phase::Running, self.stopping()) {
             self.state().verified = self.clock.now();
             self.send(ToVmm::Stop);
         } else if matches!(self.state().view.phase, Phase::Starting | Phase::Ready) {
@@ -253,7 +253,7 @@ impl Guest {
         let mut state = self.state();
         let running = state.view.phase == Phase::Running && !self.is_silent(&state);
         if running {
-            state.view.phase = Phase::Stopping;
+            state.view.phase = self.stopping();
             state.afterwards = Afterwards::Restart;
             state.verified = self.clock.now();
             drop(state);
@@ -292,6 +292,11 @@ impl Guest {
     /// Completes when somebody wants the VMM killed.
     pub(crate) async fn kill_wanted(&self) {
         self.killed.notified().await;
+    }
+
+    /// What it does when it is told to stop.
+    fn stopping(&self) -> Phase {
+        if self.plan.linux.is_some() { Phase::Stopping } else { Phase::Verifying }
     }
 
     fn advance(&self, from: Phase, to: Phase) -> bool {

@@ -1,10 +1,10 @@
 //! Where a guest stands, and how it ended.
 //!
 //! ```text
-//!   Starting -- Ready --> Ready -- Run --> Running -- Stop --> Stopping - Finished, exit 0 > Ended(Verified)
-//!      |                    |                 |                    |
-//!      |                    |               | ^ Pause, Resume     |
-//!      |                    |               v |                  |
+//!   Starting -- Ready --> Ready -- Run --> Running -- Stop --> Verifying - Finished, 0 -> Ended(Verified)
+//!      |                    |                 |           (Linux: Stopping)
+//!      |                    |               | ^ Pause, Resume      |
+//!      |                    |               v |                    |
 //!      |                    |              Paused -- Stop -------->|
 //!      +--------------------+-----------------+--------------------+- Finished(Err) ----> Ended(Failed)
 //!      +--------------------+-----------------+--------------------+- death, silence, --> Ended(Lost)
@@ -31,7 +31,9 @@ pub enum Phase {
     Running,
     /// The vCPUs are held, until the operator has them go on.
     Paused,
-    /// It verifies what it holds.
+    /// It verifies what it holds, to end then: a bare guest that was told to stop.
+    Verifying,
+    /// It shuts down: a Linux guest whose power button was pressed.
     Stopping,
     /// The process is gone.
     Ended(End),
@@ -60,8 +62,8 @@ impl fmt::Display for End {
 
 impl Phase {
     /// Every name there is.
-    pub const NAMES: [&'static str; 8] =
-        ["starting", "ready", "running", "paused", "verifying", "ok", "failed", "lost"];
+    pub const NAMES: [&'static str; 9] =
+        ["starting", "ready", "running", "paused", "verifying", "stopping", "ok", "failed", "lost"];
 
     /// In a word.
     pub fn name(&self) -> &'static str {
@@ -70,7 +72,8 @@ impl Phase {
             Phase::Ready => "ready",
             Phase::Running => "running",
             Phase::Paused => "paused",
-            Phase::Stopping => "verifying",
+            Phase::Verifying => "verifying",
+            Phase::Stopping => "stopping",
             Phase::Ended(End::Verified) => "ok",
             Phase::Ended(End::Failed(_)) => "failed",
             Phase::Ended(End::Lost(_)) => "lost",

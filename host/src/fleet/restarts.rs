@@ -2,7 +2,7 @@
 //! months, in minutes.
 //!
 //! ```text
-//!   Running -- Stop --> Stopping -- Finished, exit 0, reaped --> Starting -- Ready --> Running
+//!   Running -- Stop --> Verifying, Stopping -- Finished, exit 0, reaped --> Starting -- Ready --> Running
 //! ```
 //!
 //! A guest that does not end well is not started anew: it stays as it ended, for the summary to say.

@@ -47,7 +47,7 @@ impl Guest {
 
     /// While its guest is built a VMM need not say anything.
     pub(super) fn is_silent(&self, state: &GuestState) -> bool {
-        matches!(state.view.phase, Phase::Running | Phase::Paused | Phase::Stopping)
+        matches!(state.view.phase, Phase::Running | Phase::Paused | Phase::Verifying | Phase::Stopping)
             && self.clock.now() - state.heard >= UNRESPONSIVE_AFTER
     }
 
@@ -72,11 +72,9 @@ impl Guest {
             Phase::Running | Phase::Paused if silence > SILENCE_MAX && keeps_memory => {
                 "kept memory that others wait for and said nothing"
             }
-            Phase::Stopping if idleness > SILENCE_MAX && silence > SILENCE_MAX => "said nothing",
-            Phase::Stopping if idleness > SILENCE_MAX && self.plan.linux.is_some() => {
-                "did not switch itself off when its power button was pressed"
-            }
-            Phase::Stopping if idleness > SILENCE_MAX => "was to verify its memory and came no further",
+            Phase::Verifying | Phase::Stopping if idleness > SILENCE_MAX && silence > SILENCE_MAX => "said nothing",
+            Phase::Verifying if idleness > SILENCE_MAX => "was to verify its memory and came no further",
+            Phase::Stopping if idleness > SILENCE_MAX => "did not switch itself off when its power button was pressed",
             Phase::Starting if state.view.past.restarts > 0 && silence > SILENCE_MAX => "was not built anew",
             _ => return,
         };

@@ -97,7 +97,7 @@ impl View {
 const UNRESPONSIVE: &str = "unresponsive";
 
 /// Every state there is: those of [`Phase`], and that of a VMM which says nothing in one of them.
-pub const STATES: [&str; 9] = {
-    let [starting, ready, running, paused, verifying, ok, failed, lost] = Phase::NAMES;
-    [starting, ready, running, paused, verifying, UNRESPONSIVE, ok, failed, lost]
+pub const STATES: [&str; 10] = {
+    let [starting, ready, running, paused, verifying, stopping, ok, failed, lost] = Phase::NAMES;
+    [starting, ready, running, paused, verifying, stopping, UNRESPONSIVE, ok, failed, lost]
 };
