@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use control::merge::{BATCH_MAX, MergeAnswer, MergeRequest, PAGES_MAX, Pages};
 use control::sync::lock;
-use wire::PageBytes;
+use wire::{Gfn, PageBytes};
 
 use crate::domain::entry::PLACES;
 use crate::domain::frames::FrameTable;
@@ -116,6 +116,21 @@ impl Domain {
         let protocol = &mut *self.protocol();
         protocol.leave(vmm);
         protocol.take_outbox()
+    }
+
+    /// A VMM that came in is going to load contents, and says so with [`Domain::loaded`]. Some of them, each
+    /// where it will be: they are published, so that it and others share them from the start. Told of the
+    /// host alone; what a VMM shares, it compares.
+    pub fn preload(&self, vmm: VmmId, contents: &[(Gfn, PageBytes)]) {
+        if self.shares {
+            let hashes: Vec<_> = contents.iter().map(|(_, page)| content_hash(self.secret, page)).collect();
+            self.protocol().preload(vmm, contents, &hashes);
+        }
+    }
+
+    /// A VMM has loaded what it was to load.
+    pub fn loaded(&self, vmm: VmmId) {
+        self.protocol().loaded(vmm);
     }
 
     /// One message of one VMM. After an error the VMM is to be killed, and reported with [`Domain::vmm_gone`]

@@ -50,6 +50,8 @@ pub struct PlannedLinux {
     pub disks: Vec<DiskRequest>,
     /// Its taps.
     pub taps: Vec<TapRequest>,
+    /// What is published of kernel and initial RAM disk before they are loaded, bytes; 0 for nothing.
+    pub preload_bytes: u64,
 }
 
 impl PlannedGuest {

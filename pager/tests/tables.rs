@@ -27,8 +27,8 @@ fn anonymous_bytes() -> u64 {
 fn share(store: &Store, memory: &GuestMemory, pages: std::ops::Range<u32>) {
     let pairs: Vec<_> = pages.map(|page| (Gfn(page), Frame(page))).collect();
     for &(gfn, frame) in &pairs {
-        store.publish(frame.0, &content(gfn.0, 1));
         memory.populate(gfn, &content(gfn.0, 1)).unwrap();
+        store.publish(frame.0, &content(gfn.0, 1));
     }
     let mut shared = 0;
     memory.pages().share(&pairs, &mut |_, outcome| shared += usize::from(outcome == Sharing::Shared)).unwrap();

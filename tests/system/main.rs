@@ -34,6 +34,11 @@ mod levers {
     mod swap;
 }
 
+/// Linux guests, on any KVM.
+mod linux {
+    mod kernels;
+}
+
 /// Processes start, stop, end and are killed.
 mod lives {
     mod loss;

@@ -13,6 +13,8 @@
 //! punched rests on the round of questions alone (see `retire`), so a report that comes late, or never, costs
 //! memory and nothing else.
 
+mod preload;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -85,6 +87,7 @@ impl Protocol {
     /// A VMM's process has ended.
     pub(crate) fn leave(&mut self, vmm: VmmId) {
         let Some(session) = self.sessions.leave(vmm) else { return };
+        self.loaded(vmm);
         self.index.forget(self.sessions.places(&session));
         self.limit_candidates();
         for frame in session.held() {

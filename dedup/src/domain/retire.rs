@@ -29,6 +29,8 @@ pub(crate) struct Waiting {
     idle: VecDeque<(Frame, Option<Instant>)>,
     /// Frames to retire in the rounds to come.
     due: VecDeque<Frame>,
+    /// VMMs that may be about to adopt what was published for them: while there are any, no frame ages.
+    pub(crate) loading: BTreeSet<VmmId>,
 }
 
 impl Waiting {
@@ -39,6 +41,9 @@ impl Waiting {
 
     /// Time goes by.
     pub(crate) fn age(&mut self, now: Instant) {
+        if !self.loading.is_empty() {
+            return;
+        }
         for (_, since) in self.idle.iter_mut().rev().take_while(|(_, since)| since.is_none()) {
             *since = Some(now);
         }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use control::{Dedup, MergeAnswer, MergeRequest};
 use dedup::{Domain, Figures, ProtocolError, VmmId};
-use wire::PAGE_BYTES;
+use wire::{Gfn, PAGE_BYTES, PageBytes};
 
 use crate::error::Error;
 use crate::sync::lock;
@@ -163,6 +163,16 @@ impl Membership {
         &self.domain
     }
 
+    /// This VMM is going to load these pages; see [`Domain::preload`].
+    pub fn preload(&self, contents: &[(Gfn, PageBytes)]) {
+        self.domain.preload(self.vmm, contents);
+    }
+
+    /// It has loaded what it was to load.
+    pub fn loaded(&self) {
+        self.domain.loaded(self.vmm);
+    }
+
     /// One message of this VMM; see [`Domain::handle`].
     pub fn handle(&self, request: MergeRequest) -> Result<Vec<(VmmId, MergeAnswer)>, ProtocolError> {
         self.domain.handle(self.vmm, request)
@@ -191,7 +201,7 @@ fn random_secret() -> Result<u64, Error> {
 
 #[cfg(test)]
 mod tests {
-    use wire::{Frame, Gfn};
+    use wire::Frame;
 
     use super::*;
 

@@ -93,6 +93,7 @@ impl Fleet {
                     Err(error) => sleep(patience.after(&error).ok_or(error)?).await,
                 }
             };
+            preload(config, &planned[..=number], &life.membership)?;
             let domain = life.membership.domain();
             let kernel_tier = admit(tier.as_ref(), number, &life);
             link.begin(start_message(config, planned.len(), number, plan, grant, domain, kernel_tier), grant);
@@ -274,6 +275,7 @@ impl Fleet {
     fn obey(&self, guest: &Guest, membership: &Membership, body: &[u8]) -> Result<(), String> {
         match control::decode(body).map_err(|error| error.to_string())? {
             ToHost::Ready => {
+                membership.loaded();
                 guest.on_ready();
                 if guest.view().past.restarts > 0 {
                     guest.run();
@@ -288,6 +290,17 @@ impl Fleet {
         }
         Ok(())
     }
+}
+
+/// Publishes what the last of these guests is going to load, if it is the first of its domain.
+fn preload(config: &RunConfig, planned: &[PlannedGuest], membership: &Membership) -> Result<(), Error> {
+    let Some((plan, others)) = planned.split_last() else { return Ok(()) };
+    let Some(linux) = plan.linux.as_ref().filter(|linux| linux.preload_bytes > 0) else { return Ok(()) };
+    membership.preload(&[]);
+    if others.iter().any(|other| other.domain == plan.domain) {
+        return Ok(());
+    }
+    linux.each_load(config.vcpus, plan.memory_bytes, |pages| membership.preload(pages))
 }
 
 /// Has a VMM that was just started live in its guest's group; whether it may use the kernel tier.

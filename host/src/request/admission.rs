@@ -1,6 +1,8 @@
 //! Admission: what a run promises its guests before any of them runs, whether that fits, and what they start
 //! with.
 
+use std::collections::BTreeMap;
+
 use control::{Dedup, KERNEL_PAGE_PRICE_UNMEASURED, Levers};
 use policy::{Config, Host};
 
@@ -100,9 +102,28 @@ pub(crate) fn with_margin(bytes: u128) -> u128 {
     bytes.div_ceil(u128::from(MARGIN_DIVISOR) - 1) * u128::from(MARGIN_DIVISOR)
 }
 
+/// Kernels are published before guests load them, if they fit beside all that is promised; else each guest
+/// loads a copy, and scanners find them.
+pub fn settle_preloads(config: &RunConfig, guests: &mut [PlannedGuest]) {
+    if refit(config, guests, preload_bytes(guests), config.budget_bytes).is_err() {
+        guests.iter_mut().filter_map(|guest| guest.linux.as_mut()).for_each(|linux| linux.preload_bytes = 0);
+    }
+}
+
+/// What is published of kernels: one in each domain.
+fn preload_bytes(guests: &[PlannedGuest]) -> u64 {
+    let shares = guests.iter().filter(|guest| guest.levers.dedup == Dedup::On);
+    let kernels = shares.filter_map(|guest| Some((&guest.domain, guest.linux.as_ref()?.preload_bytes)));
+    kernels.collect::<BTreeMap<_, _>>().values().sum()
+}
+
 /// What admitted guests start with.
 pub fn initial(config: &RunConfig, guests: &[PlannedGuest]) -> Vec<Grant> {
-    let host = Host { frames_headroom_bytes: least_headroom(config.levers), ..host(config.budget_bytes) };
+    let host = Host {
+        frames_bytes: preload_bytes(guests),
+        frames_headroom_bytes: least_headroom(config.levers),
+        ..host(config.budget_bytes)
+    };
     let policy = policy_config(config);
     let decisions = policy::initial(&policy, &host, &planned(&policy, guests));
     decisions.iter().map(|decision| grant(decision, KERNEL_PAGE_PRICE_UNMEASURED)).collect()

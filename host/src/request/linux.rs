@@ -12,6 +12,7 @@ use std::path::Path;
 
 use boot::VirtioMmio;
 use control::{LinuxConfig, VcpuKind};
+use wire::{Gfn, PAGE_BYTES, PageBytes};
 
 use crate::config::{LinuxRequest, RunConfig};
 use crate::error::Error;
@@ -21,6 +22,8 @@ use crate::request::taps::TapRequest;
 
 /// Where guests' random numbers come from.
 const RANDOM: &str = "/dev/urandom";
+/// Pages that are looked at together: the domain's lock is not kept for long.
+const LOADS_MAX: usize = 64;
 /// What every kernel has to be told, unless it is told otherwise: where its console is, and that looking for
 /// PCI devices is in vain.
 const TOLD: [(&str, &str); 2] = [("console=", "console=ttyS0"), ("pci=", "pci=off")];
@@ -51,9 +54,12 @@ pub(crate) fn plan(config: &RunConfig, memory_bytes: u64) -> Result<Option<Plann
     if !config.images.is_empty() {
         return contradiction("--image", "leave one of them out");
     }
-    check(request, config.vcpus, memory_bytes)?;
     let LinuxRequest { kernel, initrd, command_line, disks, taps, console: _ } = request.clone();
-    Ok(Some(PlannedLinux { kernel, initrd, command_line: told(&command_line), disks, taps }))
+    let linux = PlannedLinux { kernel, initrd, command_line: told(&command_line), disks, taps, preload_bytes: 0 };
+    // Whether it would start.
+    let mut pages = 0;
+    linux.each_load(config.vcpus, memory_bytes, |some| pages += some.len())?;
+    Ok(Some(PlannedLinux { preload_bytes: (pages * PAGE_BYTES) as u64, ..linux }))
 }
 
 /// Whether all guests can have their disks and taps at the same time, each guest as many as a machine has
@@ -72,23 +78,6 @@ pub(crate) fn check_devices(guests: &[PlannedGuest]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether it would start.
-fn check(request: &LinuxRequest, vcpus: u32, ram_bytes: u64) -> Result<(), Error> {
-    let kernel = read("--kernel", &request.kernel)?;
-    let initrd = request.initrd.as_deref().map(|path| read("--initrd", path)).transpose()?;
-    let config = boot::Config {
-        kernel: &kernel,
-        initrd: initrd.as_deref(),
-        command_line: &told(&request.command_line),
-        ram_bytes,
-        vcpus,
-        devices: &[],
-        prefer: boot::Protocol::default(),
-    };
-    let path = request.kernel.clone();
-    boot::prepare(&config).map(drop).map_err(|source| Error::Kernel { path, source })
-}
-
 fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
     fs::read(path).map_err(|source| Error::Unreadable { option, path: path.into(), source })
 }
@@ -102,6 +91,37 @@ fn told(line: &str) -> String {
 }
 
 impl PlannedLinux {
+    /// Calls `loads` with the pages that guests of so much RAM load, some at a time, but for those of zeros;
+    /// an error says why it would not start. What differs from guest to guest, as devices do, may be wrong.
+    pub(crate) fn each_load(
+        &self,
+        vcpus: u32,
+        ram_bytes: u64,
+        mut loads: impl FnMut(&[(Gfn, PageBytes)]),
+    ) -> Result<(), Error> {
+        let kernel = read("--kernel", &self.kernel)?;
+        let initrd = self.initrd.as_deref().map(|path| read("--initrd", path)).transpose()?;
+        let config = boot::Config {
+            kernel: &kernel,
+            initrd: initrd.as_deref(),
+            command_line: &self.command_line,
+            ram_bytes,
+            vcpus,
+            devices: &[],
+            prefer: boot::Protocol::default(),
+        };
+        let boot = boot::prepare(&config).map_err(|source| Error::Kernel { path: self.kernel.clone(), source })?;
+        // All of it is below the hole, where addresses number pages.
+        let mut pages = boot.pages().map(|(gpa, bytes)| (Gfn((gpa / PAGE_BYTES as u64) as u32), bytes));
+        loop {
+            let some: Vec<_> = pages.by_ref().take(LOADS_MAX).collect();
+            if some.is_empty() {
+                return Ok(());
+            }
+            loads(&some);
+        }
+    }
+
     /// What its VMM inherits, in the order of [`LinuxConfig`]; the one with `console` has it for one.
     pub(crate) fn open(&self, console: Option<OwnedFd>) -> Result<Vec<OwnedFd>, Error> {
         let read = |option, path: &Path| {

@@ -106,6 +106,7 @@ pub fn check(mut config: RunConfig) -> Result<Plan, Error> {
         " (this machine's memory)",
     )?;
     crate::request::admission::admit(&config, &guests)?;
+    crate::request::admission::settle_preloads(&config, &mut guests);
     let mut notes: Vec<_> = plan_swap(&mut config, &mut guests)?.into_iter().collect();
     prerequisite::require(config.vcpu).map_err(Error::Prerequisite)?;
     descriptors::require(count).map_err(Error::Prerequisite)?;

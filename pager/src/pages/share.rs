@@ -118,12 +118,12 @@ impl<M: Mapping> Pages<M> {
     }
 
     /// Whether there are credits to spare, so that shared pages can keep theirs and be open.
-    fn may_open(&self) -> bool {
+    pub(super) fn may_open(&self) -> bool {
         self.credits.available() >= self.open_credits
     }
 }
 
-fn shared(frame: Frame, open: bool) -> Entry {
+pub(super) fn shared(frame: Frame, open: bool) -> Entry {
     if open { Entry::shared_open(frame) } else { Entry::shared(frame) }
 }
 
