@@ -43,7 +43,7 @@ pub use merge::{MergeAnswer, MergeRequest};
 pub use status::GuestStatus;
 
 /// Version of the messages; a VMM of another version refuses to start.
-pub const PROTOCOL_VERSION: u32 = 11;
+pub const PROTOCOL_VERSION: u32 = 12;
 /// Longest frame, bytes: a full batch of published pages and change.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
 /// How often a VMM sends its status.

@@ -1,11 +1,13 @@
 //! How a guest is: the figures a VMM sends, ten times a second, and everything shown anywhere is made of.
 
+mod devices;
 mod pager;
 
 use serde::{Deserialize, Serialize};
 
 use crate::Dedup;
 
+pub use devices::{DiskStatus, NetworkStatus};
 pub use pager::{PagerStatus, SampleStatus, SamplingStatus, StallStatus, SwapStatus, TakenStatus};
 
 /// Latency buckets: bucket `i` counts faults served in at most [`latency_bound_ns`]`(i)`; the last one has no
@@ -37,6 +39,10 @@ pub struct GuestStatus {
     pub dedup: DedupStatus,
     /// See [`BalloonStatus`].
     pub balloon: BalloonStatus,
+    /// All its disks together.
+    pub disks: DiskStatus,
+    /// All its networks together.
+    pub networks: NetworkStatus,
     /// See [`WorkloadStatus`].
     pub workload: WorkloadStatus,
     /// Time the vCPUs were held back because the host was short of memory, ns.

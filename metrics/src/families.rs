@@ -99,7 +99,7 @@ pub(crate) static DOMAIN: [Family<Domain>; 7] = [
 
 /// A guest's, all with the label `guest`.
 #[rustfmt::skip] // A table reads as one.
-pub(crate) static GUEST: [Family<GuestFigures>; 68] = [
+pub(crate) static GUEST: [Family<GuestFigures>; 72] = [
     family(Gauge, "ballast_guest_unresponsive", "1 while the guest's VMM has said nothing for 5 s, else 0.",
         One(|guest| f64::from(u8::from(guest.unresponsive)))),
     family(Gauge, "ballast_guest_memory_bytes", "Guest RAM by what backs it; the states sum to the RAM.", By("state", &[
@@ -258,6 +258,28 @@ pub(crate) static GUEST: [Family<GuestFigures>; 68] = [
         ("reported", |guest| guest.status.balloon.reported_pages_total as f64),
         ("hinted", |guest| guest.status.balloon.hinted_pages_total as f64),
         ("hint_dropped", |guest| guest.status.balloon.hint_dropped_pages_total as f64),
+    ])),
+    family(Counter, "ballast_guest_disk_requests_total", "Requests of a Linux guest to its disks, by what became of them.", By("kind", &[
+        ("read", |guest| guest.status.disks.reads_total as f64),
+        ("write", |guest| guest.status.disks.writes_total as f64),
+        ("flush", |guest| guest.status.disks.flushes_total as f64),
+        ("failed", |guest| guest.status.disks.failed_total as f64),
+        ("refused", |guest| guest.status.disks.rejected_total as f64),
+    ])),
+    family(Counter, "ballast_guest_disk_bytes_total", "Bytes of them.", By("kind", &[
+        ("read", |guest| guest.status.disks.read_bytes_total as f64),
+        ("written", |guest| guest.status.disks.written_bytes_total as f64),
+        ("discarded", |guest| guest.status.disks.discarded_bytes_total as f64),
+    ])),
+    family(Counter, "ballast_guest_network_frames_total", "Frames of a Linux guest, by what became of them.", By("kind", &[
+        ("sent", |guest| guest.status.networks.sent_frames_total as f64),
+        ("received", |guest| guest.status.networks.received_frames_total as f64),
+        ("dropped", |guest| guest.status.networks.dropped_total as f64),
+        ("refused", |guest| guest.status.networks.rejected_total as f64),
+    ])),
+    family(Counter, "ballast_guest_network_bytes_total", "Bytes of them.", By("kind", &[
+        ("sent", |guest| guest.status.networks.sent_bytes_total as f64),
+        ("received", |guest| guest.status.networks.received_bytes_total as f64),
     ])),
     family(Gauge, "ballast_guest_report_delay_seconds", "How long pages that it reports free are left alone at least.",
         One(|guest| match guest.status.balloon.report_delay_ms { u64::MAX => f64::INFINITY, ms => ms as f64 * 1e-3 })),

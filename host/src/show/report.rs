@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use control::VcpuKind;
+use control::status::{DiskStatus, NetworkStatus};
 use serde::Serialize;
 
 use crate::bytes::ByteCount;
@@ -85,6 +86,8 @@ impl Outcome {
             unmerged_pages: unmerged_pages(before).into_iter().collect(),
             alias_vmas: before.status.dedup.vmas,
             alias_vmas_wanted: areas_wanted(before),
+            disks: after.status.disks,
+            networks: after.status.networks,
             exit: match &after.phase {
                 Phase::Ended(end) => end.to_string(),
                 phase => phase.to_string(),
@@ -188,6 +191,8 @@ struct GuestReport<'a> {
     unmerged_pages: BTreeMap<&'static str, u64>,
     alias_vmas: u64,
     alias_vmas_wanted: u64,
+    disks: DiskStatus,
+    networks: NetworkStatus,
     exit: String,
 }
 

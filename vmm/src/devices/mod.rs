@@ -19,6 +19,7 @@ use std::{fs::File, os::fd::AsFd, sync::Arc};
 use balloon::Balloon;
 use block::{Block, FileDisk};
 use boot::VirtioMmio;
+use control::status::{DiskStatus, NetworkStatus};
 use net::{Net, Tap};
 use rng::Rng;
 use vm_memory::GuestMemoryMmap;
@@ -110,6 +111,38 @@ impl Devices {
             random: Some(attach.next(RngDevice::new(Rng::new(random)))?),
             disks: disks.into_iter().map(|disk| attach.next(BlockDevice::new(disk))).collect::<Result<_, _>>()?,
             nets: taps.into_iter().map(|net| attach.next(NetDevice::new(net))).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// What all disks did so far.
+    pub fn disks_status(&self) -> DiskStatus {
+        self.disks.iter().fold(DiskStatus::default(), |sum, disk| {
+            let counts = disk.device().block().counts();
+            DiskStatus {
+                reads_total: sum.reads_total + counts.reads,
+                read_bytes_total: sum.read_bytes_total + counts.read_bytes,
+                writes_total: sum.writes_total + counts.writes,
+                written_bytes_total: sum.written_bytes_total + counts.written_bytes,
+                flushes_total: sum.flushes_total + counts.flushes,
+                discarded_bytes_total: sum.discarded_bytes_total + counts.discarded_bytes,
+                failed_total: sum.failed_total + counts.failed,
+                rejected_total: sum.rejected_total + counts.rejected,
+            }
+        })
+    }
+
+    /// What all networks did so far.
+    pub fn networks_status(&self) -> NetworkStatus {
+        self.nets.iter().fold(NetworkStatus::default(), |sum, net| {
+            let counts = net.device().net().counts();
+            NetworkStatus {
+                sent_frames_total: sum.sent_frames_total + counts.sent_frames,
+                sent_bytes_total: sum.sent_bytes_total + counts.sent_bytes,
+                received_frames_total: sum.received_frames_total + counts.received_frames,
+                received_bytes_total: sum.received_bytes_total + counts.received_bytes,
+                dropped_total: sum.dropped_total + counts.send_dropped + counts.receive_dropped,
+                rejected_total: sum.rejected_total + counts.rejected,
+            }
         })
     }
 

@@ -34,6 +34,8 @@ impl Machine {
             pager: self.memory.report(),
             dedup,
             balloon: self.balloon_status(),
+            disks: self.devices.disks_status(),
+            networks: self.devices.networks_status(),
             workload: self.workload_status(),
             held_ns_total,
             paused: !runs && self.vcpus.as_ref().is_some_and(Vcpus::are_held),
