@@ -62,7 +62,7 @@ pub enum Woken {
 }
 
 /// The address space of one guest's RAM. All of it works on pages whose lock the caller holds, except
-/// [`Mapping::wake`], [`Mapping::published`] and [`Mapping::look`].
+/// [`Mapping::wake`], [`Mapping::published`], [`Mapping::look`] and [`Mapping::look_present`].
 pub trait Mapping: Send + Sync {
     /// Gives absent pages anonymous pages with this content, and wakes who waits for them.
     fn copy(&self, run: Run, bytes: &[u8]) -> io::Result<Woken>;
@@ -101,6 +101,9 @@ pub trait Mapping: Send + Sync {
     /// Calls `found` with runs of pages of `run`, ascending, and how they are mapped; absent ones are left
     /// out.
     fn look(&self, run: Run, found: &mut dyn FnMut(Run, Mapped)) -> io::Result<()>;
+    /// Calls `found` with runs of pages of `run`, ascending, that are in memory: mapped to whatever it may
+    /// be. It costs a small part of [`Mapping::look`].
+    fn look_present(&self, run: Run, found: &mut dyn FnMut(Run)) -> io::Result<()>;
     /// How the page is mapped.
     fn mapped(&self, gfn: Gfn) -> io::Result<Mapped> {
         let mut mapped = Mapped::Absent;

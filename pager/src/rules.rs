@@ -4,5 +4,6 @@ pub(crate) mod floor;
 pub mod notice;
 pub mod proactive;
 pub mod reach;
+pub(crate) mod stay;
 pub mod victims;
 pub mod working_set;

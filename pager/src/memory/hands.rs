@@ -18,7 +18,7 @@ use crate::{
         Error, Evicted, Noise, Pages, Staging,
         table::{Left, Page},
     },
-    rules::victims::Hand,
+    rules::{stay::Stay, victims::Hand},
     sync::Ordering,
     tiers::library::{Library, Task},
 };
@@ -77,6 +77,7 @@ pub struct Evictor {
     rejoin_hand: u32,
     /// And the one that takes pages on from the kernel.
     lent_hand: u32,
+    stay: Stay,
     library: Library,
     staging: Staging,
 }
@@ -95,6 +96,7 @@ impl Evictor {
             dense_hand: 0,
             rejoin_hand: 0,
             lent_hand: 0,
+            stay: Stay::default(),
             library: Library::new(pages),
             staging: Staging::new(BATCH)?,
         })
@@ -207,8 +209,9 @@ impl Evictor {
             self.library.refresh(now_ms);
         }
         // Dense, they take less room, but cost several times as much to bring back.
+        let packs = need == Need::Short || self.stays_long(pages);
         let is_ample = pages.credits.available() >= AMPLE_PAGES;
-        let onwards = if is_ample { 0 } else { self.pack_lent(pages, Need::Proactive)? };
+        let onwards = if is_ample || !packs { 0 } else { self.pack_lent(pages, Need::Proactive)? };
         if pages.table.counts().compressed == 0 {
             return Ok(onwards >= BATCH as u32 / 2);
         }
@@ -218,7 +221,7 @@ impl Evictor {
         let stayed = gather(&mut self.dense_hand, pages.table.pages(), |gfn| {
             let entry = pages.table.peek(gfn);
             let is_loose = matches!(entry.decode(), Page::Pooled { packed: false, .. });
-            is_loose && (!is_young(entry.left(), era) || need == Need::Short)
+            packs && is_loose && (!is_young(entry.left(), era) || need == Need::Short)
         });
         let task = (!stayed.is_empty()).then(|| self.library.task(now_ms));
         let is_reading = matches!(task, Some(Task::Read(_)));
@@ -236,6 +239,13 @@ impl Evictor {
         pages.counters.pool_packed_total.fetch_add(u64::from(packed), Ordering::Relaxed);
         pages.counters.pool_moved_total.fetch_add(u64::from(moved), Ordering::Relaxed);
         Ok(is_reading || onwards + rejoined + packed >= BATCH as u32 / 2)
+    }
+
+    /// Whether what the kernel brings back at its price stays there long enough for ours to be worth it.
+    fn stays_long<M: Mapping>(&mut self, pages: &Pages<M>) -> bool {
+        let returns = pages.counters.promotions_total.load(Ordering::Relaxed);
+        let away = pages.table.lent() + u64::from(pages.table.counts().compressed);
+        !pages.kernel.exists() || self.stay.is_long(pages.counters.now_ms(), returns, away)
     }
 
     /// Has pages of the pool share the frames at their addresses that they equal: one batch, and more while

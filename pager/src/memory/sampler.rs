@@ -94,7 +94,6 @@ impl Sampler {
     }
 
     fn look<M: Mapping>(&mut self, pages: &Pages<M>) -> Result<(), Error> {
-        pages.note_returned()?;
         for sampled in self.sample.iter_mut().filter(|sampled| !sampled.touched) {
             sampled.touched = pages.touched_since(sampled.gfn, sampled.probe)?;
         }

@@ -1,7 +1,7 @@
 //! `PAGEMAP_SCAN` (Linux 6.7, `Documentation/admin-guide/mm/pagemap.rst`): how ranges of this process are
 //! mapped.
 
-use std::{fs::File, io, os::fd::AsRawFd};
+use std::{fs::File, io, ops::Range, os::fd::AsRawFd};
 
 use crate::mapping::Mapped;
 
@@ -76,6 +76,25 @@ impl Pagemap {
     /// Calls `found` with every region in `start..end` that is present, swapped or marked, in ascending
     /// order.
     pub fn scan(&self, start: u64, end: u64, found: &mut dyn FnMut(PageRegion)) -> io::Result<()> {
+        let told = PAGE_IS_WRITTEN | PAGE_IS_FILE | PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_PFNZERO;
+        self.scan_for(PAGE_IS_PRESENT | PAGE_IS_SWAPPED, told, start..end, found)
+    }
+
+    /// Calls `found` with every region in `start..end` that is present, in ascending order. Unlike
+    /// [`Pagemap::scan`] it reads page tables alone, not what the kernel keeps of each page: some 5 ns a page
+    /// instead of 100 once that is in no cache.
+    pub fn scan_present(&self, start: u64, end: u64, found: &mut dyn FnMut(PageRegion)) -> io::Result<()> {
+        self.scan_for(PAGE_IS_PRESENT, PAGE_IS_PRESENT, start..end, found)
+    }
+
+    /// Calls `found` with regions that are any of `wanted`, and which of `told` they are.
+    fn scan_for(
+        &self,
+        wanted: u64,
+        told: u64,
+        Range { start, end }: Range<u64>,
+        found: &mut dyn FnMut(PageRegion),
+    ) -> io::Result<()> {
         let mut regions = [PageRegion::default(); REGIONS];
         let mut at = start;
         while at < end {
@@ -85,8 +104,8 @@ impl Pagemap {
                 end,
                 vec: regions.as_mut_ptr() as u64,
                 vec_len: REGIONS as u64,
-                category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-                return_mask: PAGE_IS_WRITTEN | PAGE_IS_FILE | PAGE_IS_PRESENT | PAGE_IS_SWAPPED | PAGE_IS_PFNZERO,
+                category_anyof_mask: wanted,
+                return_mask: told,
                 ..PmScanArg::default()
             };
             // SAFETY: `arg` is the structure the ioctl takes, its `vec` holds `vec_len` regions for the

@@ -22,7 +22,7 @@ use nix::sys::mman::{MRemapFlags, MapFlags, MmapAdvise, ProtFlags, madvise, mmap
 use super::{
     MmapArena, StoreView, Uffd,
     many::Advice,
-    pagemap::{Pagemap, mapped},
+    pagemap::{PageRegion, Pagemap, mapped},
 };
 use wire::{Frame, Gfn, PAGE_BYTES, PageBytes, Run};
 
@@ -124,6 +124,11 @@ impl Ram {
     fn address(&self, gfn: Gfn) -> u64 {
         debug_assert!(gfn.index() < self.displaced.len());
         self.base.as_ptr() as u64 + gfn.index() as u64 * PAGE_BYTES as u64
+    }
+
+    fn run_of(&self, region: PageRegion) -> Run {
+        let pages = |bytes: u64| (bytes / PAGE_BYTES as u64) as u32;
+        Run { first: Gfn(pages(region.start - self.base.as_ptr() as u64)), count: pages(region.end - region.start) }
     }
 
     fn page(&self, gfn: Gfn) -> *const PageBytes {
@@ -285,11 +290,13 @@ impl Mapping for Ram {
 
     fn look(&self, run: Run, found: &mut dyn FnMut(Run, Mapped)) -> io::Result<()> {
         let start = self.address(run.first);
-        self.pagemap.scan(start, start + run.bytes() as u64, &mut |region| {
-            let first = ((region.start - self.base.as_ptr() as u64) / PAGE_BYTES as u64) as u32;
-            let count = ((region.end - region.start) / PAGE_BYTES as u64) as u32;
-            found(Run { first: Gfn(first), count }, mapped(region.categories));
-        })
+        let found = &mut |region| found(self.run_of(region), mapped(region.categories));
+        self.pagemap.scan(start, start + run.bytes() as u64, found)
+    }
+
+    fn look_present(&self, run: Run, found: &mut dyn FnMut(Run)) -> io::Result<()> {
+        let start = self.address(run.first);
+        self.pagemap.scan_present(start, start + run.bytes() as u64, &mut |region| found(self.run_of(region)))
     }
 
     fn sample(&self, gfn: Gfn) -> u64 {

@@ -148,6 +148,13 @@ impl Mapping for Kernel {
         Ok(())
     }
 
+    fn look_present(&self, run: Run, found: &mut dyn FnMut(Run)) -> io::Result<()> {
+        self.look(run, &mut |run, mapped| match mapped {
+            Mapped::Anonymous | Mapped::ZeroPage | Mapped::Frame => found(run),
+            Mapped::Absent | Mapped::SwappedOut | Mapped::Doubtful => {}
+        })
+    }
+
     fn sample(&self, gfn: Gfn) -> u64 {
         let mut page = *Content::ZERO.bytes();
         self.read(gfn, &mut page);

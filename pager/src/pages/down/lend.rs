@@ -15,7 +15,7 @@ use wire::{Gfn, PageBytes, Run, runs};
 
 use crate::{
     accounts::stall::Cause,
-    mapping::{Mapped, Mapping, pieces},
+    mapping::{Mapping, pieces},
     pages::{
         Error, Pages,
         fault::SOON_ERAS,
@@ -60,9 +60,7 @@ impl<M: Mapping> Pages<M> {
         self.mapping.page_out(&runs).map_err(failed)?;
         // The first run stands for all: a device that is full takes none.
         let mut stayed = 0;
-        self.mapping
-            .look(runs[0], &mut |run, mapped| stayed += if mapped == Mapped::Anonymous { run.count } else { 0 })
-            .map_err(failed)?;
+        self.mapping.look_present(runs[0], &mut |run| stayed += run.count).map_err(failed)?;
         self.kernel.judge(runs[0].count, runs[0].count - stayed, self.counters.now_ms());
         for page in pages {
             let lent = page.entry().into_lent(self.now());
@@ -71,20 +69,21 @@ impl<M: Mapping> Pages<M> {
         Ok(())
     }
 
-    /// Finds out which lent pages the guest has brought back. How many.
+    /// Finds out which lent pages the guest has brought back, of all. How many.
     pub fn note_returned(&self) -> Result<u64, Error> {
         if self.table.lent() == 0 {
             return Ok(0);
         }
-        let (mut noted, all) = (0, Run { first: Gfn(0), count: self.table.pages() });
+        self.note_returned_in(Run { first: Gfn(0), count: self.table.pages() })
+    }
+
+    /// The same, of those in `run`.
+    pub fn note_returned_in(&self, run: Run) -> Result<u64, Error> {
+        let mut noted = 0;
         let is_lent = |gfn: &Gfn| self.table.peek(*gfn).is_lent();
-        for piece in pieces(all).filter(|piece| piece.gfns().any(|gfn| is_lent(&gfn))) {
+        for piece in pieces(run).filter(|piece| piece.gfns().any(|gfn| is_lent(&gfn))) {
             let mut found = Vec::new();
-            let looked = self.mapping.look(piece, &mut |run, mapped| {
-                if mapped == Mapped::Anonymous {
-                    found.extend(run.gfns().filter(is_lent));
-                }
-            });
+            let looked = self.mapping.look_present(piece, &mut |run| found.extend(run.gfns().filter(is_lent)));
             looked.map_err(|source| Error::Kernel { action: "looking at", gfn: piece.first, source })?;
             for page in found.into_iter().filter_map(|gfn| self.lock_if(gfn, Entry::is_lent)) {
                 let entry = self.after_return(page.entry());
