@@ -77,7 +77,8 @@ impl Sampler {
         if self.begun.is_some() && now.duration_since(self.looked) < between && ends.is_some_and(|ends| now < ends) {
             return Ok(between - now.duration_since(self.looked));
         }
-        self.look(pages)?;
+        let is_over = ends.is_some_and(|ends| now >= ends);
+        self.look(pages, is_over)?;
         if ends.is_none_or(|ends| now >= ends) {
             self.end_period();
             self.begin_period(pages)?;
@@ -93,8 +94,13 @@ impl Sampler {
         self.status
     }
 
-    fn look<M: Mapping>(&mut self, pages: &Pages<M>) -> Result<(), Error> {
+    /// Looks which pages have been touched. What the kernel brought back stays until that has been noted, so
+    /// it is enough to do so once, at the end.
+    fn look<M: Mapping>(&mut self, pages: &Pages<M>, is_over: bool) -> Result<(), Error> {
         for sampled in self.sample.iter_mut().filter(|sampled| !sampled.touched) {
+            if is_over {
+                pages.note_returned_in(sampled.gfn.run())?;
+            }
             sampled.touched = pages.touched_since(sampled.gfn, sampled.probe)?;
         }
         let count = |wanted: fn(&Sampled) -> bool| self.sample.iter().filter(|sampled| wanted(sampled)).count() as u32;

@@ -80,9 +80,6 @@ impl<M: Mapping> Pages<M> {
 
     /// Whether the guest has used a page since it was probed.
     pub fn touched_since(&self, gfn: Gfn, probe: Probe) -> Result<bool, Error> {
-        if self.table.peek(gfn).is_lent() {
-            self.note_returned_in(gfn.run())?;
-        }
         let entry = self.table.peek(gfn);
         match probe {
             Probe::Backed => Ok(entry.is_here() || entry.state() == State::Shared),
