@@ -244,7 +244,7 @@ impl Evictor {
     /// Whether what the kernel brings back at its price stays there long enough for ours to be worth it.
     fn stays_long<M: Mapping>(&mut self, pages: &Pages<M>) -> bool {
         let returns = pages.counters.promotions_total.load(Ordering::Relaxed);
-        let away = pages.table.lent() + u64::from(pages.table.counts().compressed);
+        let away = pages.table.lent() + pages.table.counts().compressed;
         !pages.kernel.exists() || self.stay.is_long(pages.counters.now_ms(), returns, away)
     }
 
