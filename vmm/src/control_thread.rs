@@ -13,15 +13,16 @@ use std::{os::unix::net::UnixStream, sync::mpsc, thread};
 use control::{ToVmm, read_frame};
 use dedup::ScannerHandle;
 
-use crate::Error;
+use crate::{Error, shortage::Patient};
 
 /// Messages that wait for the main thread: what the host says in about 20 seconds, if it says something new
 /// at each of its ticks. Then the socket waits, and at last the host ends a VMM that does not read.
 const MESSAGES_MAX: usize = 256;
 
 /// Reads the host's messages. The channel closes with the socket.
-pub fn spawn(mut socket: UnixStream, scanner: ScannerHandle) -> Result<mpsc::Receiver<ToVmm>, Error> {
+pub fn spawn(socket: UnixStream, scanner: ScannerHandle) -> Result<mpsc::Receiver<ToVmm>, Error> {
     let (sender, receiver) = mpsc::sync_channel(MESSAGES_MAX);
+    let mut socket = Patient(socket);
     let read = move || {
         let mut buffer = Vec::new();
         loop {

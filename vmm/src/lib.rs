@@ -26,6 +26,8 @@ pub mod kvm;
 mod machine;
 mod memory;
 mod process;
+mod shortage;
+mod sync;
 pub mod sys;
 pub mod vcpus;
 

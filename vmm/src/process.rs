@@ -29,6 +29,7 @@ use crate::{
     Error, control_thread,
     failure::Failures,
     machine::{Inherited, Machine},
+    shortage::Patient,
     sync::lock,
     sys::{self, inherited},
 };
@@ -38,7 +39,7 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// The write half of the control socket.
 #[derive(Clone)]
-struct Host(Arc<Mutex<UnixStream>>);
+struct Host(Arc<Mutex<Patient>>);
 
 impl Host {
     fn send(&self, message: &ToHost) -> Result<(), Error> {
@@ -66,7 +67,8 @@ fn run() -> Result<(), Error> {
         |fd| inherited::take(fd).map_err(Error::system("taking over a descriptor (this command is the host's to run)"));
     let (socket, store, published) = (inherit(CONTROL_FD)?, inherit(STORE_FD)?, inherit(PUBLISHED_FD)?);
     let socket = UnixStream::from(socket);
-    let host = Host(Arc::new(Mutex::new(socket.try_clone().map_err(Error::system("copying the control socket"))?)));
+    let writing = socket.try_clone().map_err(Error::system("copying the control socket"))?;
+    let host = Host(Arc::new(Mutex::new(Patient(writing))));
     let scanner = ScannerHandle::default();
     let messages = control_thread::spawn(socket, scanner.clone())?;
     let config = match messages.recv() {

@@ -83,7 +83,7 @@ impl Arena for MmapArena {
         // SAFETY: in bounds by the assertion, so inside the mapping.
         let first = unsafe { self.base.byte_add(start) };
         // SAFETY: the range is ours, and no slice of it is borrowed (`&mut self`). Failure costs memory, not
-        // correctness.
-        let _ = unsafe { madvise(first, length, MmapAdvise::MADV_DONTNEED) };
+        // correctness. With a kernel tier it is locked.
+        unsafe { libc::madvise(first.as_ptr(), length, libc::MADV_DONTNEED_LOCKED) };
     }
 }

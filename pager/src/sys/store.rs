@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::sys::{
-    mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap},
+    mman::{MapFlags, ProtFlags, mmap, munmap},
     stat::fstat,
 };
 use wire::{Frame, PAGE_BYTES, PageBytes};
@@ -91,8 +91,8 @@ impl StoreView {
     /// fault them in again.
     pub(super) fn drop_page_tables(&self) {
         // SAFETY: a shared mapping of a file: what is dropped comes back as it was. Kernels before 6.14 keep
-        // the empty tables.
-        let _ = unsafe { madvise(self.frames.base, self.frames.bytes.get(), MmapAdvise::MADV_DONTNEED) };
+        // the empty tables. With a kernel tier it is locked.
+        unsafe { libc::madvise(self.frames.base.as_ptr(), self.frames.bytes.get(), libc::MADV_DONTNEED_LOCKED) };
     }
 
     /// The address of a frame's bytes; see the type for when they may be read.

@@ -1,6 +1,6 @@
 //! One KVM vCPU: runs the guest on the calling thread, and serves its exits.
 
-use std::{ops::ControlFlow, thread, time::Duration};
+use std::{ops::ControlFlow, thread};
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
@@ -8,14 +8,9 @@ use super::Registers;
 use crate::{
     Error,
     board::{Leave, Surroundings},
+    shortage::{self, LIMIT, PAUSE},
     sys::kick::Kickable,
 };
-
-/// For so long in a row the kernel may have no memory for a page that the guest touches: its memory cgroup
-/// is at its limit, and whoever makes room is at it. KVM says EFAULT then, as for a page that is not there.
-const NO_MEMORY_LIMIT: Duration = Duration::from_secs(10);
-/// Between two tries.
-const NO_MEMORY_PAUSE: Duration = Duration::from_millis(1);
 
 /// A vCPU that has not started yet.
 pub struct Vcpu {
@@ -42,7 +37,8 @@ impl Vcpu {
                 let _ = fd.vcpu().kvmclock_ctrl();
             }
             let exit = fd.vcpu().run();
-            let has_no_memory = matches!(&exit, Err(error) if matches!(error.errno(), libc::EFAULT | libc::ENOMEM));
+            // EFAULT, as for a page that is not there.
+            let has_no_memory = exit.as_ref().is_err_and(|error| shortage::is_one(error.errno()));
             refused = if has_no_memory { refused + 1 } else { 0 };
             let outcome = match exit {
                 Ok(VcpuExit::MmioRead(gpa, data)) => {
@@ -54,14 +50,17 @@ impl Vcpu {
                 Ok(VcpuExit::IoOut(port, data)) => board.write_port(port, data),
                 // A signal (maybe in a page fault that is not served yet), or a vCPU not quite ready.
                 Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => continue,
-                Err(_) if has_no_memory && NO_MEMORY_PAUSE * refused < NO_MEMORY_LIMIT => {
-                    thread::sleep(NO_MEMORY_PAUSE);
+                Err(_) if has_no_memory && PAUSE * refused < LIMIT => {
+                    thread::sleep(PAUSE);
                     continue;
                 }
                 Ok(VcpuExit::Shutdown) => board.shutdown(),
                 Ok(VcpuExit::InternalError) => failed("KVM could not emulate an instruction"),
                 Ok(VcpuExit::FailEntry(reason, _)) => failed(format!("KVM could not enter the guest ({reason:#x})")),
                 Ok(exit) => failed(format!("unexpected exit {exit:?}")),
+                Err(error) if has_no_memory => {
+                    failed(format!("KVM_RUN: {error}, for {} s: has the kernel no memory for it?", LIMIT.as_secs()))
+                }
                 Err(error) => failed(format!("KVM_RUN: {error}")),
             };
             match outcome {

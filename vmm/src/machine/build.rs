@@ -102,6 +102,12 @@ impl Machine {
         let GuestConfig { allocation_bytes, balloon_bytes, kernel_page_price, .. } = machine.config;
         machine.allocate(allocation_bytes, balloon_bytes, kernel_page_price);
         machine.set_statistics_interval_ms(STATISTICS_INTERVAL_MS);
+        if machine.config.kernel_tier {
+            let (base, bytes) = (machine.memory.base(), machine.config.memory_bytes as usize);
+            if let Err(error) = sys::keep_own_memory(base.cast(), bytes) {
+                tracing::warn!(%error, "what the VMM has beside guest memory may be swapped out");
+            }
+        }
         Ok(machine)
     }
 }

@@ -10,4 +10,4 @@ pub mod inherited;
 mod process;
 
 pub use events::rung;
-pub use process::{anonymous_bytes, die_with_parent, ignore_interrupts};
+pub use process::{anonymous_bytes, die_with_parent, ignore_interrupts, keep_own_memory};

@@ -1,7 +1,8 @@
 //! This process among others: its signals, its end, its memory as the kernel counts it.
 
-use std::{fs, io};
+use std::{ffi::c_void, fs, io, ptr::NonNull};
 
+use nix::errno::Errno;
 use nix::sys::{
     prctl,
     signal::{SigHandler, Signal, signal},
@@ -16,6 +17,16 @@ pub fn die_with_parent() -> io::Result<()> {
 pub fn ignore_interrupts() -> io::Result<()> {
     // SAFETY: ignoring a signal runs no code.
     unsafe { signal(Signal::SIGINT, SigHandler::SigIgn) }?;
+    Ok(())
+}
+
+/// Keeps what this process has mapped in memory, but for these bytes of guest memory. Without that, a system
+/// call that needs a page the kernel has swapped out fails while the memory cgroup is at its limit.
+pub fn keep_own_memory(ram: NonNull<c_void>, bytes: usize) -> io::Result<()> {
+    // SAFETY: locking changes no byte.
+    Errno::result(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_ONFAULT) })?;
+    // SAFETY: nor does unlocking.
+    Errno::result(unsafe { libc::munlock(ram.as_ptr(), bytes) })?;
     Ok(())
 }
 
