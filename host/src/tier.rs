@@ -42,9 +42,16 @@ use self::cgroup::Groups;
 use self::device::Device;
 use self::members::Members;
 use self::owner::Owner;
+use self::statistics::Statistics;
+use crate::request::overhead;
 
 /// The least that a device takes: smaller ones are not worth their upkeep.
 const BYTES_MIN: u64 = 64 << 20;
+
+/// A device is full when it has room for less than one in so many of its pages, and has room again when for
+/// more than one in so many.
+const FULL_DIVISOR: u64 = 64;
+const ROOMY_DIVISOR: u64 = 16;
 
 /// Whether private pages may go out to the kernel's swap.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -79,6 +86,8 @@ pub struct Tier {
     members: Members,
     /// The kernel swaps to the device no more.
     lost: AtomicBool,
+    /// It has no room.
+    full: AtomicBool,
     /// The guests' groups are being looked at.
     tending: AtomicBool,
 }
@@ -86,10 +95,10 @@ pub struct Tier {
 /// The device at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct View {
-    /// Pages that it takes, bytes.
-    pub capacity_bytes: u64,
     /// Pages in it, bytes.
     pub stored_bytes: u64,
+    /// Pages that it still takes, bytes.
+    pub room_bytes: u64,
     /// Memory that guests' pages take in it, bytes.
     pub guests_bytes: u64,
     /// The same of pages of others, which the kernel has put there, bytes.
@@ -97,27 +106,28 @@ pub struct View {
 }
 
 impl Tier {
-    /// The tier of guests with so much RAM together, and what is to be said of it, in a line each. An error
-    /// says why there can be none where one is wanted.
-    pub fn start(choice: &TierChoice, guests: usize, guests_bytes: u64) -> Result<(Option<Tier>, Vec<String>), String> {
+    /// The tier of guests with so much RAM each, and what is to be said of it, in a line each. An error says
+    /// why there can be none where one is wanted.
+    pub fn start(choice: &TierChoice, guests_bytes: &[u64]) -> Result<(Option<Tier>, Vec<String>), String> {
         let given = match choice {
             TierChoice::Off => return Ok((None, Vec::new())),
             TierChoice::Auto => None,
             TierChoice::On(path) => Some(path.as_path()),
         };
-        let bytes = guests_bytes.next_multiple_of(PAGE_BYTES as u64).max(BYTES_MIN);
+        let bytes = guests_bytes.iter().sum::<u64>().next_multiple_of(PAGE_BYTES as u64).max(BYTES_MIN);
         let make = || {
             available()?;
             let owner = Owner::of_this_process()?;
             let groups = Groups::make(owner)?;
-            Ok((Device::make(bytes, given, owner)?, Members::new(groups, guests)))
+            let most_bytes = guests_bytes.iter().map(|&bytes| overhead::ample_bytes(bytes)).collect();
+            Ok((Device::make(bytes, given, owner)?, Members::new(groups, most_bytes)))
         };
         match make() {
             Ok((device, members)) => {
                 let mut notes = vec![format!("kernel tier on {}; --kernel-tier off for none", device.node().display())];
                 notes.extend(caveat());
-                let [lost, tending] = [false; 2].map(AtomicBool::new);
-                Ok((Some(Tier { device, members, lost, tending }), notes))
+                let [lost, full, tending] = [false; 3].map(AtomicBool::new);
+                Ok((Some(Tier { device, members, lost, full, tending }), notes))
             }
             Err(why) if given.is_none() => Ok((None, vec![format!("no kernel tier: {why}")])),
             Err(why) => Err(why),
@@ -134,7 +144,10 @@ impl Tier {
             return WHOLE_PAGE_PRICE;
         }
         match self.device.statistics() {
-            Ok(statistics) => statistics.page_price(),
+            Ok(statistics) => {
+                self.look_for_room(statistics);
+                statistics.page_price()
+            }
             Err(error) => {
                 tracing::debug!("{error}");
                 KERNEL_PAGE_PRICE_UNMEASURED
@@ -162,6 +175,9 @@ impl Tier {
         tokio::task::spawn_blocking(move || {
             let statistics = tier.device.statistics().unwrap_or_default();
             tier.members.tend(&allocations, &statistics);
+            if statistics.is_wasteful() {
+                let _ = tier.device.compact().inspect_err(|error| tracing::debug!("{error}"));
+            }
             // Pairs with the swap above: whoever tends next sees what was found.
             tier.tending.store(false, Ordering::Release);
         });
@@ -177,8 +193,8 @@ impl Tier {
         let statistics = self.device.statistics().unwrap_or_default();
         let guests_bytes = statistics.share_bytes(self.members.swapped_bytes());
         View {
-            capacity_bytes: self.device.capacity_bytes(),
             stored_bytes: statistics.stored_bytes,
+            room_bytes: statistics.room_bytes(self.device.capacity_bytes()),
             guests_bytes,
             others_bytes: statistics.used_bytes - guests_bytes,
         }
@@ -193,6 +209,17 @@ impl Tier {
     fn look_for_loss(&self) {
         if self.device.is_in_use() == Ok(false) && !self.lost.swap(true, Ordering::Relaxed) {
             tracing::warn!("{} is swap no more: the run goes on without a kernel tier", self.device.node().display());
+        }
+    }
+
+    /// Says when the device is full, and when it is so no more.
+    fn look_for_room(&self, statistics: Statistics) {
+        let (node, capacity_bytes) = (self.device.node(), self.device.capacity_bytes());
+        let room_bytes = statistics.room_bytes(capacity_bytes);
+        if room_bytes < capacity_bytes / FULL_DIVISOR && !self.full.swap(true, Ordering::Relaxed) {
+            tracing::warn!("{} has no room: pages go elsewhere, or stay in memory", node.display());
+        } else if room_bytes > capacity_bytes / ROOMY_DIVISOR && self.full.swap(false, Ordering::Relaxed) {
+            tracing::info!("{} has room again", node.display());
         }
     }
 }

@@ -17,6 +17,12 @@ pub(crate) fn least_bytes(memory_bytes: u64) -> u64 {
     policy::RESERVATION_BYTES_MIN.min(memory_bytes) + overhead_bytes(memory_bytes)
 }
 
+/// More than the VMM of a guest of this size ever has of its own. An estimate: with four times what it costs
+/// beside the guest's memory at first, and room for devices and what guests share.
+pub(crate) fn ample_bytes(memory_bytes: u64) -> u64 {
+    memory_bytes + memory_bytes / 16 + 4 * overhead_bytes(memory_bytes)
+}
+
 /// Most that a guest of this size can cost.
 pub(crate) fn most_bytes(memory_bytes: u64) -> u64 {
     memory_bytes + overhead_bytes(memory_bytes)

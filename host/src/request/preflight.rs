@@ -117,9 +117,9 @@ pub fn check(mut config: RunConfig) -> Result<Plan, Error> {
         opened.map_err(|source| Error::Report { path: path.clone(), source })?;
     }
     // Last, as it is seen by others.
-    let promised_bytes = guests.iter().map(|guest| guest.memory_bytes).sum();
-    let promise = Promise::make(config.budget_bytes, promised_bytes, config.over_promise)?;
-    let (tier, said) = Tier::start(&config.kernel_tier, guests.len(), promised_bytes).map_err(Error::KernelTier)?;
+    let guests_bytes: Vec<_> = guests.iter().map(|guest| guest.memory_bytes).collect();
+    let promise = Promise::make(config.budget_bytes, guests_bytes.iter().sum(), config.over_promise)?;
+    let (tier, said) = Tier::start(&config.kernel_tier, &guests_bytes).map_err(Error::KernelTier)?;
     notes.extend(said);
     Ok(Plan { config, guests, listener, promise, tier, notes })
 }

@@ -81,7 +81,7 @@ impl Display {
                 state: now.state(),
                 resident_bytes: pager.resident_bytes,
                 shared_bytes: pages.shared * page_bytes,
-                compressed_bytes: pages.compressed * page_bytes,
+                compressed_bytes: (pages.compressed + pager.kernel_pages) * page_bytes,
                 balloon_bytes: now.status.balloon.actual_bytes,
                 operations_per_second: grown(View::operations),
                 stall_ratio: grown(|view| view.status.pager.stall_ns_total) / 1e9 / f64::from(self.vcpus),

@@ -31,7 +31,7 @@ pub struct Row {
     pub resident_bytes: u64,
     /// Guest memory on shared frames, bytes.
     pub shared_bytes: u64,
-    /// Guest memory that is compressed, bytes.
+    /// Guest memory that is compressed, by us or by the kernel, bytes.
     pub compressed_bytes: u64,
     /// Guest memory in the balloon, bytes.
     pub balloon_bytes: u64,

@@ -7,6 +7,7 @@
 //!
 //!             v1 (memory.*)                             v2 (memory.*)
 //!   limit     limit_in_bytes, no killer (oom_control)   high, and max well above it: max kills
+//!   with swap memsw.limit_in_bytes: both together       swap.max: swap alone
 //!   usage     usage_in_bytes, stat: rss, swap           current, stat: anon; swap.current
 //!   waits     oom_control: under_oom; failcnt           events: max, high
 //! ```
@@ -58,7 +59,8 @@ pub(super) struct Group {
 pub(super) struct Usage {
     /// All that counts against the limit.
     pub(super) charged_bytes: u64,
-    /// Part of it that is anonymous memory of its processes, and so in the books of the VMM.
+    /// Part of it that is anonymous memory of its processes, and so in the books of the VMM, or memory in
+    /// files of the kernel's, which a VMM has no use for.
     pub(super) anonymous_bytes: u64,
     /// What it has in swap.
     pub(super) swapped_bytes: u64,
@@ -113,7 +115,8 @@ impl Groups {
                 fs::write(group.path.join("memory.oom_control"), "1")?;
                 fs::write(group.path.join("memory.swappiness"), "100")?;
             }
-            Version::V2 => fs::write(group.path.join("memory.swap.max"), "max")?,
+            // Its swap is limited with its memory.
+            Version::V2 => {}
         }
         Ok(group)
     }
@@ -152,7 +155,8 @@ impl Group {
         };
         Ok(Usage {
             charged_bytes: charged,
-            anonymous_bytes: field(&stat, if self.version == Version::V1 { "rss" } else { "anon" }),
+            anonymous_bytes: field(&stat, if self.version == Version::V1 { "rss" } else { "anon" })
+                + field(&stat, "shmem"),
             swapped_bytes: swapped,
             limit_bytes: limit,
             hits_total: hits,
@@ -160,13 +164,19 @@ impl Group {
         })
     }
 
-    /// Limits it. Below what it has, the kernel makes room first, on this thread; where it cannot, nothing
-    /// changes (v1).
-    pub(super) fn limit(&self, bytes: u64, charged_bytes: u64) -> io::Result<()> {
+    /// Limits its memory, and what it has in all, swap included. Below what it has, the kernel makes room
+    /// first, on this thread; where it cannot, nothing changes (v1).
+    pub(super) fn limit(&self, bytes: u64, all_bytes: u64, charged_bytes: u64) -> io::Result<()> {
         let write = |file: &str, bytes: u64| fs::write(self.path.join(file), bytes.to_string());
         match self.version {
-            Version::V1 => write("memory.limit_in_bytes", bytes),
+            Version::V1 => {
+                // Refused while the other is above it.
+                let limited = write("memory.memsw.limit_in_bytes", all_bytes);
+                write("memory.limit_in_bytes", bytes.min(all_bytes))?;
+                limited.or_else(|_| write("memory.memsw.limit_in_bytes", all_bytes))
+            }
             Version::V2 => {
+                write("memory.swap.max", all_bytes)?;
                 write("memory.max", bytes.max(charged_bytes).saturating_add(MAX_ABOVE_BYTES))?;
                 write("memory.high", bytes)
             }
@@ -267,7 +277,7 @@ mod tests {
                 ("memory.limit_in_bytes", "12288\n"),
                 ("memory.failcnt", "3\n"),
                 ("memory.oom_control", "oom_kill_disable 1\nunder_oom 1\noom_kill 0\n"),
-                ("memory.stat", "cache 100\nrss 8192\nrss_huge 1\nswap 4096\nswapcached 7\ntotal_rss 99\n"),
+                ("memory.stat", "cache 100\nrss 8000\nshmem 192\nrss_huge 1\nswap 4096\nswapcached 7\ntotal_rss 99\n"),
             ],
         );
         let (folder, v2) = group(
@@ -277,7 +287,7 @@ mod tests {
                 ("memory.high", "max\n"),
                 ("memory.swap.current", "4096\n"),
                 ("memory.events", "low 0\nhigh 2\nmax 1\noom 0\noom_kill 0\n"),
-                ("memory.stat", "anon 8192\nfile 100\nkernel 5\n"),
+                ("memory.stat", "anon 8000\nshmem 192\nfile 100\nkernel 5\n"),
             ],
         );
         let common = Usage {
@@ -289,9 +299,10 @@ mod tests {
         };
         assert_eq!(v1.usage().unwrap(), Usage { limit_bytes: 12288, waits: true, ..common });
         assert_eq!(v2.usage().unwrap(), Usage { limit_bytes: u64::MAX, ..common });
-        v2.limit(1 << 20, 9000).unwrap();
+        v2.limit(1 << 20, 3 << 20, 9000).unwrap();
         let written = |name| fs::read_to_string(folder.path().join(name)).unwrap();
         assert_eq!((written("memory.high"), written("memory.max")), ("1048576".into(), (17 << 20).to_string()));
+        assert_eq!(written("memory.swap.max"), (3 << 20).to_string());
         fs::remove_file(folder.path().join("memory.current")).unwrap();
         assert!(v2.usage().is_err());
     }

@@ -101,6 +101,11 @@ impl Device {
         Statistics::parse(&text).ok_or_else(|| format!("{}: {text:?} is no mm_stat", path.display()))
     }
 
+    /// Has its allocator move what is left together, so that pages it has in part become free.
+    pub(super) fn compact(&self) -> Result<(), String> {
+        write(&sys(self.number).join("compact"), "1")
+    }
+
     /// Whether the kernel still swaps to it: an operator may have said `swapoff`.
     pub(super) fn is_in_use(&self) -> Result<bool, String> {
         is_swap(self.number)

@@ -2,15 +2,20 @@
 
 use std::sync::{Mutex, MutexGuard};
 
-use super::bound::Bound;
+use super::bound::{self, Bound};
 use super::cgroup::{Group, Groups, Usage};
 use super::statistics::Statistics;
 use crate::sync::lock;
+
+/// Ticks in a row at which a guest's threads waited before that is said: a second.
+const WAITS_SAID: u64 = 10;
 
 /// See the module's description.
 #[derive(Debug)]
 pub(super) struct Members {
     members: Mutex<Vec<Option<Member>>>,
+    /// By guest: the most that is its own, here and swapped out, bytes.
+    most_bytes: Vec<u64>,
     // After those who are in them.
     groups: Groups,
 }
@@ -20,6 +25,8 @@ struct Member {
     group: Group,
     bound: Bound,
     figures: Figures,
+    /// Ticks in a row at which its threads waited.
+    waiting: u64,
 }
 
 /// How a guest fares in its group.
@@ -42,9 +49,9 @@ pub struct Figures {
 }
 
 impl Members {
-    /// Of so many guests, none of which has a VMM yet.
-    pub(super) fn new(groups: Groups, guests: usize) -> Members {
-        Members { groups, members: Mutex::new(vec![None; guests]) }
+    /// Of guests that can have so many bytes of their own, and none of which has a VMM yet.
+    pub(super) fn new(groups: Groups, most_bytes: Vec<u64>) -> Members {
+        Members { groups, members: Mutex::new(vec![None; most_bytes.len()]), most_bytes }
     }
 
     /// Takes the process of a guest's VMM into the guest's group.
@@ -54,7 +61,7 @@ impl Members {
         let mut members = self.members();
         let known = members[guest].take().map(|member| (member.bound, member.figures));
         let (bound, figures) = known.unwrap_or_default();
-        members[guest] = Some(Member { group, bound, figures });
+        members[guest] = Some(Member { group, bound, figures, waiting: 0 });
         Ok(())
     }
 
@@ -74,11 +81,20 @@ impl Members {
         for &(guest, allocation_bytes) in allocations {
             // Not held while the kernel makes room.
             let Some(mut member) = self.members()[guest].clone() else { continue };
-            let tended = member.tend(allocation_bytes, statistics);
+            let tended = member.tend(allocation_bytes, self.most_bytes[guest], statistics);
             if let Err(error) = &tended {
                 tracing::warn!(
                     guest,
                     "its memory cgroup was taken away, its VMM's own account bounds it alone: {error}"
+                );
+            }
+            if member.waiting == WAITS_SAID {
+                let Figures { charged_bytes, limit_bytes, .. } = member.figures;
+                tracing::warn!(
+                    guest,
+                    charged_bytes,
+                    limit_bytes,
+                    "no room can be made in its memory cgroup, and it waits"
                 );
             }
             self.members()[guest] = tended.ok().map(|()| member);
@@ -102,18 +118,19 @@ impl Members {
 }
 
 impl Member {
-    fn tend(&mut self, allocation_bytes: u64, statistics: &Statistics) -> std::io::Result<()> {
+    fn tend(&mut self, allocation_bytes: u64, most_bytes: u64, statistics: &Statistics) -> std::io::Result<()> {
         let usage = self.group.usage()?;
         let zram_bytes = statistics.share_bytes(usage.swapped_bytes);
         let Usage { swapped_bytes, charged_bytes, hits_total, waits, .. } = usage;
         let mut limit_bytes = usage.limit_bytes;
-        if let Some(due_bytes) = self.bound.next(&usage, allocation_bytes, zram_bytes) {
-            match self.group.limit(due_bytes, charged_bytes) {
+        if let Some(due_bytes) = self.bound.next(&usage, most_bytes, allocation_bytes, zram_bytes) {
+            match self.group.limit(due_bytes, bound::all_bytes(&usage, most_bytes), charged_bytes) {
                 Ok(()) => limit_bytes = due_bytes,
                 // What cannot be squeezed now is tried again at the next tick.
                 Err(error) => tracing::debug!(due_bytes, charged_bytes, %error, "a limit that cannot be set yet"),
             }
         }
+        self.waiting = if waits { self.waiting + 1 } else { 0 };
         let waits_total = self.figures.waits_total + u64::from(waits);
         self.figures =
             Figures { swapped_bytes, zram_bytes, charged_bytes, limit_bytes, hits_total, waits_total, waits };

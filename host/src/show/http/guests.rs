@@ -148,6 +148,7 @@ fn describe(sources: &Sources, guest: &Guest) -> Value {
             "ballooned": bytes(pages.ballooned), "compressed": bytes(pages.compressed), "swapped": bytes(pages.swapped),
             "clean": bytes(pages.clean),
         },
+        "kernel_tier_bytes": bytes(pager.kernel_pages),
         "stall_seconds_total": pager.stall_ns_total as f64 / 1e9,
         "operations_total": view.operations(),
         "restarts_total": view.past.restarts,

@@ -137,7 +137,7 @@ fn limit_meetings(figures: tier::Figures) -> Vec<(&'static str, u64)> {
 }
 
 fn room(device: tier::View) -> Vec<(&'static str, u64)> {
-    vec![("used", device.stored_bytes), ("free", device.capacity_bytes.saturating_sub(device.stored_bytes))]
+    vec![("used", device.stored_bytes), ("free", device.room_bytes)]
 }
 
 fn memory(device: tier::View) -> Vec<(&'static str, u64)> {
