@@ -68,6 +68,7 @@ mod refused {
 /// The kernel's swap as a place for guests' pages.
 mod tier {
     mod device;
+    mod faults;
     mod kills;
     mod kit;
     mod lacks;

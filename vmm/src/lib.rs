@@ -27,7 +27,6 @@ mod machine;
 mod memory;
 mod process;
 mod shortage;
-mod sync;
 pub mod sys;
 pub mod vcpus;
 

@@ -35,7 +35,7 @@ pub fn records() -> Vec<(String, String)> {
 }
 
 /// The device of a run.
-fn device_of(run: &Run) -> Option<String> {
+pub fn device_of(run: &Run) -> Option<String> {
     let owner = format!("{}-", run.host());
     records().into_iter().find(|(_, text)| text.starts_with(&owner)).map(|(device, _)| device)
 }
@@ -50,7 +50,16 @@ pub fn exists(device: &str) -> bool {
 
 /// A run with a tier that runs two guests, and its device.
 pub fn start(arguments: &str) -> (Run, String) {
-    let run = Run::start(&format!("--guests 2 --memory 64MiB --budget 128MiB --kernel-tier auto {arguments}"));
+    start_of("--memory 64MiB --budget 128MiB", arguments)
+}
+
+/// The same, of guests that use more memory than they get.
+pub fn start_short(arguments: &str) -> (Run, String) {
+    start_of(SHORT, arguments)
+}
+
+fn start_of(size: &str, arguments: &str) -> (Run, String) {
+    let run = Run::start(&format!("--guests 2 --kernel-tier auto {size} {arguments}"));
     run.wait_for(2, "running");
     let device = device_of(&run).unwrap();
     assert!(is_swap(&device) && exists(&device), "{device}");
@@ -77,6 +86,16 @@ pub fn limit_of(group: &Path) -> PathBuf {
 
 pub fn limit_bytes(group: &Path) -> u64 {
     fs::read_to_string(limit_of(group)).unwrap().trim().parse().unwrap_or(u64::MAX)
+}
+
+/// Takes a group's limits away.
+pub fn unlimit(group: &Path) {
+    const ALL: &str = "1099511627776";
+    let memory_and_swap = group.join("memory.memsw.limit_in_bytes");
+    if memory_and_swap.exists() {
+        fs::write(memory_and_swap, ALL).unwrap();
+    }
+    fs::write(limit_of(group), ALL).unwrap();
 }
 
 /// A process that takes so many MiB that do not compress, and keeps them, in a group of the kernel's.
