@@ -30,8 +30,9 @@ mod statistics;
 use std::fs;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use control::{KERNEL_PAGE_PRICE_UNMEASURED, WHOLE_PAGE_PRICE};
 use wire::PAGE_BYTES;
@@ -44,6 +45,7 @@ use self::members::Members;
 use self::owner::Owner;
 use self::statistics::Statistics;
 use crate::request::overhead;
+use crate::sync::lock;
 
 /// The least that a device takes: smaller ones are not worth their upkeep.
 const BYTES_MIN: u64 = 64 << 20;
@@ -52,6 +54,9 @@ const BYTES_MIN: u64 = 64 << 20;
 /// more than one in so many.
 const FULL_DIVISOR: u64 = 64;
 const ROOMY_DIVISOR: u64 = 16;
+
+/// Between two compactions: pages wait for the device meanwhile.
+const COMPACT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Whether private pages may go out to the kernel's swap.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -90,6 +95,8 @@ pub struct Tier {
     full: AtomicBool,
     /// The guests' groups are being looked at.
     tending: AtomicBool,
+    /// When the device was compacted last.
+    compacted: Mutex<Option<Instant>>,
 }
 
 /// The device at one moment.
@@ -127,7 +134,8 @@ impl Tier {
                 let mut notes = vec![format!("kernel tier on {}; --kernel-tier off for none", device.node().display())];
                 notes.extend(caveat());
                 let [lost, full, tending] = [false; 3].map(AtomicBool::new);
-                Ok((Some(Tier { device, members, lost, full, tending }), notes))
+                let compacted = Mutex::default();
+                Ok((Some(Tier { device, members, lost, full, tending, compacted }), notes))
             }
             Err(why) if given.is_none() => Ok((None, vec![format!("no kernel tier: {why}")])),
             Err(why) => Err(why),
@@ -175,12 +183,20 @@ impl Tier {
         tokio::task::spawn_blocking(move || {
             let statistics = tier.device.statistics().unwrap_or_default();
             tier.members.tend(&allocations, &statistics);
-            if statistics.is_wasteful() {
-                let _ = tier.device.compact().inspect_err(|error| tracing::debug!("{error}"));
-            }
+            tier.compact(statistics);
             // Pairs with the swap above: whoever tends next sees what was found.
             tier.tending.store(false, Ordering::Release);
         });
+    }
+
+    /// Compacts a device that wastes memory, if that was not done lately.
+    fn compact(&self, statistics: Statistics) {
+        let mut compacted = lock(&self.compacted);
+        let is_due = compacted.is_none_or(|at| at.elapsed() >= COMPACT_INTERVAL);
+        if is_due && statistics.is_wasteful() {
+            let _ = self.device.compact().inspect_err(|error| tracing::debug!("{error}"));
+            *compacted = Some(Instant::now());
+        }
     }
 
     /// How a guest fares in its group, if it is in one.

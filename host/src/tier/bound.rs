@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn what_is_not_counted_lifts_no_limit_without_end() {
-        let due = |uncounted| Bound::default().next(&usage(60 + uncounted, 60), MOST, 100 * MIB, 0).unwrap() / MIB;
+        let due = |uncounted: u64| Bound::default().next(&usage(60 + uncounted, 60), MOST, 100 * MIB, 0).unwrap() / MIB;
         assert_eq!([10, 48, 100].map(due), [111, 149, 159]);
         assert_eq!(Bound::default().next(&usage(200, 60), MOST, 300 * MIB, 0), Some(349 * MIB));
         assert_eq!(all_bytes(&usage(200, 60), MOST), (128 + 48 + 2) * MIB);
