@@ -256,6 +256,6 @@ mod tests {
         assert_eq!(keys(&json["guests"][0]["unmerged_pages"]).len(), control::explain::REASONS.len());
         assert_eq!(keys(&json["pager"]).len(), 5);
         assert_eq!(keys(&json["pager"]["fault_seconds"]), ["max", "p50", "p99"]);
-        assert_eq!(keys(&json["guests"][0]).len(), 15);
+        assert_eq!(keys(&json["guests"][0]).len(), 17);
     }
 }
