@@ -41,7 +41,8 @@ fn memory_is_taken_told_by_what_held_and_given_back() {
 
     let refused = run.ask("guest reclaim guest0 1MiB").unwrap_err();
     assert!(refused.contains("one at a time") && refused.contains("--hold 0"), "{refused}");
-    run.wait_until("its end", || show(&run)["reclaim"]["why"] == "over");
+    // On a busy machine the little that it touches takes long enough for it to get its memory back early.
+    run.wait_until("its end", || ["over", "stalled"].contains(&show(&run)["reclaim"]["why"].as_str().unwrap_or("")));
     run.wait_until("its memory back", || has_all(&run));
 
     // More than there is: it goes as far as its reservation, exits 1, and is ended by order.
