@@ -218,11 +218,12 @@ impl Evictor {
         pages.undo_lonely(&mut self.staging)?;
         let rejoined = self.rejoin(pages)?;
         let (last, era) = (self.dense_hand, pages.counters.era());
-        let stayed = gather(&mut self.dense_hand, pages.table.pages(), |gfn| {
+        let stayed = |gfn| {
             let entry = pages.table.peek(gfn);
             let is_loose = matches!(entry.decode(), Page::Pooled { packed: false, .. });
-            packs && is_loose && (!is_young(entry.left(), era) || need == Need::Short)
-        });
+            is_loose && (!is_young(entry.left(), era) || need == Need::Short)
+        };
+        let stayed = if packs { gather(&mut self.dense_hand, pages.table.pages(), stayed) } else { Vec::new() };
         let task = (!stayed.is_empty()).then(|| self.library.task(now_ms));
         let is_reading = matches!(task, Some(Task::Read(_)));
         let packed = match task {

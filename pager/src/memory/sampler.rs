@@ -74,12 +74,12 @@ impl Sampler {
         let now = Instant::now();
         let between = (period / LOOKS).max(LOOK_MIN);
         let ends = self.begun.map(|begun| begun + period.mul_f64(self.stretch));
-        if self.begun.is_some() && now.duration_since(self.looked) < between && ends.is_some_and(|ends| now < ends) {
+        let is_over = ends.is_none_or(|ends| now >= ends);
+        if now.duration_since(self.looked) < between && !is_over {
             return Ok(between - now.duration_since(self.looked));
         }
-        let is_over = ends.is_some_and(|ends| now >= ends);
         self.look(pages, is_over)?;
-        if ends.is_none_or(|ends| now >= ends) {
+        if is_over {
             self.end_period();
             self.begin_period(pages)?;
             self.begun = Some(now);
