@@ -8,7 +8,7 @@ use std::io;
 use wire::{Gfn, PageBytes};
 
 use super::{Error, Pages, locked::Locked, share::shared, table::Entry};
-use crate::{accounts::references::References, mapping::Mapping};
+use crate::mapping::Mapping;
 
 impl<M: Mapping> Pages<M> {
     /// Gives an untouched page its first content. False when there is no credit.
@@ -35,13 +35,7 @@ impl<M: Mapping> Pages<M> {
     /// Maps the frame at the page's address, if it is published and has this content.
     fn find_at_home(&self, page: &Locked<'_, M>, bytes: &PageBytes) -> io::Result<Option<Entry>> {
         let (run, frame) = (page.gfn().run(), self.mapping.placement(page.gfn()));
-        if !self.adopt(frame, References::add) {
-            return Ok(None);
-        }
-        let mut published = [0; _];
-        self.mapping.read_frame(frame, &mut published);
-        if published != *bytes {
-            self.references.remove(frame);
+        if !self.adopt_if(frame, |published| Ok::<_, io::Error>(published == bytes))? {
             return Ok(None);
         }
         let open = self.may_open() && self.credits.take(1);

@@ -82,6 +82,24 @@ impl<M: Mapping> Pages<M> {
         published
     }
 
+    /// Counts a sharer's reference to a frame, if that is published and its content is `wanted`.
+    pub(in crate::pages) fn adopt_if<E>(
+        &self,
+        frame: Frame,
+        wanted: impl FnOnce(&PageBytes) -> Result<bool, E>,
+    ) -> Result<bool, E> {
+        if !self.adopt(frame, References::add) {
+            return Ok(false);
+        }
+        let mut published = [0; PAGE_BYTES];
+        self.mapping.read_frame(frame, &mut published);
+        let wanted = wanted(&published);
+        if !matches!(wanted, Ok(true)) {
+            self.references.remove(frame);
+        }
+        wanted
+    }
+
     /// Compresses pages anew and without a frame that are the only patches of it, when nobody shares it any
     /// more: some of them. How many.
     pub fn undo_lonely(&self, staging: &mut Staging) -> Result<u32, Error> {

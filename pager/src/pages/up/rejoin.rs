@@ -11,12 +11,11 @@
 //! frame a page might share is known without asking anybody as long as it is the one at its own address: no
 //! look-up, no message, no area. Equals elsewhere become patches (`down::patch`).
 
-use wire::{Frame, Gfn, PAGE_BYTES, PageBytes, runs};
+use wire::{Gfn, PAGE_BYTES, PageBytes, runs};
 
 use crate::{
-    accounts::references::References,
     mapping::Mapping,
-    pages::{Error, Pages, locked::Locked, table::Entry},
+    pages::{Error, Pages, table::Entry},
     sync::Ordering,
 };
 
@@ -40,7 +39,10 @@ impl<M: Mapping> Pages<M> {
         for page in gfns.iter().filter_map(|&gfn| self.lock_if(gfn, may_leave)) {
             // No transition places a locked page anew.
             let frame = self.mapping.placement(page.gfn());
-            match self.adopt_equal(&page, frame, &mut content) {
+            let equals = |published: &PageBytes| {
+                self.content(page.gfn(), page.entry(), &mut content).map(|()| content == *published)
+            };
+            match self.adopt_if(frame, equals) {
                 Ok(true) => equal.push((page, frame)),
                 Ok(false) => {}
                 Err(error) => result = result.and(Err(error)),
@@ -64,19 +66,5 @@ impl<M: Mapping> Pages<M> {
             page.turn_into(Entry::shared(frame));
         }
         Ok(gfns)
-    }
-
-    /// Whether a page of the pool equals this frame, if that is published; then its reference is counted.
-    fn adopt_equal(&self, page: &Locked<'_, M>, frame: Frame, content: &mut PageBytes) -> Result<bool, Error> {
-        if !self.adopt(frame, References::add) {
-            return Ok(false);
-        }
-        let mut published = [0; PAGE_BYTES];
-        self.mapping.read_frame(frame, &mut published);
-        let equal = self.content(page.gfn(), page.entry(), content).map(|()| *content == published);
-        if !matches!(equal, Ok(true)) {
-            self.references.remove(frame);
-        }
-        equal
     }
 }
