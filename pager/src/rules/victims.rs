@@ -85,7 +85,8 @@ impl Hand {
     fn begin_round(&mut self) {
         let blocks = self.pages.div_ceil(BLOCK_PAGES);
         self.round = 0;
-        self.block = self.below(blocks);
+        // Elsewhere than the round before, so that the two differ.
+        self.block = (self.block + 1 + self.below(blocks - 1)) % blocks;
         // Of all numbers, three in five are coprime to a given one on average; 1 always is.
         self.stride = (0..64).map(|_| 1 + self.below(blocks)).find(|&stride| gcd(stride, blocks) == 1).unwrap_or(1);
     }
