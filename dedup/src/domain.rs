@@ -30,7 +30,7 @@ use control::merge::{BATCH_MAX, MergeAnswer, MergeRequest, PAGES_MAX, Pages};
 use control::sync::lock;
 use wire::{Gfn, PageBytes};
 
-use crate::domain::entry::PLACES;
+use crate::domain::entry::PAGE_NUMBERS;
 use crate::domain::frames::FrameTable;
 use crate::domain::protocol::Protocol;
 use crate::domain::store::{Store, reopen_read_only};
@@ -60,14 +60,14 @@ impl Domain {
     /// A domain for guests of at most `home_frames` pages, with its secret. The store has twice as many
     /// frames.
     pub fn new(home_frames: u32, secret: u64) -> Result<Self, Error> {
-        let home_frames = home_frames.clamp(1, PLACES / 2);
+        let home_frames = home_frames.clamp(1, PAGE_NUMBERS / 2);
         Self::with_frames(home_frames, secret, FrameTable::new(home_frames))
     }
 
     /// A domain that shares nothing, for guests of which only the zero pages are dropped. Its store is what
     /// their RAM is a mapping of, and stays empty: every merge request is a protocol error.
     pub fn zero_pages_only(home_frames: u32) -> Result<Self, Error> {
-        Self::with_frames(home_frames.clamp(1, PLACES / 2), 0, FrameTable::new(0))
+        Self::with_frames(home_frames.clamp(1, PAGE_NUMBERS / 2), 0, FrameTable::new(0))
     }
 
     fn with_frames(home_frames: u32, secret: u64, frames: FrameTable) -> Result<Self, Error> {

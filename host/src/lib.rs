@@ -2,7 +2,7 @@
 //! says how it goes.
 //!
 //! ```text
-//!   RunConfig -- request --> Plan -- fleet --> VMM processes
+//!   RunConfig -- request --> CheckedRun -- fleet --> VMM processes
 //!                                      |  latest word of each guest
 //!                control <-------------+-------------> show (HTTP, live table) <---- client
 //!                   |  policy::allocate

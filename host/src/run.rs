@@ -27,7 +27,7 @@ use crate::fleet::guest::Guest;
 use crate::fleet::lives::Fleet;
 use crate::fleet::restarts;
 use crate::request::admission;
-use crate::request::preflight;
+use crate::request::preflight::{self, CheckedRun};
 use crate::show::display::{self, Display};
 use crate::show::gain::DomainGain;
 use crate::show::http;
@@ -74,18 +74,18 @@ fn take_precedence() {
     }
 }
 
-async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
+async fn run_guests(run: CheckedRun) -> Result<Outcome, Error> {
     if let Some(error) = NO_PRECEDENCE.get() {
         tracing::warn!(%error, nice = HOST_NICE, "no precedence over the guests: with many to a CPU, memory may move late");
     }
     let mut signals = Signals::new()?;
-    for note in &plan.notes {
+    for note in &run.notes {
         // Whoever closed our standard error does not want it.
         let _ = writeln!(display::LogWriter, "ballast: {note}");
     }
-    let (config, planned) = (&plan.config, &plan.guests);
+    let (config, planned) = (&run.config, &run.guests);
     let grants = admission::initial(config, planned);
-    let fleet = Fleet::launch(config, planned, &grants, plan.tier).await?;
+    let fleet = Fleet::launch(config, planned, &grants, run.tier).await?;
 
     let meter = Arc::new(Meter::new(config.budget_bytes));
     let ours = config.rule.is_none().then(|| admission::policy_config(config));
@@ -102,8 +102,8 @@ async fn run_guests(plan: preflight::Plan) -> Result<Outcome, Error> {
     if !config.has_console() {
         tasks.spawn(display.keep_showing());
     }
-    let promise = Arc::new(plan.promise);
-    let endpoint = http::serve(plan.listener, Arc::clone(&fleet), Arc::clone(&meter), decisions, promise)?;
+    let promise = Arc::new(run.promise);
+    let endpoint = http::serve(run.listener, Arc::clone(&fleet), Arc::clone(&meter), decisions, promise)?;
     let restarts = config.restart_every.map(|every| tasks.spawn(restarts::keep_restarting(Arc::clone(&fleet), every)));
 
     let interrupted = tokio::select! {

@@ -101,7 +101,7 @@ pub struct Tier {
 
 /// The device at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct View {
+pub struct DeviceView {
     /// Pages in it, bytes.
     pub stored_bytes: u64,
     /// Pages that it still takes, bytes.
@@ -205,10 +205,10 @@ impl Tier {
     }
 
     /// The device as it is now; nothing of one that cannot be read.
-    pub fn view(&self) -> View {
+    pub fn view(&self) -> DeviceView {
         let statistics = self.device.statistics().unwrap_or_default();
         let guests_bytes = statistics.share_bytes(self.members.swapped_bytes());
-        View {
+        DeviceView {
             stored_bytes: statistics.stored_bytes,
             room_bytes: statistics.room_bytes(self.device.capacity_bytes()),
             guests_bytes,

@@ -154,7 +154,7 @@ impl fmt::Display for Reason {
 }
 
 /// One guest on the ladder.
-struct Place {
+struct Climber {
     minimum: u64,
     /// What it cannot be squeezed below, and room to work.
     floor: u64,
@@ -181,7 +181,7 @@ struct Place {
     dead_band: u64,
 }
 
-impl Place {
+impl Climber {
     /// As far down as it goes for others that have their entitlement already.
     fn kept(&self) -> u64 {
         if self.spared { self.held } else { self.low }
@@ -193,7 +193,7 @@ impl Place {
     }
 }
 
-impl Place {
+impl Climber {
     fn new(config: &Config, guest: &GuestInput, entitlement: u64) -> Self {
         let usage = &guest.usage;
         let (minimum, limit) = bounds(config, guest);
@@ -274,10 +274,10 @@ fn entitlements(config: &Config, total: u64, guests: &[GuestInput]) -> Vec<u64> 
 
 /// What there is to be divided, when floors do not fit the budget: those, as far as they were in force before
 /// it was lowered.
-fn with_floors(total: u64, host: &Host, places: &[Place]) -> u64 {
-    let bytes = |height: fn(&Place) -> u64| u64::try_from(sum(&rung(places, height))).unwrap_or(u64::MAX);
+fn with_floors(total: u64, host: &Host, climbers: &[Climber]) -> u64 {
+    let bytes = |height: fn(&Climber) -> u64| u64::try_from(sum(&rung(climbers, height))).unwrap_or(u64::MAX);
     let before = total.saturating_add(host.ceiling_bytes.saturating_sub(host.budget_bytes));
-    total.max(bytes(|place| place.floor).min(before.max(bytes(|place| place.kept))))
+    total.max(bytes(|climber| climber.floor).min(before.max(bytes(|climber| climber.kept))))
 }
 
 /// What there is to be divided.
@@ -297,88 +297,93 @@ pub fn allocate(config: &Config, host: &Host, guests: &[GuestInput]) -> Vec<Deci
     let total = total_bytes(host);
     let weights: Vec<u64> = guests.iter().map(GuestInput::weight).collect();
     let entitlements = entitlements(config, total, guests);
-    let places: Vec<Place> =
-        guests.iter().zip(&entitlements).map(|(guest, &entitled)| Place::new(config, guest, entitled)).collect();
-    let squeezed = sum(&rung(&places, |place| place.held)) > u128::from(total);
+    let climbers: Vec<Climber> =
+        guests.iter().zip(&entitlements).map(|(guest, &entitled)| Climber::new(config, guest, entitled)).collect();
+    let squeezed = sum(&rung(&climbers, |climber| climber.held)) > u128::from(total);
 
-    let total = with_floors(total, host, &places);
-    let mut goals = climb(total, &ladder(total, &places), &weights);
-    for (goal, place) in goals.iter_mut().zip(&places) {
-        if (place.held..place.held.saturating_add(place.dead_band)).contains(goal) {
-            *goal = place.held;
+    let total = with_floors(total, host, &climbers);
+    let mut goals = climb(total, &ladder(total, &climbers), &weights);
+    for (goal, climber) in goals.iter_mut().zip(&climbers) {
+        if (climber.held..climber.held.saturating_add(climber.dead_band)).contains(goal) {
+            *goal = climber.held;
         }
     }
-    let allocations = grant(total, guests, &places, &goals, &weights);
+    let allocations = grant(total, guests, &climbers, &goals, &weights);
 
-    let outcomes = guests.iter().zip(&places).zip(goals.iter().zip(allocations)).zip(entitlements);
+    let outcomes = guests.iter().zip(&climbers).zip(goals.iter().zip(allocations)).zip(entitlements);
     outcomes
-        .map(|(((guest, place), (&goal, allocation_bytes)), entitlement_bytes)| Decision {
+        .map(|(((guest, climber), (&goal, allocation_bytes)), entitlement_bytes)| Decision {
             allocation_bytes,
             balloon_bytes: balloon::request_bytes(config, guest, allocation_bytes),
             entitlement_bytes,
-            reason: reason(place, goal, allocation_bytes, squeezed),
+            reason: reason(climber, goal, allocation_bytes, squeezed),
         })
         .collect()
 }
 
 /// The rungs of the module's table, lowest first.
-fn ladder(total: u64, places: &[Place]) -> Vec<Vec<u64>> {
+fn ladder(total: u64, climbers: &[Climber]) -> Vec<Vec<u64>> {
     // Stalling guests take from each other only when the others have nothing (noticeable) left to give them.
-    let without_stalling_guests_loss = rung(places, |place| if place.stalls { place.held } else { place.low });
-    let unnoticed: u64 = places.iter().filter(|place| place.stalls).map(|place| place.dead_band).sum();
+    let without_stalling_guests_loss =
+        rung(climbers, |climber| if climber.stalls { climber.held } else { climber.low });
+    let unnoticed: u64 = climbers.iter().filter(|climber| climber.stalls).map(|climber| climber.dead_band).sum();
     let others_can_give = sum(&without_stalling_guests_loss) + u128::from(unnoticed) < u128::from(total);
-    let pressed = if others_can_give { without_stalling_guests_loss } else { rung(places, |place| place.low) };
-    let yielded = rung(places, |place| if place.stalls { place.high } else { place.kept() });
-    let fair = places.iter().zip(&pressed).zip(&yielded);
+    let pressed = if others_can_give { without_stalling_guests_loss } else { rung(climbers, |climber| climber.low) };
+    let yielded = rung(climbers, |climber| if climber.stalls { climber.high } else { climber.kept() });
+    let fair = climbers.iter().zip(&pressed).zip(&yielded);
     let fair: Vec<u64> =
-        fair.map(|((place, &pressed), &yielded)| place.fair.clamp(pressed, yielded.max(pressed))).collect();
-    let spared = places.iter().zip(&fair).map(|(place, &fair)| fair.max(place.kept())).collect();
-    let mut rungs =
-        vec![rung(places, |place| place.minimum), rung(places, |place| place.kept), rung(places, |place| place.floor)];
-    rungs.extend([rung(places, |place| place.entitled), pressed, fair, spared, yielded]);
+        fair.map(|((climber, &pressed), &yielded)| climber.fair.clamp(pressed, yielded.max(pressed))).collect();
+    let spared = climbers.iter().zip(&fair).map(|(climber, &fair)| fair.max(climber.kept())).collect();
+    let mut rungs = vec![
+        rung(climbers, |climber| climber.minimum),
+        rung(climbers, |climber| climber.kept),
+        rung(climbers, |climber| climber.floor),
+    ];
+    rungs.extend([rung(climbers, |climber| climber.entitled), pressed, fair, spared, yielded]);
     // The dearest are the first to keep what they have.
-    for band in (1..BANDS).rev().filter(|&band| places.iter().any(|place| place.gives() && place.band == band)) {
-        rungs.push(rung(places, |place| match place.gives() {
-            true if place.band < band => place.kept(),
-            true => place.held,
-            false if place.slack => place.low,
-            false => place.high,
+    for band in (1..BANDS).rev().filter(|&band| climbers.iter().any(|climber| climber.gives() && climber.band == band))
+    {
+        rungs.push(rung(climbers, |climber| match climber.gives() {
+            true if climber.band < band => climber.kept(),
+            true => climber.held,
+            false if climber.slack => climber.low,
+            false => climber.high,
         }));
     }
-    rungs.push(rung(places, |place| if place.slack { place.low } else { place.high }));
-    rungs.push(rung(places, |place| place.high));
-    rungs.push(rung(places, |place| place.limit));
+    rungs.push(rung(climbers, |climber| if climber.slack { climber.low } else { climber.high }));
+    rungs.push(rung(climbers, |climber| climber.high));
+    rungs.push(rung(climbers, |climber| climber.limit));
     rungs
 }
 
 /// What of the goals can be had now: in force is what a guest keeps or may still be using, and growth gets
 /// what that leaves.
-fn grant(total: u64, guests: &[GuestInput], places: &[Place], goals: &[u64], weights: &[u64]) -> Vec<u64> {
-    let kept = goals.iter().zip(places).map(|(&goal, place)| goal.min(place.given));
+fn grant(total: u64, guests: &[GuestInput], climbers: &[Climber], goals: &[u64], weights: &[u64]) -> Vec<u64> {
+    let kept = goals.iter().zip(climbers).map(|(&goal, climber)| goal.min(climber.given));
     let in_force: Vec<u64> = kept.zip(guests).map(|(kept, guest)| kept.max(guest.usage.committed_bytes)).collect();
     let wanted = goals.iter().zip(&in_force).map(|(&goal, &in_force)| goal.max(in_force)).collect();
     let granted = climb(total, &[in_force, wanted], weights);
     granted.iter().zip(goals).map(|(&granted, &goal)| granted.min(goal)).collect()
 }
 
-fn rung(places: &[Place], height: impl Fn(&Place) -> u64) -> Vec<u64> {
-    places.iter().map(height).collect()
+fn rung(climbers: &[Climber], height: impl Fn(&Climber) -> u64) -> Vec<u64> {
+    climbers.iter().map(height).collect()
 }
 
-fn reason(place: &Place, goal: u64, allocation: u64, squeezed: bool) -> Reason {
+fn reason(climber: &Climber, goal: u64, allocation: u64, squeezed: bool) -> Reason {
     use std::cmp::Ordering::{Equal, Greater, Less};
-    match allocation.cmp(&place.given) {
-        Greater if place.stalls => Reason::Stalls,
+    match allocation.cmp(&climber.given) {
+        Greater if climber.stalls => Reason::Stalls,
         Greater => Reason::Surplus,
-        Less if place.slack => Reason::Slack,
+        Less if climber.slack => Reason::Slack,
         // What its VMM costs wavers, and with it what it could have at most.
-        Equal | Less if place.limit.saturating_add(place.dead_band) < place.before => Reason::Lowered,
+        Equal | Less if climber.limit.saturating_add(climber.dead_band) < climber.before => Reason::Lowered,
         Less if squeezed => Reason::Squeezed,
-        Less if place.stalls => Reason::Outbid,
+        Less if climber.stalls => Reason::Outbid,
         Less => Reason::Yields,
         Equal if goal > allocation => Reason::Waits,
-        Equal if place.stalls && place.held == place.limit => Reason::AtLimit,
-        Equal if place.stalls => Reason::Exhausted,
+        Equal if climber.stalls && climber.held == climber.limit => Reason::AtLimit,
+        Equal if climber.stalls => Reason::Exhausted,
         Equal => Reason::Settled,
     }
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 use wire::machine::Workload;
 
 use crate::{
-    balloon::guest::{Guest, Plan},
+    balloon::guest::{Guest, GuestSpec},
     kit::{clocks, error::Error, median::median},
 };
 
@@ -47,7 +47,7 @@ pub struct Fidelity {
 
 /// Measures it.
 pub fn measure() -> Result<Fidelity, Error> {
-    let ballooned = Plan {
+    let ballooned = GuestSpec {
         memory_mib: 2 * SMALL_MIB,
         balloon_mib: Some(SMALL_MIB),
         workload: Workload::Zipf,
@@ -57,7 +57,7 @@ pub fn measure() -> Result<Fidelity, Error> {
         prefetch: false,
     };
     let born_small =
-        Plan { memory_mib: SMALL_MIB, balloon_mib: None, active_permille: Some(ACTIVE_PERMILLE), ..ballooned };
+        GuestSpec { memory_mib: SMALL_MIB, balloon_mib: None, active_permille: Some(ACTIVE_PERMILLE), ..ballooned };
     let (mut rates, mut losses) = ([Vec::new(), Vec::new()], Vec::new());
     for pair in 0..PAIRS {
         let guests = [Guest::start(ballooned)?, Guest::start(born_small)?];

@@ -15,7 +15,7 @@ const PAUSE_LIMIT: Duration = Duration::from_secs(10);
 
 /// What is started.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub struct GuestSpec {
     /// RAM, MiB.
     pub memory_mib: u64,
     /// Pages in the balloon before the workload starts, in MiB; none: no balloon device.
@@ -42,9 +42,9 @@ pub struct Guest {
 
 impl Guest {
     /// Builds it.
-    pub fn start(plan: Plan) -> Result<Guest, Error> {
+    pub fn start(spec: GuestSpec) -> Result<Guest, Error> {
         kvm::open().map_err(|error| Error::Guest(error.to_string()))?;
-        let memory_bytes = plan.memory_mib << 20;
+        let memory_bytes = spec.memory_mib << 20;
         let pages = (memory_bytes / PAGE_BYTES as u64) as u32;
         let domain = Domain::new(pages, 1)?;
         let descriptors = domain.descriptors()?;
@@ -56,23 +56,23 @@ impl Guest {
             memory_bytes,
             vcpus: 1,
             vcpu: VcpuKind::Kvm,
-            workload: plan.workload as u32,
+            workload: spec.workload as u32,
             seed: 1,
             linux: None,
             image: None,
-            levers: Levers { dedup: Dedup::Off, balloon: plan.balloon_mib.is_some(), pager: plan.pager },
+            levers: Levers { dedup: Dedup::Off, balloon: spec.balloon_mib.is_some(), pager: spec.pager },
             store_frames: domain.store_frames(),
             hash_secret: domain.hash_secret(),
             scanner_cpu_share: 0.0,
             scanner_idle_cpu_share: 0.0,
             // Never short: it is the balloon that is measured.
             allocation_bytes: 2 * memory_bytes,
-            balloon_bytes: plan.balloon_mib.unwrap_or(0) << 20,
+            balloon_bytes: spec.balloon_mib.unwrap_or(0) << 20,
             floor_bytes: 0,
-            active_permille: plan.active_permille.map(|permille| [permille; 2]),
+            active_permille: spec.active_permille.map(|permille| [permille; 2]),
             vma_budget: 0,
             swap: false,
-            prefetch: plan.prefetch,
+            prefetch: spec.prefetch,
             kernel_tier: false,
             kernel_page_price: KERNEL_PAGE_PRICE_UNMEASURED,
         };
@@ -84,7 +84,7 @@ impl Guest {
             |_| {},
         )
         .map_err(|error| Error::Guest(error.to_string()))?;
-        if plan.filled {
+        if spec.filled {
             let mut random = Random::new(1);
             for gfn in 0..pages {
                 let mut page = [0; PAGE_BYTES];

@@ -20,7 +20,7 @@ use vmm::BARE_GUEST;
 use wire::machine::Workload;
 
 use crate::{
-    balloon::guest::{Guest, Plan},
+    balloon::guest::{Guest, GuestSpec},
     kit::{clocks, error::Error, median::median},
 };
 
@@ -136,7 +136,7 @@ struct Ours(Guest);
 
 impl Ours {
     fn start() -> Result<Ours, Error> {
-        let guest = Guest::start(Plan {
+        let guest = Guest::start(GuestSpec {
             memory_mib: MEMORY_MIB,
             balloon_mib: Some(0),
             workload: Workload::Idle,

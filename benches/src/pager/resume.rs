@@ -19,7 +19,7 @@ use serde::Serialize;
 use wire::machine::Workload;
 
 use crate::{
-    balloon::guest::{Guest, Plan},
+    balloon::guest::{Guest, GuestSpec},
     kit::{error::Error, median::median, report::Report, target::Target},
 };
 
@@ -110,7 +110,7 @@ impl Resumption {
 }
 
 fn resume(prefetch: bool) -> Result<Resumption, Error> {
-    let guest = Guest::start(Plan {
+    let guest = Guest::start(GuestSpec {
         memory_mib: MEMORY_MIB,
         balloon_mib: None,
         workload: Workload::Zipf,

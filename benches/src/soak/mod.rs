@@ -77,7 +77,7 @@ pub struct Arguments {
 
 /// What to do.
 #[derive(Clone, Debug, Serialize)]
-struct Plan {
+struct SoakSetup {
     program: PathBuf,
     minutes: u32,
     guests: u32,
@@ -97,14 +97,14 @@ struct Found {
 
 #[derive(Serialize)]
 struct Figures<'a> {
-    plan: &'a Plan,
+    plan: &'a SoakSetup,
     report: &'a Value,
     targets: &'a [Target],
 }
 
 impl Arguments {
-    fn plan(self) -> Result<Plan, Error> {
-        Ok(Plan {
+    fn setup(self) -> Result<SoakSetup, Error> {
+        Ok(SoakSetup {
             program: self.program.path()?,
             minutes: self.minutes,
             guests: self.guests,
@@ -118,22 +118,22 @@ impl Arguments {
 
 /// Runs it; prints targets.
 pub fn run(arguments: Arguments, report: &Report) -> Result<(), Error> {
-    let plan = arguments.plan()?;
+    let setup = arguments.setup()?;
     let folder = std::env::temp_dir().join(format!("ballast-soak-{}", std::process::id()));
     fs::create_dir_all(&folder).map_err(|source| Error::File { path: folder.clone(), source })?;
-    let found = report.measured("soak", measure(&plan, &folder.join("report.json"))).unwrap_or_default();
+    let found = report.measured("soak", measure(&setup, &folder.join("report.json"))).unwrap_or_default();
     // A folder in the way of nobody.
     let _ = fs::remove_dir_all(&folder);
-    let targets = judge(&plan, &found);
-    report.conclude(&targets, &Figures { plan: &plan, report: &found.report, targets: &targets })
+    let targets = judge(&setup, &found);
+    report.conclude(&targets, &Figures { plan: &setup, report: &found.report, targets: &targets })
 }
 
-fn measure(plan: &Plan, report_path: &Path) -> Result<Found, Error> {
+fn measure(setup: &SoakSetup, report_path: &Path) -> Result<Found, Error> {
     let address = free_address()?;
-    let mut host = start(plan, address, report_path)?;
+    let mut host = start(setup, address, report_path)?;
     let pid = Pid::from_raw(host.id() as i32);
     let undo = Undo::register(vec![Step::Terminate(pid)]);
-    let watched = watch(plan, &mut host, address);
+    let watched = watch(setup, &mut host, address);
     drop(undo);
     let exit = host.wait().map_err(Error::system("waiting for ballast"))?;
     let samples = watched?;
@@ -142,23 +142,23 @@ fn measure(plan: &Plan, report_path: &Path) -> Result<Found, Error> {
     Ok(Found { samples, report, success: exit.success() })
 }
 
-fn start(plan: &Plan, address: SocketAddr, report: &Path) -> Result<Child, Error> {
-    let mut command = Command::new(&plan.program);
+fn start(setup: &SoakSetup, address: SocketAddr, report: &Path) -> Result<Child, Error> {
+    let mut command = Command::new(&setup.program);
     command.args(["run", "--workload", "mixed"]);
-    command.args(["--guests", &plan.guests.to_string(), "--memory", &format!("{}MiB", plan.memory_mib)]);
-    command.args(["--budget", &format!("{}MiB", plan.budget_mib), "--duration", &format!("{}m", plan.minutes)]);
-    command.args(["--restart-every", &format!("{}s", plan.restart_every_seconds)]);
-    command.arg("--swap").arg(&plan.swap);
+    command.args(["--guests", &setup.guests.to_string(), "--memory", &format!("{}MiB", setup.memory_mib)]);
+    command.args(["--budget", &format!("{}MiB", setup.budget_mib), "--duration", &format!("{}m", setup.minutes)]);
+    command.args(["--restart-every", &format!("{}s", setup.restart_every_seconds)]);
+    command.arg("--swap").arg(&setup.swap);
     command.args(["--metrics", &address.to_string(), "--report"]).arg(report);
     println!("soak: {command:?}");
-    heed_signals(&mut command).spawn().map_err(|source| Error::File { path: plan.program.clone(), source })
+    heed_signals(&mut command).spawn().map_err(|source| Error::File { path: setup.program.clone(), source })
 }
 
 /// Looks at the run until it is over.
-fn watch(plan: &Plan, host: &mut Child, address: SocketAddr) -> Result<Vec<Sample>, Error> {
+fn watch(setup: &SoakSetup, host: &mut Child, address: SocketAddr) -> Result<Vec<Sample>, Error> {
     let pid = Pid::from_raw(host.id() as i32);
     let (begun, mut talked) = (Instant::now(), Instant::now());
-    let longest = Duration::from_secs(u64::from(plan.minutes) * 60) + GRACE;
+    let longest = Duration::from_secs(u64::from(setup.minutes) * 60) + GRACE;
     let mut samples: Vec<Sample> = Vec::new();
     while host.try_wait().map_err(Error::system("waiting for ballast"))?.is_none() {
         if begun.elapsed() > longest {
@@ -172,7 +172,7 @@ fn watch(plan: &Plan, host: &mut Child, address: SocketAddr) -> Result<Vec<Sampl
                 "soak: {} s: {} of {} guests run, {} started so far; {:.0} of {:.0} MiB used; {} corrupt pages",
                 begun.elapsed().as_secs(),
                 last.running,
-                plan.guests,
+                setup.guests,
                 started(&samples),
                 last.used_bytes / f64::from(1 << 20),
                 last.budget_bytes / f64::from(1 << 20),
@@ -188,7 +188,7 @@ fn started(samples: &[Sample]) -> usize {
     samples.iter().flat_map(|sample| &sample.vmms).collect::<BTreeSet<_>>().len()
 }
 
-fn judge(plan: &Plan, found: &Found) -> Vec<Target> {
+fn judge(setup: &SoakSetup, found: &Found) -> Vec<Target> {
     let Found { samples, report, success } = found;
     let name = |figure: &str| format!("soak-{figure}");
     let most = |figure: fn(&Sample) -> f64| samples.iter().map(figure).fold(f64::NAN, f64::max);
@@ -198,9 +198,9 @@ fn judge(plan: &Plan, found: &Found) -> Vec<Target> {
     let sum = |field: &str| guests.iter().map(|guest| number(&guest[field])).sum::<f64>();
     let total = |field: &str| if guests.is_empty() { f64::NAN } else { sum(field) };
     let peak = number(&report["host"]["peak_used_bytes"]);
-    let budget = f64::from(plan.budget_mib) * f64::from(1 << 20);
-    let restarts = started(samples).saturating_sub(plan.guests as usize) as f64;
-    let expected = f64::from(plan.minutes * 60) / f64::from(plan.restart_every_seconds);
+    let budget = f64::from(setup.budget_mib) * f64::from(1 << 20);
+    let restarts = started(samples).saturating_sub(setup.guests as usize) as f64;
+    let expected = f64::from(setup.minutes * 60) / f64::from(setup.restart_every_seconds);
     println!(
         "soak: {:.0} pages verified, {restarts} restarts; at most {:.0} merges, {:.0} breaks, {:.0} evictions of \
          living guests",
@@ -224,7 +224,7 @@ fn judge(plan: &Plan, found: &Found) -> Vec<Target> {
         let bytes = samples.iter().map(|sample| sample.tiers[number]).fold(f64::NAN, f64::max);
         targets.push(Target::at_least(name(&format!("{tier}-pages")), bytes / 4096.0, 1.0));
     }
-    let growth = |figure: fn(&Sample) -> f64| growth(plan, samples, figure);
+    let growth = |figure: fn(&Sample) -> f64| growth(setup, samples, figure);
     let (descriptors, bytes) = (growth(|sample| sample.host_descriptors), growth(|sample| sample.host_bytes));
     targets.push(Target::at_most(name("descriptors-grown"), descriptors.map_or(f64::NAN, |(from, to)| to - from), 0.0));
     targets.push(Target::at_most(
@@ -239,8 +239,8 @@ fn judge(plan: &Plan, found: &Found) -> Vec<Target> {
 
 /// The most in the first third of the run and the least in the last, of samples with at least half of the
 /// guests running: what goes up and down has not grown, what leaks has.
-fn growth(plan: &Plan, samples: &[Sample], figure: fn(&Sample) -> f64) -> Option<(f64, f64)> {
-    let full: Vec<&Sample> = samples.iter().filter(|sample| sample.running * 2.0 >= f64::from(plan.guests)).collect();
+fn growth(setup: &SoakSetup, samples: &[Sample], figure: fn(&Sample) -> f64) -> Option<(f64, f64)> {
+    let full: Vec<&Sample> = samples.iter().filter(|sample| sample.running * 2.0 >= f64::from(setup.guests)).collect();
     let third = full.len() / 3;
     let early = full[..third].iter().map(|sample| figure(sample)).reduce(f64::max)?;
     let late = full[full.len() - third..].iter().map(|sample| figure(sample)).reduce(f64::min)?;
@@ -251,8 +251,8 @@ fn growth(plan: &Plan, samples: &[Sample], figure: fn(&Sample) -> f64) -> Option
 mod tests {
     use super::*;
 
-    fn plan() -> Plan {
-        Plan {
+    fn setup() -> SoakSetup {
+        SoakSetup {
             program: "ballast".into(),
             minutes: 1,
             guests: 2,
@@ -272,14 +272,14 @@ mod tests {
             ..Sample::default()
         };
         let samples: Vec<_> = (0..90).map(sample).collect();
-        assert!(growth(&plan(), &samples, |sample| sample.host_descriptors).is_some_and(|(from, to)| to <= from));
-        assert!(growth(&plan(), &samples, |sample| sample.host_bytes).is_some_and(|(from, to)| to > from + 20e6));
-        assert_eq!(growth(&plan(), &[], |sample| sample.host_bytes), None);
+        assert!(growth(&setup(), &samples, |sample| sample.host_descriptors).is_some_and(|(from, to)| to <= from));
+        assert!(growth(&setup(), &samples, |sample| sample.host_bytes).is_some_and(|(from, to)| to > from + 20e6));
+        assert_eq!(growth(&setup(), &[], |sample| sample.host_bytes), None);
     }
 
     #[test]
     fn a_run_that_left_nothing_meets_nothing() {
-        let targets = judge(&plan(), &Found::default());
+        let targets = judge(&setup(), &Found::default());
         assert!(targets.len() == 16 && targets.iter().all(|target| !target.is_met()), "{targets:?}");
     }
 }

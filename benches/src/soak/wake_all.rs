@@ -49,7 +49,7 @@ pub struct Arguments {
 
 /// What to do.
 #[derive(Clone, Debug, Serialize)]
-struct Plan {
+struct WakeSetup {
     program: PathBuf,
     swap: PathBuf,
     guests: u32,
@@ -68,38 +68,38 @@ struct Found {
 
 #[derive(Debug, Serialize)]
 struct Figures<'a> {
-    plan: &'a Plan,
+    plan: &'a WakeSetup,
     #[serde(flatten)]
     found: Option<&'a Found>,
     targets: &'a [Target],
 }
 
 impl Arguments {
-    fn plan(self) -> Result<Plan, Error> {
+    fn setup(self) -> Result<WakeSetup, Error> {
         let Arguments { swap, guests, memory_mib, budget_mib, seconds, program } = self;
-        Ok(Plan { program: program.path()?, swap, guests, memory_mib, budget_mib, seconds })
+        Ok(WakeSetup { program: program.path()?, swap, guests, memory_mib, budget_mib, seconds })
     }
 }
 
 /// Runs it; prints targets.
 pub fn run(arguments: Arguments, report: &Report) -> Result<(), Error> {
-    let plan = arguments.plan()?;
-    let found = report.measured("wake-all", measure(&plan));
-    let targets = judge(&plan, found.as_ref());
-    report.conclude(&targets, &Figures { plan: &plan, found: found.as_ref(), targets: &targets })
+    let setup = arguments.setup()?;
+    let found = report.measured("wake-all", measure(&setup));
+    let targets = judge(&setup, found.as_ref());
+    report.conclude(&targets, &Figures { plan: &setup, found: found.as_ref(), targets: &targets })
 }
 
-fn measure(plan: &Plan) -> Result<Found, Error> {
+fn measure(setup: &WakeSetup) -> Result<Found, Error> {
     let report_path = std::env::temp_dir().join(format!("ballast-wake-all-{}.json", std::process::id()));
     let kills_before = oom_kills()?;
-    let mut command = Command::new(&plan.program);
+    let mut command = Command::new(&setup.program);
     command.args(["run", "--workload", "wake", "--balloon", "off", "--dedup", "off", "--sample-every", "50ms"]);
-    command.args(["--guests", &plan.guests.to_string(), "--memory", &format!("{}MiB", plan.memory_mib)]);
-    command.args(["--budget", &format!("{}MiB", plan.budget_mib)]);
-    command.args(["--duration", &format!("{}s", ASLEEP_SECONDS + plan.seconds)]);
-    command.args(["--metrics", "127.0.0.1:0", "--swap"]).arg(&plan.swap).arg("--report").arg(&report_path);
+    command.args(["--guests", &setup.guests.to_string(), "--memory", &format!("{}MiB", setup.memory_mib)]);
+    command.args(["--budget", &format!("{}MiB", setup.budget_mib)]);
+    command.args(["--duration", &format!("{}s", ASLEEP_SECONDS + setup.seconds)]);
+    command.args(["--metrics", "127.0.0.1:0", "--swap"]).arg(&setup.swap).arg("--report").arg(&report_path);
     println!("wake-all: {command:?}");
-    let exit = command.status().map_err(|source| Error::File { path: plan.program.clone(), source })?;
+    let exit = command.status().map_err(|source| Error::File { path: setup.program.clone(), source })?;
     let report = fs::read(&report_path).unwrap_or_default();
     // Nobody else knows of it.
     let _ = fs::remove_file(&report_path);
@@ -108,7 +108,7 @@ fn measure(plan: &Plan) -> Result<Found, Error> {
 }
 
 /// What is missing is not a number, and so meets nothing.
-fn judge(plan: &Plan, found: Option<&Found>) -> Vec<Target> {
+fn judge(setup: &WakeSetup, found: Option<&Found>) -> Vec<Target> {
     let report = found.map_or(&Value::Null, |found| &found.report);
     let exit_0 = found.map_or(f64::NAN, |found| f64::from(u8::from(found.exit_ok)));
     let oom_kills = found.map_or(f64::NAN, |found| found.oom_kills as f64);
@@ -128,7 +128,7 @@ fn judge(plan: &Plan, found: Option<&Found>) -> Vec<Target> {
         number("/pager/fault_seconds/p99") * 1e6,
         number("/pager/fault_seconds/max") * 1e3,
     );
-    let budget = f64::from(plan.budget_mib) * f64::from(1 << 20);
+    let budget = f64::from(setup.budget_mib) * f64::from(1 << 20);
     let corrupt = if guests.is_empty() { f64::NAN } else { of_guests("pages_corrupt_total").iter().sum() };
     // No guest at all is no fairness.
     let fairness = if guests.is_empty() { f64::NAN } else { most / least };
@@ -152,8 +152,15 @@ fn oom_kills() -> Result<u64, Error> {
 mod tests {
     use super::*;
 
-    fn plan() -> Plan {
-        Plan { program: "ballast".into(), swap: "/tmp".into(), guests: 2, memory_mib: 256, budget_mib: 1, seconds: 1 }
+    fn setup() -> WakeSetup {
+        WakeSetup {
+            program: "ballast".into(),
+            swap: "/tmp".into(),
+            guests: 2,
+            memory_mib: 256,
+            budget_mib: 1,
+            seconds: 1,
+        }
     }
 
     fn found(report: Value, exit_ok: bool) -> Found {
@@ -162,12 +169,12 @@ mod tests {
 
     #[test]
     fn a_run_that_could_not_be_started_misses_everything() {
-        assert!(judge(&plan(), None).iter().all(|target| !target.is_met()));
+        assert!(judge(&setup(), None).iter().all(|target| !target.is_met()));
     }
 
     #[test]
     fn a_run_that_left_no_report_meets_nothing_but_what_the_kernel_counted() {
-        let targets = judge(&plan(), Some(&found(Value::Null, false)));
+        let targets = judge(&setup(), Some(&found(Value::Null, false)));
         let met: Vec<_> = targets.iter().filter(|target| target.is_met()).map(ToString::to_string).collect();
         assert!(met.len() == 1 && met[0].contains("oom-kills"), "{met:?}");
     }
@@ -181,7 +188,7 @@ mod tests {
                 {"operations_total": 100, "pages_corrupt_total": 0}, {"operations_total": 201, "pages_corrupt_total": 1},
             ],
         });
-        let missed: Vec<_> = judge(&plan(), Some(&found(report, true)))
+        let missed: Vec<_> = judge(&setup(), Some(&found(report, true)))
             .iter()
             .filter(|target| !target.is_met())
             .map(ToString::to_string)

@@ -8,7 +8,7 @@
 //! ```
 
 /// Pages of guests that candidates can be of: 4 TiB in one domain. Frames are as many.
-pub(crate) const PLACES: u32 = 1 << NUMBER_BITS;
+pub(crate) const PAGE_NUMBERS: u32 = 1 << NUMBER_BITS;
 const NUMBER_BITS: u32 = 30;
 const KIND_BITS: u32 = 2;
 const TAG_SHIFT: u32 = NUMBER_BITS + KIND_BITS;
@@ -34,7 +34,7 @@ impl Entry {
     pub(crate) const NONE: Entry = Entry([0; 7]);
 
     pub(crate) fn new(tag: u32, kind: Kind, number: u32) -> Self {
-        debug_assert!(tag < 1 << TAG_BITS && number < PLACES);
+        debug_assert!(tag < 1 << TAG_BITS && number < PAGE_NUMBERS);
         let word = u64::from(tag) << TAG_SHIFT | (kind as u64) << NUMBER_BITS | u64::from(number);
         let [bytes @ .., _] = word.to_le_bytes();
         Self(bytes)
@@ -62,7 +62,7 @@ impl Entry {
 
     /// Of the page or the frame.
     pub(crate) fn number(self) -> u32 {
-        self.word() as u32 & (PLACES - 1)
+        self.word() as u32 & (PAGE_NUMBERS - 1)
     }
 
     pub(crate) fn is_none(self) -> bool {
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn an_entry_comes_out_as_it_went_in() {
         for kind in [Kind::Young, Kind::Old, Kind::Frame] {
-            for (tag, number) in [(0, PLACES - 1), ((1 << TAG_BITS) - 1, 0), (7, 9)] {
+            for (tag, number) in [(0, PAGE_NUMBERS - 1), ((1 << TAG_BITS) - 1, 0), (7, 9)] {
                 let entry = Entry::new(tag, kind, number);
                 assert_eq!((entry.tag(), entry.kind(), entry.number()), (tag, kind, number));
             }

@@ -43,13 +43,13 @@ const SEGMENT_MAX: usize = 1 << 18;
 
 /// A page of some VMM of the domain, by a number that no other page of the domain has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place(pub(crate) u32);
+pub(crate) struct PageNumber(pub(crate) u32);
 
 /// Where content with some hash is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     /// Told once, of this page.
-    Candidate(Place),
+    Candidate(PageNumber),
     /// In this frame, or on its way there.
     Frame(Frame),
 }
@@ -95,7 +95,7 @@ impl Index {
         let mut found = None;
         for entry in self.segments[segment].1.alike(bucket, tag) {
             match Frame(entry.number()) {
-                _ if entry.is_candidate() => found = Some(Found::Candidate(Place(entry.number()))),
+                _ if entry.is_candidate() => found = Some(Found::Candidate(PageNumber(entry.number()))),
                 frame if is_hash_of(frame) => return Some(Found::Frame(frame)),
                 _ => {}
             }
@@ -104,11 +104,11 @@ impl Index {
     }
 
     /// Content with this hash was told of a page: the candidate is this one now.
-    pub(crate) fn note(&mut self, hash: u64, place: Place) {
+    pub(crate) fn note(&mut self, hash: u64, page: PageNumber) {
         if self.young >= (self.limit / 2).max(1) {
             self.thin_out();
         }
-        self.put(hash, Kind::Young, place.0);
+        self.put(hash, Kind::Young, page.0);
     }
 
     /// Content with this hash is on its way to a frame: it is no candidate any more.
@@ -124,10 +124,10 @@ impl Index {
         debug_assert!(was_there, "{frame:?} is in the index as long as it is in use");
     }
 
-    /// Forgets the candidates in these places.
-    pub(crate) fn forget(&mut self, places: Range<u32>) {
+    /// Forgets the candidates with these numbers.
+    pub(crate) fn forget(&mut self, numbers: Range<u32>) {
         self.change_all(|entry| {
-            let is_gone = entry.is_candidate() && places.contains(&entry.number());
+            let is_gone = entry.is_candidate() && numbers.contains(&entry.number());
             if is_gone { Entry::NONE } else { entry }
         });
     }
@@ -212,7 +212,7 @@ mod tests {
     }
 
     fn candidate(number: u32) -> Option<Found> {
-        Some(Found::Candidate(Place(number)))
+        Some(Found::Candidate(PageNumber(number)))
     }
 
     #[test]
@@ -222,7 +222,7 @@ mod tests {
         index.set_limit(usize::MAX);
         for number in 0..COUNT {
             let hash = u64::from(number) << 40;
-            if number % 3 == 0 { index.put_frame(hash, Frame(number)) } else { index.note(hash, Place(number)) }
+            if number % 3 == 0 { index.put_frame(hash, Frame(number)) } else { index.note(hash, PageNumber(number)) }
         }
         let mut wrong = 0;
         for number in 0..COUNT {
@@ -245,7 +245,7 @@ mod tests {
         let mut index = index(100);
         index.put_frame(1 << 32, Frame(9));
         for hash in 0..1000 {
-            index.note(hash, Place(hash as u32));
+            index.note(hash, PageNumber(hash as u32));
             assert!(index.candidates() <= 100);
             assert_eq!(index.candidates(), entries(&index) - 1);
         }
@@ -258,8 +258,8 @@ mod tests {
     fn a_candidate_told_again_is_young_again() {
         let mut index = index(20);
         for hash in 1..1000 {
-            index.note(0, Place(0));
-            index.note(hash, Place(1));
+            index.note(0, PageNumber(0));
+            index.note(hash, PageNumber(1));
         }
         assert_eq!(index.find(0, |_| true), candidate(0));
     }
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn a_frame_takes_the_place_of_its_candidate() {
         let mut index = index(20);
-        index.note(7, Place(3));
+        index.note(7, PageNumber(3));
         index.put_frame(7, Frame(1));
         assert_eq!((index.candidates(), entries(&index)), (0, 1));
         assert_eq!(index.find(7, |_| false), None, "a frame with another hash");
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn a_guest_that_is_gone_leaves_no_candidate() {
         let mut index = index(1000);
-        (0..100).for_each(|hash| index.note(hash, Place(hash as u32)));
+        (0..100).for_each(|hash| index.note(hash, PageNumber(hash as u32)));
         index.put_frame(1 << 32, Frame(15));
         index.forget(10..20);
         let left: Vec<u64> = (0..100).filter(|&hash| index.find(hash, |_| true).is_some()).collect();

@@ -88,7 +88,7 @@ impl Protocol {
     pub(crate) fn leave(&mut self, vmm: VmmId) {
         let Some(session) = self.sessions.leave(vmm) else { return };
         self.loaded(vmm);
-        self.index.forget(self.sessions.places(&session));
+        self.index.forget(self.sessions.page_numbers(&session));
         self.limit_candidates();
         for frame in session.held() {
             self.frames.lose(frame);
@@ -252,7 +252,7 @@ impl Protocol {
                 return (!self.waiters.add(frame, (vmm, gfn))).then_some(Answer::NoRoom);
             }
             Some(Found::Frame(frame)) => return Some(Answer::Share(frame)),
-            Some(Found::Candidate(place)) => self.sessions.page(place).filter(|&first| first != (vmm, gfn)),
+            Some(Found::Candidate(number)) => self.sessions.page(number).filter(|&first| first != (vmm, gfn)),
             None => None,
         };
         let Some(first) = first else {
@@ -273,8 +273,8 @@ impl Protocol {
 
     /// This page is the candidate for its content from here on.
     fn note(&mut self, vmm: VmmId, gfn: Gfn, hash: u64) {
-        if let Some(place) = self.sessions.place(vmm, gfn) {
-            self.index.note(hash, place);
+        if let Some(number) = self.sessions.page_number(vmm, gfn) {
+            self.index.note(hash, number);
         }
     }
 

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use wire::{Frame, Gfn};
 
-use crate::domain::entry::PLACES;
-use crate::domain::index::Place;
+use crate::domain::entry::PAGE_NUMBERS;
+use crate::domain::index::PageNumber;
 use crate::domain::vmm_id::VMMS_MAX;
 use crate::{Error, ProtocolError, VmmId};
 
@@ -165,21 +165,22 @@ impl Sessions {
 
     /// The number of a VMM's page among those of all; none for the pages beyond the first 4 TiB, of which no
     /// candidate is kept.
-    pub(crate) fn place(&self, vmm: VmmId, gfn: Gfn) -> Option<Place> {
+    pub(crate) fn page_number(&self, vmm: VmmId, gfn: Gfn) -> Option<PageNumber> {
         let first = u64::from(self.living.get(&vmm)?.seat) * u64::from(self.seat_pages);
-        u32::try_from(first + u64::from(gfn.0)).ok().filter(|&number| number < PLACES).map(Place)
+        u32::try_from(first + u64::from(gfn.0)).ok().filter(|&number| number < PAGE_NUMBERS).map(PageNumber)
     }
 
     /// Whose page that is.
-    pub(crate) fn page(&self, place: Place) -> Option<(VmmId, Gfn)> {
-        let vmm = *self.seats.get((place.0 / self.seat_pages) as usize)?;
-        Some((vmm?, Gfn(place.0 % self.seat_pages)))
+    pub(crate) fn page(&self, number: PageNumber) -> Option<(VmmId, Gfn)> {
+        let vmm = *self.seats.get((number.0 / self.seat_pages) as usize)?;
+        Some((vmm?, Gfn(number.0 % self.seat_pages)))
     }
 
     /// The numbers of all its pages.
-    pub(crate) fn places(&self, session: &Session) -> Range<u32> {
+    pub(crate) fn page_numbers(&self, session: &Session) -> Range<u32> {
         let first = u64::from(session.seat) * u64::from(self.seat_pages);
-        let [first, end] = [first, first + u64::from(self.seat_pages)].map(|place| place.min(u64::from(PLACES)) as u32);
+        let [first, end] =
+            [first, first + u64::from(self.seat_pages)].map(|number| number.min(u64::from(PAGE_NUMBERS)) as u32);
         first..end
     }
 }
@@ -193,15 +194,15 @@ mod tests {
         let mut sessions = Sessions::new(100, 200);
         (0..3).for_each(|vmm| sessions.join(VmmId::first(vmm), 60 + vmm).unwrap());
         assert_eq!(
-            (0..3).map(|vmm| sessions.place(VmmId::first(vmm), Gfn(7)).unwrap().0).collect::<Vec<_>>(),
+            (0..3).map(|vmm| sessions.page_number(VmmId::first(vmm), Gfn(7)).unwrap().0).collect::<Vec<_>>(),
             [7, 107, 207]
         );
         let gone = sessions.leave(VmmId::first(1)).unwrap();
-        assert_eq!(sessions.places(&gone), 100..200);
-        assert_eq!(sessions.page(Place(107)), None);
+        assert_eq!(sessions.page_numbers(&gone), 100..200);
+        assert_eq!(sessions.page(PageNumber(107)), None);
         sessions.join(VmmId::first(9), 100).unwrap();
-        assert_eq!(sessions.page(Place(107)), Some((VmmId::first(9), Gfn(7))));
-        assert_eq!(sessions.page(Place(1007)), None);
+        assert_eq!(sessions.page(PageNumber(107)), Some((VmmId::first(9), Gfn(7))));
+        assert_eq!(sessions.page(PageNumber(1007)), None);
     }
 
     #[test]
@@ -213,10 +214,10 @@ mod tests {
     }
 
     #[test]
-    fn pages_beyond_what_can_be_numbered_have_no_place() {
-        let mut sessions = Sessions::new(PLACES - 5, 0);
+    fn pages_beyond_what_can_be_numbered_have_no_number() {
+        let mut sessions = Sessions::new(PAGE_NUMBERS - 5, 0);
         (0..3).for_each(|vmm| sessions.join(VmmId::first(vmm), 100).unwrap());
-        assert_eq!(sessions.place(VmmId::first(1), Gfn(4)), Some(Place(PLACES - 1)));
-        assert_eq!([(1, 5), (2, 0)].map(|(vmm, gfn)| sessions.place(VmmId::first(vmm), Gfn(gfn))), [None, None]);
+        assert_eq!(sessions.page_number(VmmId::first(1), Gfn(4)), Some(PageNumber(PAGE_NUMBERS - 1)));
+        assert_eq!([(1, 5), (2, 0)].map(|(vmm, gfn)| sessions.page_number(VmmId::first(vmm), Gfn(gfn))), [None, None]);
     }
 }

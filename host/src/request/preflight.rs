@@ -1,8 +1,8 @@
 //! Everything that can be wrong with a command line or a machine is found here, before any guest starts.
 //!
-//! [`check`] turns a [`RunConfig`], whose values may be anything, into a [`Plan`], whose values are known to
-//! be good. What it cannot see (an image that shrinks later, memory that others take) the VMMs find and
-//! report themselves.
+//! [`check`] turns a [`RunConfig`], whose values may be anything, into a [`CheckedRun`], whose values are
+//! known to be good. What it cannot see (an image that shrinks later, memory that others take) the VMMs find
+//! and report themselves.
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
@@ -47,7 +47,7 @@ const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A run that may start.
 #[derive(Debug)]
-pub struct Plan {
+pub struct CheckedRun {
     /// What was asked for.
     pub config: RunConfig,
     /// The guests, in order of their numbers.
@@ -63,7 +63,7 @@ pub struct Plan {
 }
 
 /// Checks everything; the first thing that is wrong is the error.
-pub fn check(mut config: RunConfig) -> Result<Plan, Error> {
+pub fn check(mut config: RunConfig) -> Result<CheckedRun, Error> {
     let count = config.guests.unwrap_or(match config.images.len() as u32 {
         0 if config.linux.is_some() => 1,
         0 => GUESTS_DEFAULT,
@@ -121,7 +121,7 @@ pub fn check(mut config: RunConfig) -> Result<Plan, Error> {
     let promise = Promise::make(config.budget_bytes, guests_bytes.iter().sum(), config.over_promise)?;
     let (tier, said) = Tier::start(&config.kernel_tier, &guests_bytes).map_err(Error::KernelTier)?;
     notes.extend(said);
-    Ok(Plan { config, guests, listener, promise, tier, notes })
+    Ok(CheckedRun { config, guests, listener, promise, tier, notes })
 }
 
 fn plan_guests(config: &RunConfig, count: u32) -> Result<Vec<PlannedGuest>, Error> {

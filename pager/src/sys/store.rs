@@ -16,29 +16,29 @@ use nix::sys::{
 use wire::{Frame, PAGE_BYTES, PageBytes};
 
 /// A shared, read-only mapping.
-struct View {
+struct ReadOnlyMap {
     base: NonNull<c_void>,
     bytes: NonZeroUsize,
 }
 
 // SAFETY: read-only memory that lives as long as the value.
-unsafe impl Send for View {}
+unsafe impl Send for ReadOnlyMap {}
 // SAFETY: as above; whoever reads it takes care of the host's writes (see `StoreView`).
-unsafe impl Sync for View {}
+unsafe impl Sync for ReadOnlyMap {}
 
-impl View {
-    fn new(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<View> {
+impl ReadOnlyMap {
+    fn new(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<ReadOnlyMap> {
         let length = fstat(fd).map_err(super::io_error)?.st_size;
         let too_short = || io::Error::other(format!("frame store of {length} bytes; {bytes} are needed"));
         let bytes = NonZeroUsize::new(bytes).filter(|bytes| bytes.get() as i64 <= length).ok_or_else(too_short)?;
         // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing; the file is long
         // enough, and sealed against shrinking.
         let base = unsafe { mmap(None, bytes, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, fd, 0) };
-        Ok(View { base: base.map_err(super::io_error)?, bytes })
+        Ok(ReadOnlyMap { base: base.map_err(super::io_error)?, bytes })
     }
 }
 
-impl Drop for View {
+impl Drop for ReadOnlyMap {
     fn drop(&mut self) {
         // SAFETY: nobody borrows from a value that is being dropped.
         let _ = unsafe { munmap(self.base, self.bytes.get()) };
@@ -52,16 +52,16 @@ impl Drop for View {
 /// *allocate* the page.
 pub struct StoreView {
     fd: OwnedFd,
-    frames: View,
-    published: View,
+    frames: ReadOnlyMap,
+    published: ReadOnlyMap,
     count: u32,
 }
 
 impl StoreView {
     /// Maps a store of `count` frames and its bitmap.
     pub fn new(fd: OwnedFd, published: &OwnedFd, count: u32) -> io::Result<StoreView> {
-        let frames = View::new(fd.as_fd(), count as usize * PAGE_BYTES)?;
-        let published = View::new(published.as_fd(), (count as usize).div_ceil(64) * 8)?;
+        let frames = ReadOnlyMap::new(fd.as_fd(), count as usize * PAGE_BYTES)?;
+        let published = ReadOnlyMap::new(published.as_fd(), (count as usize).div_ceil(64) * 8)?;
         Ok(StoreView { fd, frames, published, count })
     }
 

@@ -103,14 +103,14 @@ impl Devices {
     /// own.
     pub fn pc(bus: &mut Bus, vm: &Vm, places: &[VirtioMmio], parts: &Parts, files: Files) -> Result<Devices, Error> {
         let mut places = places.iter();
-        let mut attach = Place { bus, vm, places: &mut places, memory: &parts.memory };
+        let mut free = FreePlaces { bus, vm, places: &mut places, memory: &parts.memory };
         let Files { random, disks, taps } = files;
         Ok(Devices {
             meter: Arc::default(),
-            balloon: parts.has_balloon.then(|| attach.next(parts.balloon())).transpose()?,
-            random: Some(attach.next(RngDevice::new(Rng::new(random)))?),
-            disks: disks.into_iter().map(|disk| attach.next(BlockDevice::new(disk))).collect::<Result<_, _>>()?,
-            nets: taps.into_iter().map(|net| attach.next(NetDevice::new(net))).collect::<Result<_, _>>()?,
+            balloon: parts.has_balloon.then(|| free.attach(parts.balloon())).transpose()?,
+            random: Some(free.attach(RngDevice::new(Rng::new(random)))?),
+            disks: disks.into_iter().map(|disk| free.attach(BlockDevice::new(disk))).collect::<Result<_, _>>()?,
+            nets: taps.into_iter().map(|net| free.attach(NetDevice::new(net))).collect::<Result<_, _>>()?,
         })
     }
 
@@ -169,15 +169,15 @@ impl Devices {
 }
 
 /// The places that are left, and what goes there.
-struct Place<'a, 'b> {
+struct FreePlaces<'a, 'b> {
     bus: &'a mut Bus,
     vm: &'a Vm,
     places: &'a mut std::slice::Iter<'b, VirtioMmio>,
     memory: &'a Arc<GuestMemoryMmap<()>>,
 }
 
-impl Place<'_, '_> {
-    fn next<D: VirtioDevice + 'static>(&mut self, device: D) -> Result<Attached<D>, Error> {
+impl FreePlaces<'_, '_> {
+    fn attach<D: VirtioDevice + 'static>(&mut self, device: D) -> Result<Attached<D>, Error> {
         let place = self.places.next().ok_or(Error::DeviceCount { most: VirtioMmio::MOST })?;
         let line = InterruptLine::edge(interrupt(self.vm, place.interrupt)?);
         Attached::attach(self.bus, place.base, device, self.memory.clone(), line)

@@ -25,7 +25,7 @@ const LEVEL_CORES: u32 = 2;
 
 /// One of a guest's processors, each a core of its own in the one package.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct Processor {
     /// Its number, which is its interrupt controller's as well.
     pub vcpu: u32,
     /// How many there are, at most 255.
@@ -34,20 +34,20 @@ pub struct Place {
     pub deadline_timer: bool,
 }
 
-/// What the processor at `place` says, of what KVM supports.
-pub fn at(supported: &CpuId, place: Place) -> Result<CpuId, Error> {
+/// What `processor` says, of what KVM supports.
+pub fn of(supported: &CpuId, processor: Processor) -> Result<CpuId, Error> {
     let mut entries: Vec<_> =
         supported.as_slice().iter().copied().filter(|entry| !TOPOLOGY.contains(&entry.function)).collect();
-    entries.iter_mut().for_each(|entry| settle(entry, place));
+    entries.iter_mut().for_each(|entry| settle(entry, processor));
     if entries.iter().any(|entry| entry.function == 0 && entry.eax >= TOPOLOGY[0]) {
-        entries.extend(topology(place));
+        entries.extend(topology(processor));
     }
     // It only fails where there are too many.
     CpuId::from_entries(&entries).map_err(|_| Error::KvmCapability("room for what the CPU says of itself"))
 }
 
-fn settle(entry: &mut kvm_cpuid_entry2, place: Place) {
-    let Place { vcpu, vcpus, deadline_timer } = place;
+fn settle(entry: &mut kvm_cpuid_entry2, processor: Processor) {
+    let Processor { vcpu, vcpus, deadline_timer } = processor;
     match entry.function {
         1 => {
             entry.ebx = entry.ebx & 0xffff | vcpus << 16 | vcpu << 24;
@@ -74,7 +74,7 @@ fn settle(entry: &mut kvm_cpuid_entry2, place: Place) {
 }
 
 /// Level by level: one thread of each core, all cores, nothing.
-fn topology(Place { vcpu, vcpus, .. }: Place) -> impl Iterator<Item = kvm_cpuid_entry2> {
+fn topology(Processor { vcpu, vcpus, .. }: Processor) -> impl Iterator<Item = kvm_cpuid_entry2> {
     let levels = [(0, 1, LEVEL_THREADS), (bits(vcpus), vcpus, LEVEL_CORES), (0, 0, 0)];
     (0..).zip(levels).map(move |(index, (eax, ebx, kind))| kvm_cpuid_entry2 {
         function: TOPOLOGY[0],
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn each_processor_says_which_it_is_and_how_many_there_are() {
-        let cpuid = at(&supported(), Place { vcpu: 2, vcpus: 3, deadline_timer: true }).unwrap();
+        let cpuid = of(&supported(), Processor { vcpu: 2, vcpus: 3, deadline_timer: true }).unwrap();
         assert_eq!(leaf(&cpuid, 1, 0), [0x0080_0f12, 0x0203_0800, 1 | HYPERVISOR | X2APIC | TSC_DEADLINE, HTT]);
         assert_eq!(leaf(&cpuid, 0xb, 0), [0, 1, 0x100, 2]);
         assert_eq!(leaf(&cpuid, 0xb, 1), [2, 3, 0x201, 2]);
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn what_kvm_offers_of_its_own_stays() {
-        let cpuid = at(&supported(), Place { vcpu: 0, vcpus: 1, deadline_timer: false }).unwrap();
+        let cpuid = of(&supported(), Processor { vcpu: 0, vcpus: 1, deadline_timer: false }).unwrap();
         assert_eq!(leaf(&cpuid, 0x4000_0001, 0)[0], 0x0100_007f);
         assert_eq!(leaf(&cpuid, 1, 0)[2..], [1 | HYPERVISOR | X2APIC, 0]);
     }

@@ -108,8 +108,8 @@ impl Vm {
         match &self.origin {
             Origin::Bare { start, .. } => self.start_bare(&fd, vcpu, *start)?,
             Origin::Pc { start, vcpus, deadline_timer } => {
-                let place = cpuid::Place { vcpu, vcpus: *vcpus, deadline_timer: *deadline_timer };
-                self.start_pc(&fd, start, place)?;
+                let processor = cpuid::Processor { vcpu, vcpus: *vcpus, deadline_timer: *deadline_timer };
+                self.start_pc(&fd, start, processor)?;
             }
         }
         Ok(Vcpu::new(vcpu, fd))

@@ -86,12 +86,12 @@ impl Vm {
     }
 
     /// Makes a vCPU of a PC what it is at the start.
-    pub(super) fn start_pc(&self, fd: &VcpuFd, start: &boot::Start, place: cpuid::Place) -> Result<(), Error> {
-        fd.set_cpuid2(&cpuid::at(&self.cpuid, place)?).map_err(Error::kvm("setting the CPU's features"))?;
+    pub(super) fn start_pc(&self, fd: &VcpuFd, start: &boot::Start, processor: cpuid::Processor) -> Result<(), Error> {
+        fd.set_cpuid2(&cpuid::of(&self.cpuid, processor)?).map_err(Error::kvm("setting the CPU's features"))?;
         let cached = kvm_msr_entry { index: MSR_MTRR_DEFAULT, data: MTRR_WRITE_BACK, ..kvm_msr_entry::default() };
         let registers = Msrs::from_entries(&[cached]).map_err(|_| Error::KvmCapability("room for a register"))?;
         fd.set_msrs(&registers).map_err(Error::kvm("setting how memory is cached"))?;
-        if place.vcpu == 0 {
+        if processor.vcpu == 0 {
             let initial = fd.get_sregs().map_err(Error::kvm("reading special registers"))?;
             fd.set_sregs(&special(initial, start)).map_err(Error::kvm("setting special registers"))?;
             let general =

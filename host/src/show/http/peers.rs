@@ -37,7 +37,7 @@ const CPU_SHARE: f64 = 0.1;
 
 /// What became of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum Ending {
     /// Its request was answered.
     Served,
     /// There was no room for it.
@@ -50,13 +50,13 @@ pub(super) enum Outcome {
     Broken,
 }
 
-impl Outcome {
-    const ALL: [(Outcome, &str); 5] = [
-        (Outcome::Served, "served"),
-        (Outcome::Refused, "refused"),
-        (Outcome::Displaced, "displaced"),
-        (Outcome::Expired, "expired"),
-        (Outcome::Broken, "broken"),
+impl Ending {
+    const ALL: [(Ending, &str); 5] = [
+        (Ending::Served, "served"),
+        (Ending::Refused, "refused"),
+        (Ending::Displaced, "displaced"),
+        (Ending::Expired, "expired"),
+        (Ending::Broken, "broken"),
     ];
 }
 
@@ -66,7 +66,7 @@ pub(super) struct Peers {
     table: Mutex<Table>,
     /// CPU time of the two classes.
     accounts: [Account; 2],
-    outcomes: [AtomicU64; Outcome::ALL.len()],
+    endings: [AtomicU64; Ending::ALL.len()],
 }
 
 #[derive(Debug, Default)]
@@ -110,7 +110,7 @@ impl Class {
 impl Peers {
     pub(super) fn new() -> Arc<Peers> {
         let accounts = [Account::new(CPU_SHARE), Account::new(CPU_SHARE)];
-        Arc::new(Peers { table: Mutex::default(), accounts, outcomes: Default::default() })
+        Arc::new(Peers { table: Mutex::default(), accounts, endings: Default::default() })
     }
 
     /// A place for a connection from this address, if there is room or can be made.
@@ -139,10 +139,10 @@ impl Peers {
             None => {}
             Some(Some(at)) => {
                 connections.remove(at).task.iter().for_each(AbortHandle::abort);
-                self.count(Outcome::Displaced);
+                self.count(Ending::Displaced);
             }
             Some(None) => {
-                self.count(Outcome::Refused);
+                self.count(Ending::Refused);
                 return None;
             }
         }
@@ -153,15 +153,15 @@ impl Peers {
         Some(Place { peers: Arc::clone(self), id, class })
     }
 
-    pub(super) fn count(&self, outcome: Outcome) {
+    pub(super) fn count(&self, ending: Ending) {
         // A figure by itself.
-        self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
+        self.endings[ending as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many connections came to what.
-    pub(super) fn outcomes(&self) -> Vec<(&'static str, u64)> {
-        let count = |(outcome, name): (Outcome, _)| (name, self.outcomes[outcome as usize].load(Ordering::Relaxed));
-        Outcome::ALL.map(count).to_vec()
+    /// How many connections ended how.
+    pub(super) fn endings(&self) -> Vec<(&'static str, u64)> {
+        let count = |(ending, name): (Ending, _)| (name, self.endings[ending as usize].load(Ordering::Relaxed));
+        Ending::ALL.map(count).to_vec()
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -234,8 +234,8 @@ fn peer_of(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn outcome(peers: &Peers, name: &str) -> u64 {
-        peers.outcomes().into_iter().find(|(known, _)| *known == name).unwrap().1
+    fn ended(peers: &Peers, name: &str) -> u64 {
+        peers.endings().into_iter().find(|(known, _)| *known == name).unwrap().1
     }
 
     fn of(peers: &Peers, address: &str) -> usize {
@@ -247,10 +247,10 @@ mod tests {
     fn a_peer_that_says_nothing_keeps_nobody_out_and_its_own_newcomers_take_its_places() {
         let (peers, start) = (Peers::new(), Instant::now());
         let mut places: Vec<_> = (0..40).filter_map(|_| peers.admit("10.0.0.1".parse().unwrap(), start)).collect();
-        assert_eq!((places.len(), outcome(&peers, "refused")), (PEER_MAX, 24));
+        assert_eq!((places.len(), ended(&peers, "refused")), (PEER_MAX, 24));
         places[0].asked();
         places.extend((0..5).filter_map(|_| peers.admit("10.0.0.1".parse().unwrap(), start + WAIT_MIN)));
-        assert_eq!((of(&peers, "10.0.0.1"), outcome(&peers, "displaced")), (PEER_MAX, 5));
+        assert_eq!((of(&peers, "10.0.0.1"), ended(&peers, "displaced")), (PEER_MAX, 5));
         assert!(peers.table().connections.iter().any(|one| one.id == places[0].id), "a request under way stays");
         drop(places);
         assert_eq!(of(&peers, "10.0.0.1"), 0);
@@ -263,7 +263,7 @@ mod tests {
         let mut places: Vec<_> = greedy.iter().filter_map(|peer| peers.admit(peer.parse().unwrap(), now)).collect();
         assert_eq!(places.len(), CLASS_MAX);
         places.extend(peers.admit("10.0.0.3".parse().unwrap(), now));
-        assert_eq!((of(&peers, "10.0.0.3"), outcome(&peers, "displaced")), (1, 1));
+        assert_eq!((of(&peers, "10.0.0.3"), ended(&peers, "displaced")), (1, 1));
         places.extend((0..100).filter_map(|_| peers.admit("10.0.0.3".parse().unwrap(), now)));
         let shares = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|peer| of(&peers, peer));
         assert!(

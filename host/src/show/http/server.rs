@@ -28,7 +28,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use super::peers::{Account, Outcome, Peers, Place};
+use super::peers::{Account, Ending, Peers, Place};
 use crate::clock::thread_cpu_time;
 
 /// How long the head of a request may take.
@@ -125,9 +125,9 @@ async fn serve(stream: TcpStream, address: SocketAddr, place: Place, router: Rou
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
     let connection = http.keep_alive(false).serve_connection(TokioIo::new(stream), service);
     peers.count(match timeout(CONNECTION_MAX, metered(place.account(), connection)).await {
-        Ok(Ok(())) => Outcome::Served,
-        Ok(Err(error)) if !error.is_timeout() => Outcome::Broken,
-        Ok(Err(_)) | Err(_) => Outcome::Expired,
+        Ok(Ok(())) => Ending::Served,
+        Ok(Err(error)) if !error.is_timeout() => Ending::Broken,
+        Ok(Err(_)) | Err(_) => Ending::Expired,
     });
 }
 

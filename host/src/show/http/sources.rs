@@ -124,7 +124,7 @@ impl Sources {
                 usable_bytes: situation.usable_bytes,
                 short_bytes: situation.short_bytes(),
                 decisions: self.decisions.counts(),
-                connections: self.peers.outcomes(),
+                connections: self.peers.endings(),
             },
             domains: self.domains(&views),
             guests,
@@ -136,10 +136,10 @@ fn limit_meetings(figures: tier::Figures) -> Vec<(&'static str, u64)> {
     vec![("made_room", figures.hits_total), ("waited", figures.waits_total)]
 }
 
-fn room(device: tier::View) -> Vec<(&'static str, u64)> {
+fn room(device: tier::DeviceView) -> Vec<(&'static str, u64)> {
     vec![("used", device.stored_bytes), ("free", device.room_bytes)]
 }
 
-fn memory(device: tier::View) -> Vec<(&'static str, u64)> {
+fn memory(device: tier::DeviceView) -> Vec<(&'static str, u64)> {
     vec![("guests", device.guests_bytes), ("others", device.others_bytes)]
 }
