@@ -4,9 +4,9 @@
 use crate::{
     kit::{error::Error, report::Report, target::Target},
     policy::{
-        plan::Plan,
         rules::Rule,
         run::{MIB, Run, TURN, allocation},
+        setup::Setup,
     },
 };
 
@@ -18,21 +18,13 @@ const NEEDED_BYTES: f64 = 0.9 * 0.9 * 256.0 * MIB;
 type Followed = [f64; 2];
 
 /// Measures ours, then theirs; of which each is `None` that could not be measured.
-pub fn measure(plan: &Plan, report: &Report) -> [Option<Followed>; 3] {
-    Rule::ALL.map(|rule| report.measured(&format!("policy: P5 {}", rule.name()), follow(plan, rule)))
+pub fn measure(setup: &Setup, report: &Report) -> [Option<Followed>; 3] {
+    Rule::ALL.map(|rule| report.measured(&format!("policy: P5 {}", rule.name()), follow(setup, rule)))
 }
 
-fn follow(plan: &Plan, rule: Rule) -> Result<Followed, Error> {
-    let swap = plan.swap.to_string_lossy();
-    let run = Run {
-        program: &plan.program,
-        memory_mib: 256,
-        budget_mib: 360,
-        seconds: 60,
-        guests: vec!["workload=tide,active=10%-90%", "workload=tide,active=90%-10%"],
-        arguments: vec!["--dedup", "off", "--swap", &swap, "--sample-period", "15s"],
-        rule,
-    };
+fn follow(setup: &Setup, rule: Rule) -> Result<Followed, Error> {
+    let guests = vec!["workload=tide,active=10%-90%", "workload=tide,active=90%-10%"];
+    let run = Run { guests, rule, ..setup.run(360) };
     let course = run.watch()?;
     let seconds = course.settles(0, TURN, END, NEEDED_BYTES, allocation);
     let stall = |guest, from, to| course.rate(guest, from, to, |figures| figures.stall_seconds) * (to - from);

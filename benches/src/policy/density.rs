@@ -35,9 +35,9 @@ use crate::{
         waits::Waits,
     },
     policy::{
-        plan::Plan,
         rules::Rule,
-        run::{Host, MIB, Run},
+        run::{Host, MIB, NO_SWAP, Run},
+        setup::Setup,
     },
 };
 
@@ -78,8 +78,8 @@ fn holds(guests: u32, waits: &Waits, bound_ms: f64) -> bool {
 }
 
 /// How many more guests fit than with KSM and zram.
-pub fn measure(plan: &Plan) -> Result<f64, Error> {
-    let (program, budget_mib) = (&plan.program, plan.density_budget_mib);
+pub fn measure(setup: &Setup) -> Result<f64, Error> {
+    let (program, budget_mib) = (&setup.program, setup.density_budget_mib);
     let fitting = budget_mib / MEMORY_MIB;
     let alone = crowd::ample(&specs(fitting, SETTLE))?;
     let p99_ms = alone.waits.p99_ms();
@@ -189,7 +189,8 @@ fn ballast(program: &Path, guests: u32, budget_mib: u32, tier: &str) -> Result<C
         budget_mib,
         seconds,
         guests,
-        arguments: vec!["--swap", "off", "--kernel-tier", tier],
+        swap: Some(Path::new(NO_SWAP)),
+        arguments: vec!["--kernel-tier", tier],
         rule: Rule::Ballast,
     };
     let mut host = run.start(address)?;

@@ -3,25 +3,17 @@
 use crate::{
     kit::{error::Error, target::Target},
     policy::{
-        plan::Plan,
-        rules::Rule,
         run::{Course, MIB, Run, TURN, allocation},
+        setup::Setup,
     },
 };
 
 /// Measures it.
-pub fn measure(plan: &Plan) -> Result<f64, Error> {
-    let swap = plan.swap.to_string_lossy();
+pub fn measure(setup: &Setup) -> Result<f64, Error> {
     let with = |tax: &'static str| -> Result<Course, Error> {
-        let run = Run {
-            program: &plan.program,
-            memory_mib: 256,
-            budget_mib: 360,
-            seconds: 60,
-            guests: vec!["workload=tide,active=0%-90%", "workload=zipf,active=94%"],
-            arguments: vec!["--dedup", "off", "--swap", &swap, "--sample-period", "15s", "--idle-tax", tax],
-            rule: Rule::Ballast,
-        };
+        let guests = vec!["workload=tide,active=0%-90%", "workload=zipf,active=94%"];
+        let mut run = Run { guests, ..setup.run(360) };
+        run.arguments.extend(["--idle-tax", tax]);
         run.watch()
     };
     let (untaxed, taxed) = (with("0%")?, with("75%")?);

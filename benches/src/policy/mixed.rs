@@ -4,24 +4,14 @@
 use crate::{
     kit::{error::Error, target::Target},
     policy::{
-        plan::Plan,
-        rules::Rule,
         run::{MIB, Run},
+        setup::Setup,
     },
 };
 
 /// Measures it.
-pub fn measure(plan: &Plan) -> Result<[f64; 2], Error> {
-    let swap = plan.swap.to_string_lossy();
-    let run = Run {
-        program: &plan.program,
-        memory_mib: 256,
-        budget_mib: 800,
-        seconds: 60,
-        guests: vec!["workload=mixed"; 5],
-        arguments: vec!["--swap", &swap],
-        rule: Rule::Ballast,
-    };
+pub fn measure(setup: &Setup) -> Result<[f64; 2], Error> {
+    let run = Run { guests: vec!["workload=mixed"; 5], arguments: Vec::new(), ..setup.run(800) };
     let course = run.watch()?;
     let written = |guest| course.rate(guest, 20.0, 59.0, |figures| figures.swapped_out_pages) * 39.0 * 4096.0 / MIB;
     let held = course.most(20.0, 59.0, |figures| figures.swapped_bytes) / MIB;

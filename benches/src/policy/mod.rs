@@ -12,11 +12,11 @@ mod idle_tax;
 mod mixed;
 mod neighbours;
 mod noise;
-mod plan;
 mod reporting;
 pub mod rules;
 mod run;
 mod sampling;
+mod setup;
 mod shares;
 
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use self::plan::Plan;
+use self::setup::Setup;
 use crate::kit::{error::Error, program::Program, report::Report, target::Target};
 
 /// A scenario.
@@ -89,11 +89,11 @@ struct Found {
 /// Runs scenarios; prints targets.
 pub fn run(arguments: Arguments, report: &Report) -> Result<(), Error> {
     let Arguments { scenarios, swap, p7_budget_mib, program } = arguments;
-    let plan = Plan { program: program.path()?, swap, density_budget_mib: p7_budget_mib };
+    let setup = Setup { program: program.path()?, swap, density_budget_mib: p7_budget_mib };
     let scenarios = if scenarios.is_empty() { Scenario::value_variants() } else { &scenarios };
     let mut found = Vec::new();
     for &scenario in scenarios {
-        let targets = scenario.measure(&plan, report);
+        let targets = scenario.measure(&setup, report);
         targets.iter().for_each(|target| println!("{target}"));
         found.push(Found { scenario, targets });
     }
@@ -105,18 +105,18 @@ pub fn run(arguments: Arguments, report: &Report) -> Result<(), Error> {
 
 impl Scenario {
     /// Its targets. One that fails is no reason not to measure the others.
-    fn measure(self, plan: &Plan, report: &Report) -> Vec<Target> {
+    fn measure(self, setup: &Setup, report: &Report) -> Vec<Target> {
         let name = self.to_possible_value().map_or_else(String::new, |value| format!("policy: {}", value.get_name()));
         match self {
-            Scenario::Shares => shares::judge(report.measured(&name, shares::measure(plan))),
-            Scenario::IdleTax => idle_tax::judge(report.measured(&name, idle_tax::measure(plan))),
-            Scenario::Mixed => mixed::judge(report.measured(&name, mixed::measure(plan))),
-            Scenario::Neighbours => neighbours::judge(report.measured(&name, neighbours::measure(plan))),
-            Scenario::DemandMoves => demand::judge(demand::measure(plan, report)),
-            Scenario::Sampling => sampling::judge(report.measured(&name, sampling::measure(plan))),
-            Scenario::Density => density::judge(report.measured(&name, density::measure(plan))),
-            Scenario::Noise => noise::judge(report.measured(&name, noise::measure(plan))),
-            Scenario::Reporting => reporting::judge(report.measured(&name, reporting::measure(plan))),
+            Scenario::Shares => shares::judge(report.measured(&name, shares::measure(setup))),
+            Scenario::IdleTax => idle_tax::judge(report.measured(&name, idle_tax::measure(setup))),
+            Scenario::Mixed => mixed::judge(report.measured(&name, mixed::measure(setup))),
+            Scenario::Neighbours => neighbours::judge(report.measured(&name, neighbours::measure(setup))),
+            Scenario::DemandMoves => demand::judge(demand::measure(setup, report)),
+            Scenario::Sampling => sampling::judge(report.measured(&name, sampling::measure(setup))),
+            Scenario::Density => density::judge(report.measured(&name, density::measure(setup))),
+            Scenario::Noise => noise::judge(report.measured(&name, noise::measure(setup))),
+            Scenario::Reporting => reporting::judge(report.measured(&name, reporting::measure(setup))),
         }
     }
 }

@@ -4,26 +4,17 @@
 use crate::{
     kit::{error::Error, target::Target},
     policy::{
-        plan::Plan,
-        rules::Rule,
         run::{Course, Run},
+        setup::Setup,
     },
 };
 
 /// Measures it.
-pub fn measure(plan: &Plan) -> Result<f64, Error> {
-    let swap = plan.swap.to_string_lossy();
+pub fn measure(setup: &Setup) -> Result<f64, Error> {
     let with = |others: [&'static str; 2]| -> Result<Course, Error> {
         let benchmark = "workload=zipf,reservation=160MiB";
-        let run = Run {
-            program: &plan.program,
-            memory_mib: 256,
-            budget_mib: 640,
-            seconds: 40,
-            guests: vec![benchmark, benchmark, others[0], others[1]],
-            arguments: vec!["--dedup", "off", "--swap", &swap, "--sample-period", "15s"],
-            rule: Rule::Ballast,
-        };
+        let guests = vec![benchmark, benchmark, others[0], others[1]];
+        let run = Run { seconds: 40, guests, ..setup.run(640) };
         run.watch()
     };
     const TURNS: usize = 2;

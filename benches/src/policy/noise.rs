@@ -16,9 +16,8 @@ use nix::{
 use crate::{
     kit::{error::Error, target::Target},
     policy::{
-        plan::Plan,
-        rules::Rule,
         run::{Course, Run, threads},
+        setup::Setup,
     },
 };
 
@@ -33,11 +32,11 @@ const OFF: [&str; 8] = ["--dedup", "off", "--balloon", "off", "--pager", "off", 
 const ON: [&str; 4] = ["--sample-period", "6s", "--proactive-reclaim", "0%"];
 
 /// What the guest lost with and without background work.
-pub fn measure(plan: &Plan) -> Result<f64, Error> {
+pub fn measure(setup: &Setup) -> Result<f64, Error> {
     let (mut off, mut on) = (Vec::new(), Vec::new());
     for _ in 0..TURNS {
-        off.push(run(plan, &OFF)?);
-        on.push(run(plan, &ON)?);
+        off.push(run(setup, &OFF)?);
+        on.push(run(setup, &ON)?);
     }
     let lost = |course: &Course| course.rate(0, FROM, f64::from(SECONDS), |figures| figures.timed_seconds);
     let longest = |course: &Course| course.most(FROM, f64::from(SECONDS), |figures| figures.timed_seconds_max);
@@ -59,18 +58,9 @@ pub fn judge(more: Option<f64>) -> Vec<Target> {
     vec![Target::at_most("P8-share-of-time-lost-to-background-work".into(), more.unwrap_or(f64::NAN), 0.005)]
 }
 
-fn run(plan: &Plan, arguments: &[&'static str]) -> Result<Course, Error> {
-    let guests = vec!["workload=clock"];
-    let arguments = arguments.to_vec();
-    let run = Run {
-        program: &plan.program,
-        memory_mib: 256,
-        budget_mib: 512,
-        seconds: SECONDS,
-        guests,
-        arguments,
-        rule: Rule::Ballast,
-    };
+fn run(setup: &Setup, arguments: &[&'static str]) -> Result<Course, Error> {
+    let (guests, arguments) = (vec!["workload=clock"], arguments.to_vec());
+    let run = Run { seconds: SECONDS, swap: None, guests, arguments, ..setup.run(512) };
     run.watch_with(|processes| processes.iter().for_each(|&process| keep_apart(process)))
 }
 

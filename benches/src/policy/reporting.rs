@@ -1,27 +1,26 @@
 //! P9: what a guest that allocates and frees loses to having its free pages taken, where there is plenty:
 //! never taken, when that pays, and always.
 
+use std::path::Path;
+
 use crate::{
     kit::{error::Error, target::Target},
-    policy::{plan::Plan, rules::Rule, run::Run},
+    policy::{
+        run::{NO_SWAP, Run},
+        setup::Setup,
+    },
 };
 
 /// Measures it.
-pub fn measure(plan: &Plan) -> Result<f64, Error> {
+pub fn measure(setup: &Setup) -> Result<f64, Error> {
     const TURNS: usize = 4;
     const MODES: [&str; 3] = ["off", "adaptive", "eager"];
     let mut best = [f64::NAN; MODES.len()];
     for _ in 0..TURNS {
         for (best, mode) in best.iter_mut().zip(MODES) {
-            let run = Run {
-                program: &plan.program,
-                memory_mib: 256,
-                budget_mib: 512,
-                seconds: 30,
-                guests: vec!["workload=churn"],
-                arguments: vec!["--dedup", "off", "--swap", "off", "--free-page-reporting", mode],
-                rule: Rule::Ballast,
-            };
+            let arguments = vec!["--dedup", "off", "--free-page-reporting", mode];
+            let guests = vec!["workload=churn"];
+            let run = Run { seconds: 30, swap: Some(Path::new(NO_SWAP)), guests, arguments, ..setup.run(512) };
             // The best turn: what other programs take besides is never negative.
             *best = best.max(run.watch()?.pace(0, 5.0, 29.0));
         }

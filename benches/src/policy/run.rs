@@ -25,6 +25,8 @@ use crate::{
 };
 
 pub const MIB: f64 = 1024.0 * 1024.0;
+/// In the place of a directory: guests have no swap files.
+pub const NO_SWAP: &str = "off";
 /// When the tide turns, seconds after the guests' start: `tide` in the guest's own words.
 pub const TURN: f64 = 30.0;
 /// How often the run is looked at.
@@ -45,6 +47,8 @@ pub struct Run<'a> {
     pub budget_mib: u32,
     /// How long guests run.
     pub seconds: u32,
+    /// Where their swap files are, or [`NO_SWAP`]; without it, where `ballast run` has them by itself.
+    pub swap: Option<&'a Path>,
     /// What is special about each guest: all but its number, one for each.
     pub guests: Vec<&'a str>,
     /// Other arguments.
@@ -121,6 +125,9 @@ impl Run<'_> {
         command.args(["--guests", &self.guests.len().to_string()]);
         command.args(["--memory", &format!("{}MiB", self.memory_mib), "--budget", &format!("{}MiB", self.budget_mib)]);
         command.args(["--duration", &format!("{}s", self.seconds), "--metrics", &address.to_string()]);
+        if let Some(swap) = self.swap {
+            command.arg("--swap").arg(swap);
+        }
         for (number, settings) in self.guests.iter().enumerate() {
             command.args(["--guest", &format!("{number}:{settings}")]);
         }

@@ -1,30 +1,29 @@
 //! P6: the estimate that policy goes by, against what the guests are known to use.
 
+use std::path::Path;
+
 use policy::active::{Estimator, Sample};
 
 use crate::{
     kit::{error::Error, target::Target},
-    policy::{plan::Plan, rules::Rule, run::Run},
+    policy::{
+        run::{NO_SWAP, Run},
+        setup::Setup,
+    },
 };
 
 /// Measures it.
-pub fn measure(plan: &Plan) -> Result<f64, Error> {
+pub fn measure(setup: &Setup) -> Result<f64, Error> {
     const TRUTHS: [f64; 5] = [0.1, 0.3, 0.5, 0.7, 0.9];
-    let run = Run {
-        program: &plan.program,
-        memory_mib: 96,
-        budget_mib: 640,
-        seconds: 60,
-        guests: vec![
-            "workload=tide,active=10%",
-            "workload=tide,active=30%",
-            "workload=tide,active=50%",
-            "workload=tide,active=70%",
-            "workload=tide,active=90%",
-        ],
-        arguments: vec!["--dedup", "off", "--swap", "off", "--sample-period", "3s"],
-        rule: Rule::Ballast,
-    };
+    let guests = vec![
+        "workload=tide,active=10%",
+        "workload=tide,active=30%",
+        "workload=tide,active=50%",
+        "workload=tide,active=70%",
+        "workload=tide,active=90%",
+    ];
+    let arguments = vec!["--dedup", "off", "--sample-period", "3s"];
+    let run = Run { memory_mib: 96, swap: Some(Path::new(NO_SWAP)), guests, arguments, ..setup.run(640) };
     let course = run.watch()?;
     let mut errors = Vec::new();
     for (guest, truth) in TRUTHS.iter().enumerate() {

@@ -3,28 +3,19 @@
 use crate::{
     kit::{error::Error, target::Target},
     policy::{
-        plan::Plan,
-        rules::Rule,
         run::{MIB, Run, allocation},
+        setup::Setup,
     },
 };
 
 /// Measures it.
-pub fn measure(plan: &Plan) -> Result<f64, Error> {
-    let swap = plan.swap.to_string_lossy();
-    let run = Run {
-        program: &plan.program,
-        memory_mib: 256,
-        budget_mib: 360,
-        seconds: 60,
-        guests: vec![
-            "shares=1000,workload=tide,active=90%",
-            "shares=2000,workload=tide,active=90%",
-            "shares=3000,workload=tide,active=90%",
-        ],
-        arguments: vec!["--dedup", "off", "--swap", &swap, "--sample-period", "15s"],
-        rule: Rule::Ballast,
-    };
+pub fn measure(setup: &Setup) -> Result<f64, Error> {
+    let guests = vec![
+        "shares=1000,workload=tide,active=90%",
+        "shares=2000,workload=tide,active=90%",
+        "shares=3000,workload=tide,active=90%",
+    ];
+    let run = Run { guests, ..setup.run(360) };
     let course = run.watch()?;
     let mean: Vec<f64> = (0..3).map(|guest| course.mean(guest, 45.0, 59.0, allocation)).collect();
     let sum: f64 = mean.iter().sum();
