@@ -8,11 +8,11 @@ use nix::{
     sys::mman::{MmapAdvise, madvise},
     time::{ClockId, clock_gettime},
 };
-use pager::{Gfn, GuestMemory, PAGE_BYTES, PageBytes, Run, StoreView};
+use pager::{Gfn, GuestMemory, PAGE_BYTES, PageBytes, Run};
 use serde::Serialize;
 use vmm::Failures;
 
-use crate::kit::{error::Error, median::median};
+use crate::kit::{error::Error, guest_memory, median::median};
 
 /// Pages given up: 128 MiB.
 const PAGES: u32 = 32 << 10;
@@ -63,25 +63,8 @@ impl Memory {
     /// Guest memory under the pager, every page of it private.
     fn filled() -> Result<Memory, Error> {
         let domain = Domain::new(PAGES, 1)?;
-        let descriptors = domain.descriptors()?;
-        let store = StoreView::new(descriptors.store, &descriptors.published, domain.store_frames());
-        let store = store.map_err(Error::system("mapping the frame store"))?;
-        let config = pager::Config {
-            pages: PAGES,
-            allocation_bytes: 2 * u64::from(PAGES) * PAGE_BYTES as u64,
-            overhead_bytes: 0,
-            fault_threads: 1,
-            evict: false,
-            vma_budget: 0,
-            swap: None,
-            image: None,
-            prefetch: false,
-            kernel_tier: false,
-            foreign_bytes: 0,
-        };
-        let failures = Failures::default();
-        let on_failure = Box::new(move |failure: pager::Failure| failures.report(failure.to_string()));
-        let (memory, threads) = GuestMemory::new(config, store, on_failure)?;
+        let config = guest_memory::config(PAGES, 2 * guest_memory::bytes(PAGES));
+        let (memory, threads) = guest_memory::start(config, &domain, &Failures::default())?;
         let page: PageBytes = [0x5a; PAGE_BYTES];
         (0..PAGES).try_for_each(|gfn| memory.populate(Gfn(gfn), &page))?;
         Ok(Memory { memory, _threads: threads })

@@ -4,6 +4,7 @@
 pub mod books;
 pub mod clocks;
 pub mod error;
+pub mod guest_memory;
 pub mod ksm;
 pub mod latency;
 pub mod median;

@@ -24,13 +24,14 @@ use nix::{
     sched::{CpuSet, sched_getcpu, sched_setaffinity},
     unistd::Pid,
 };
-use pager::{Gfn, GuestMemory, PAGE_BYTES, PageBytes, SlotFile, State, StoreView, SwapFile};
+use pager::{Gfn, GuestMemory, PAGE_BYTES, PageBytes, SlotFile, State, SwapFile};
 use serde::Serialize;
 use vmm::Failures;
 
 use crate::{
     kit::{
         error::Error,
+        guest_memory,
         latency::{Latencies, LatencyNs},
         median::median,
         ram::{GuestRam, PlainMemory},
@@ -101,7 +102,7 @@ fn measure(swap: Option<&Path>) -> Result<Figures, Error> {
     on_one_cpu()?;
     let pool = Evicted::new(&half_noise, None)?;
     let disk = swap.map(|directory| {
-        let file = SwapFile::create(directory, u64::from(PAGES) * PAGE_BYTES as u64);
+        let file = SwapFile::create(directory, guest_memory::bytes(PAGES));
         Evicted::new(&noise, Some(Box::new(file.map_err(|error| Error::Guest(error.to_string()))?)))
     });
     let disk = disk.transpose()?;
@@ -200,25 +201,8 @@ pub fn guest(
     swap: Option<Box<dyn SlotFile>>,
 ) -> Result<(Arc<GuestMemory>, pager::Threads), Error> {
     let domain = Domain::new(pages, 0x5eed)?;
-    let descriptors = domain.descriptors()?;
-    let store = StoreView::new(descriptors.store, &descriptors.published, domain.store_frames())
-        .map_err(Error::system("mapping the frame store"))?;
-    let config = pager::Config {
-        pages,
-        allocation_bytes: u64::from(allocation_pages) * PAGE_BYTES as u64,
-        overhead_bytes: 0,
-        fault_threads: 1,
-        evict: true,
-        vma_budget: 1,
-        swap,
-        image: None,
-        prefetch: false,
-        kernel_tier: false,
-        foreign_bytes: 0,
-    };
-    let failures = Failures::default();
-    let on_failure = Box::new(move |failure: pager::Failure| failures.report(failure.to_string()));
-    Ok(GuestMemory::new(config, store, on_failure)?)
+    let config = guest_memory::config(pages, guest_memory::bytes(allocation_pages));
+    guest_memory::start(pager::Config { evict: true, vma_budget: 1, swap, ..config }, &domain, &Failures::default())
 }
 
 /// A guest whose pages are evicted before each round.
@@ -238,9 +222,8 @@ impl Evicted {
 
     /// Evicts half of the pages, gives their memory back, and touches those that are in `state`, in no order.
     fn measure(&self, state: State, kind: &mut Kind) -> Result<(), Error> {
-        let bytes = |pages: u32| u64::from(pages) * PAGE_BYTES as u64;
         let in_state = || (0..PAGES).filter(|&page| self.memory.pages().state(Gfn(page)) == state).collect::<Vec<_>>();
-        self.memory.set_allocation(bytes(PAGES / 2 + PAGES / 4));
+        self.memory.set_allocation(guest_memory::bytes(PAGES / 2 + PAGES / 4));
         let begun = Instant::now();
         while in_state().len() < PAGES as usize / 4 {
             if begun.elapsed() > EVICTION_LIMIT {
@@ -248,7 +231,7 @@ impl Evicted {
             }
             thread::sleep(Duration::from_millis(5));
         }
-        self.memory.set_allocation(bytes(2 * PAGES));
+        self.memory.set_allocation(guest_memory::bytes(2 * PAGES));
         let cpu_before = settled(|| fault_cpu(&self.memory));
         let mut pages = in_state();
         let mut random = Random::new(u64::from(PAGES));

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use control::{decode, encode};
 use dedup::{Domain, Scanner, ScannerConfig};
-use pager::{Gfn, GuestMemory, PAGE_BYTES, StoreView};
+use pager::{Gfn, GuestMemory};
 use vmm::{Failures, GuestPages, Layout};
 
-use crate::{dedup::contents::Contents, kit::error::Error};
+use crate::{
+    dedup::contents::Contents,
+    kit::{error::Error, guest_memory},
+};
 
 /// Most CPU that all scanners together may use, and that one may, in CPUs: what `ballast run` gives them.
 const SCANNERS_CPU_SHARE: (f64, f64) = (1.0, 0.2);
@@ -16,6 +19,7 @@ const SCANNERS_CPU_SHARE: (f64, f64) = (1.0, 0.2);
 const IDLE_CPU_SHARE: f64 = 0.05;
 /// What the kernel's default limit of areas leaves for the aliases of one VMM.
 const VMA_BUDGET_MAX: u32 = 65_530 - 1024;
+
 /// One guest.
 pub struct Guest {
     pub memory: Arc<GuestMemory>,
@@ -26,34 +30,21 @@ pub struct Guest {
 impl Guest {
     /// With these contents, nothing of it shared.
     pub fn load(domain: &Domain, contents: &Contents, number: usize, failures: &Failures) -> Result<Guest, Error> {
-        let descriptors = domain.descriptors()?;
-        let store = StoreView::new(descriptors.store, &descriptors.published, domain.store_frames())
-            .map_err(Error::system("mapping the frame store"))?;
         let pages = contents.pages();
+        let memory_bytes = guest_memory::bytes(pages);
         let config = pager::Config {
-            pages,
-            // Half as much again as RAM: nothing is to be evicted here.
-            allocation_bytes: u64::from(pages) * PAGE_BYTES as u64 * 3 / 2,
-            overhead_bytes: 0,
-            fault_threads: 1,
-            evict: false,
             // What `ballast run` gives a guest: an area for each page, within the kernel's limit.
             vma_budget: pages.min(VMA_BUDGET_MAX),
-            swap: None,
-            image: None,
-            prefetch: false,
-            kernel_tier: false,
-            foreign_bytes: 0,
+            // Half as much again as RAM: nothing is to be evicted here.
+            ..guest_memory::config(pages, memory_bytes * 3 / 2)
         };
-        let reporter = failures.clone();
-        let on_failure = Box::new(move |failure: pager::Failure| reporter.report(failure.to_string()));
-        let (memory, threads) = GuestMemory::new(config, store, on_failure)?;
+        let (memory, threads) = guest_memory::start(config, domain, failures)?;
         contents.each_page(number, |gfn, bytes| Ok(memory.populate(Gfn(gfn), bytes)?))?;
         let (all, one) = SCANNERS_CPU_SHARE;
         let cpu_share = (all / contents.guests() as f64).min(one);
         let idle_cpu_share = IDLE_CPU_SHARE / contents.guests() as f64;
         let config = ScannerConfig { cpu_share, idle_cpu_share, ..ScannerConfig::new(domain.hash_secret()) };
-        let layout = Layout::flat(u64::from(pages) * PAGE_BYTES as u64);
+        let layout = Layout::flat(memory_bytes);
         let scanner = Scanner::new(Arc::new(GuestPages::new(memory.clone(), layout, failures.clone())), config);
         Ok(Guest { memory, scanner: Some(scanner), _threads: threads })
     }

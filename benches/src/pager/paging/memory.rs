@@ -10,10 +10,10 @@ use std::{
 
 use control::{WHOLE_PAGE_PRICE, status::PagerStatus};
 use dedup::Domain;
-use pager::{GuestMemory, PAGE_BYTES, SlotFile, StoreView, SwapFile};
+use pager::{GuestMemory, SlotFile, SwapFile};
 use vmm::{Failures, TABLE_BYTES_PER_PAGE, sys};
 
-use crate::kit::{error::Error, ram::PlainMemory};
+use crate::kit::{error::Error, guest_memory, ram::PlainMemory};
 use crate::pager::paging::{
     floor::SwappingFloor,
     spec::{Kind, Spec},
@@ -114,30 +114,21 @@ impl Ballast {
     fn new(spec: &Spec, pages: u32) -> Result<Ballast, Error> {
         let foreign_bytes = sys::anonymous_bytes();
         let domain = Domain::new(pages, 0x5eed)?;
-        let descriptors = domain.descriptors()?;
-        let store = StoreView::new(descriptors.store, &descriptors.published, domain.store_frames())
-            .map_err(Error::system("mapping the frame store"))?;
         let swap = spec.swap.as_ref().map(|directory| {
-            let file = SwapFile::create(directory, u64::from(pages) * PAGE_BYTES as u64);
+            let file = SwapFile::create(directory, guest_memory::bytes(pages));
             file.map(|file| Box::new(file) as Box<dyn SlotFile>).map_err(|error| Error::Guest(error.to_string()))
         });
         let config = pager::Config {
-            pages,
-            allocation_bytes: spec.allocation_bytes,
             overhead_bytes: u64::from(pages) * TABLE_BYTES_PER_PAGE,
-            fault_threads: 1,
             evict: true,
             vma_budget: 1,
             swap: swap.transpose()?,
-            image: None,
-            prefetch: false,
             kernel_tier: spec.kernel_tier.is_some(),
             foreign_bytes,
+            ..guest_memory::config(pages, spec.allocation_bytes)
         };
         let failures = Failures::default();
-        let reporter = failures.clone();
-        let on_failure = Box::new(move |failure: pager::Failure| reporter.report(failure.to_string()));
-        let (memory, threads) = GuestMemory::new(config, store, on_failure)?;
+        let (memory, threads) = guest_memory::start(config, &domain, &failures)?;
         Ok(Ballast { memory, _threads: threads, failures, zram: spec.kernel_tier.clone() })
     }
 }
