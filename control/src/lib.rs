@@ -43,7 +43,7 @@ pub use merge::{MergeAnswer, MergeRequest};
 pub use status::GuestStatus;
 
 /// Version of the messages; a VMM of another version refuses to start.
-pub const PROTOCOL_VERSION: u32 = 12;
+pub const PROTOCOL_VERSION: u32 = 13;
 /// Longest frame, bytes: a full batch of published pages and change.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
 /// How often a VMM sends its status.
@@ -113,6 +113,8 @@ pub struct GuestConfig {
     pub guest: u32,
     /// Guest RAM, bytes, a multiple of the page size.
     pub memory_bytes: u64,
+    /// What tables for it are taken to cost, bytes, until that is measured.
+    pub tables_bytes: u64,
     /// vCPUs.
     pub vcpus: u32,
     /// KVM or host threads.

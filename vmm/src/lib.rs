@@ -34,6 +34,6 @@ use control::sync;
 
 pub use error::Error;
 pub use failure::Failures;
-pub use machine::{BARE_GUEST, Inherited, Machine, TABLE_BYTES_PER_PAGE};
+pub use machine::{BARE_GUEST, Inherited, Machine};
 pub use memory::{GuestPages, Layout};
 pub use process::run_process;

@@ -54,6 +54,8 @@ impl Guest {
             name: "balloon".to_owned(),
             guest: 0,
             memory_bytes,
+            // There is no scanner.
+            tables_bytes: u64::from(pages) * pager::TABLE_BYTES_PER_PAGE,
             vcpus: 1,
             vcpu: VcpuKind::Kvm,
             workload: spec.workload as u32,

@@ -24,6 +24,7 @@ use crate::fleet::link::{Link, OUTBOX_MAX};
 use crate::fleet::orders::Grant;
 use crate::fleet::socket;
 use crate::plan::PlannedGuest;
+use crate::request::overhead::tables_bytes;
 
 /// Most CPU that all scanners together may use while they gain, in CPUs: dedup must leave the guests room to
 /// run.
@@ -127,6 +128,7 @@ fn guest_config(config: &RunConfig, number: u32, plan: &PlannedGuest, grant: Gra
         name: plan.name.clone(),
         guest: number,
         memory_bytes: plan.memory_bytes,
+        tables_bytes: tables_bytes(plan.memory_bytes),
         vcpus: config.vcpus,
         vcpu: config.vcpu,
         workload: plan.workload as u32,

@@ -5,11 +5,16 @@ use wire::PAGE_BYTES;
 /// What a VMM costs before its first status says so, bytes: code, heap and stacks (an estimate), ...
 const OVERHEAD_BASE_BYTES: u64 = 4 << 20;
 /// ... and per guest page: the pager's tables and the scanner's notes.
-const OVERHEAD_BYTES_PER_PAGE: u64 = pager::TABLE_BYTES_PER_PAGE + dedup::NOTES_BYTES_PER_PAGE;
+const TABLE_BYTES_PER_PAGE: u64 = pager::TABLE_BYTES_PER_PAGE + dedup::NOTES_BYTES_PER_PAGE;
+
+/// What a guest of this size costs in tables, at most. Its VMM is told, and goes by it until it has measured.
+pub(crate) fn tables_bytes(memory_bytes: u64) -> u64 {
+    memory_bytes / PAGE_BYTES as u64 * TABLE_BYTES_PER_PAGE
+}
 
 /// What a guest of this size costs beside its memory, until its VMM says so.
 pub(crate) fn overhead_bytes(memory_bytes: u64) -> u64 {
-    OVERHEAD_BASE_BYTES + memory_bytes / PAGE_BYTES as u64 * OVERHEAD_BYTES_PER_PAGE
+    OVERHEAD_BASE_BYTES + tables_bytes(memory_bytes)
 }
 
 /// Least that a guest of this size can be limited to, or have reserved.

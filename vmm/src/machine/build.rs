@@ -21,11 +21,9 @@ use crate::{
     sys::{self, ram::Ram},
 };
 
-/// What a guest page costs in tables, at most.
-pub const TABLE_BYTES_PER_PAGE: u64 = pager::TABLE_BYTES_PER_PAGE + dedup::NOTES_BYTES_PER_PAGE;
 /// How often a guest is asked for its statistics until the host says otherwise.
 const STATISTICS_INTERVAL_MS: u64 = 1000;
-/// Memory a VMM takes besides its guest's, before it has been measured: page-state tables, threads, buffers.
+/// Memory a VMM takes besides its guest's and tables, before it has been measured: threads, buffers.
 const OVERHEAD_BYTES: u64 = 1 << 20;
 
 /// What a VMM inherits of its host.
@@ -124,7 +122,7 @@ fn guest_memory(
     let config = pager::Config {
         pages,
         allocation_bytes: config.allocation_bytes,
-        overhead_bytes: sys::anonymous_bytes() + OVERHEAD_BYTES + u64::from(pages) * TABLE_BYTES_PER_PAGE,
+        overhead_bytes: sys::anonymous_bytes() + OVERHEAD_BYTES + config.tables_bytes,
         evict: config.levers.pager,
         fault_threads: fault_threads(config.vcpus),
         vma_budget: config.vma_budget,

@@ -37,10 +37,7 @@ use pager::GuestMemory;
 use vm_memory::GuestMemoryMmap;
 
 use self::{assembled::Around, hold::Hold, kernel::Loading, scanner_thread::ScannerThread};
-pub use self::{
-    bare::BARE_GUEST,
-    build::{Inherited, TABLE_BYTES_PER_PAGE},
-};
+pub use self::{bare::BARE_GUEST, build::Inherited};
 use crate::{
     Error,
     devices::{DeviceThread, Devices},

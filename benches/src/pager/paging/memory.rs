@@ -11,7 +11,7 @@ use std::{
 use control::{WHOLE_PAGE_PRICE, status::PagerStatus};
 use dedup::Domain;
 use pager::{GuestMemory, SlotFile, SwapFile};
-use vmm::{Failures, TABLE_BYTES_PER_PAGE, sys};
+use vmm::{Failures, sys};
 
 use crate::kit::{error::Error, guest_memory, ram::PlainMemory};
 use crate::pager::paging::{
@@ -119,7 +119,7 @@ impl Ballast {
             file.map(|file| Box::new(file) as Box<dyn SlotFile>).map_err(|error| Error::Guest(error.to_string()))
         });
         let config = pager::Config {
-            overhead_bytes: u64::from(pages) * TABLE_BYTES_PER_PAGE,
+            overhead_bytes: u64::from(pages) * pager::TABLE_BYTES_PER_PAGE,
             evict: true,
             vma_budget: 1,
             swap: swap.transpose()?,
