@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use control::{Levers, VcpuKind};
+use control::{Dedup, Levers, VcpuKind};
 use wire::machine::Workload;
 
 use crate::request::disks::DiskRequest;
@@ -125,9 +125,9 @@ impl RunConfig {
         self.linux.as_ref().is_some_and(|linux| linux.console)
     }
 
-    /// A run of idle guests of which nobody asked anything special.
-    #[cfg(test)]
-    pub(crate) fn idle(budget_bytes: u64, levers: Levers) -> RunConfig {
+    /// A second of idle guests of which nobody asked anything special, on any free address: what others are
+    /// put together from.
+    pub fn plain(budget_bytes: u64, vmm: VmmCommand) -> RunConfig {
         RunConfig {
             guests: None,
             memory_bytes: None,
@@ -142,12 +142,12 @@ impl RunConfig {
             vcpu: VcpuKind::Hosted,
             images: Vec::new(),
             seed: 0,
-            levers,
+            levers: Levers { dedup: Dedup::On, balloon: true, pager: true },
             dedup_cpu_share: 0.05,
             vma_budget: None,
             guest_settings: Vec::new(),
             rule: None,
-            idle_tax_percent: 75,
+            idle_tax_percent: policy::IDLE_TAX_PERCENT_DEFAULT,
             sample_period: None,
             domains: Vec::new(),
             swap: SwapChoice::Off,
@@ -159,8 +159,15 @@ impl RunConfig {
             metrics: ([127, 0, 0, 1], 0).into(),
             allow_hosts: Vec::new(),
             report: None,
-            vmm: VmmCommand { program: "none".into(), arguments: Vec::new() },
+            vmm,
         }
+    }
+
+    /// The same with these levers, and no VMM.
+    #[cfg(test)]
+    pub(crate) fn idle(budget_bytes: u64, levers: Levers) -> RunConfig {
+        let vmm = VmmCommand { program: "none".into(), arguments: Vec::new() };
+        RunConfig { levers, ..RunConfig::plain(budget_bytes, vmm) }
     }
 }
 

@@ -14,13 +14,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use control::merge::{Answer, MergeAnswer, Pages};
-use control::{
-    CONTROL_FD, Dedup, GuestConfig, GuestStatus, Levers, MergeRequest, ToHost, ToVmm, VcpuKind, read_frame, write_frame,
-};
+use control::{CONTROL_FD, GuestConfig, GuestStatus, MergeRequest, ToHost, ToVmm, read_frame, write_frame};
 use host::{Outcome, RunConfig, VmmCommand, run};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use wire::{Frame, Gfn, machine::Workload};
+use wire::{Frame, Gfn};
 
 const MIB: u64 = 1 << 20;
 /// Tells [`interrupted_host`] its address.
@@ -44,41 +42,15 @@ enum Behaviour {
 }
 
 fn config(behaviour: Behaviour, guests: u32) -> RunConfig {
+    let vmm = VmmCommand {
+        program: std::env::current_exe().unwrap(),
+        arguments: ["fake_vmm", "--exact", "--ignored", "--nocapture"].map(Into::into).to_vec(),
+    };
     RunConfig {
         guests: Some(guests),
         memory_bytes: Some(64 * MIB),
-        budget_bytes: 512 * MIB,
-        over_promise: false,
-        workload: Workload::Idle,
-        duration: Duration::from_secs(1),
-        restart_every: None,
-        linux: None,
-        until_poweroff: false,
-        vcpus: 1,
-        vcpu: VcpuKind::Hosted,
-        images: Vec::new(),
         seed: behaviour as u64,
-        levers: Levers { dedup: Dedup::On, balloon: true, pager: true },
-        dedup_cpu_share: 0.05,
-        vma_budget: None,
-        guest_settings: Vec::new(),
-        rule: None,
-        idle_tax_percent: 75,
-        sample_period: None,
-        domains: Vec::new(),
-        swap: host::SwapChoice::Off,
-        kernel_tier: host::TierChoice::Off,
-        proactive_reclaim: None,
-        prefetch: true,
-        free_page_reporting: host::FreePageReporting::Adaptive,
-        sample_every: None,
-        metrics: ([127, 0, 0, 1], 0).into(),
-        allow_hosts: Vec::new(),
-        report: None,
-        vmm: VmmCommand {
-            program: std::env::current_exe().unwrap(),
-            arguments: ["fake_vmm", "--exact", "--ignored", "--nocapture"].map(Into::into).to_vec(),
-        },
+        ..RunConfig::plain(512 * MIB, vmm)
     }
 }
 

@@ -9,7 +9,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
 use control::{Dedup, Levers, VcpuKind};
-use host::{ByteCount, FreePageReporting, GuestSettings, RunConfig, SwapChoice, SwapConfig, VmmCommand};
+use host::{ByteCount, GuestSettings, RunConfig, SwapChoice, SwapConfig, VmmCommand};
 use wire::machine::Workload;
 
 use crate::{kit::error::Error, policy::rules::Rule};
@@ -55,38 +55,21 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
 
 impl Arguments {
     fn into_config(self) -> RunConfig {
+        let vmm = VmmCommand { program: self.ballast, arguments: vec!["vmm".into()] };
         RunConfig {
             guests: Some(self.guests),
             memory_bytes: Some(self.memory.0),
-            budget_bytes: self.budget.0,
-            over_promise: false,
             guest_settings: self.guest_settings,
             rule: self.rule.function(),
-            idle_tax_percent: policy::IDLE_TAX_PERCENT_DEFAULT,
             sample_period: Some(self.sample_period),
             workload: Workload::Mixed,
             duration: self.duration,
-            restart_every: None,
-            linux: None,
-            until_poweroff: false,
-            vcpus: 1,
             vcpu: VcpuKind::Kvm,
-            images: Vec::new(),
             seed: 1,
             levers: Levers { dedup: Dedup::Off, balloon: true, pager: true },
-            dedup_cpu_share: 0.05,
-            vma_budget: None,
-            domains: Vec::new(),
             swap: SwapChoice::In(self.swap),
-            kernel_tier: host::TierChoice::Off,
-            proactive_reclaim: None,
-            prefetch: true,
-            free_page_reporting: FreePageReporting::Adaptive,
-            sample_every: None,
             metrics: self.metrics,
-            allow_hosts: Vec::new(),
-            report: None,
-            vmm: VmmCommand { program: self.ballast, arguments: vec!["vmm".into()] },
+            ..RunConfig::plain(self.budget.0, vmm)
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use control::{Dedup, Levers, VcpuKind};
+use control::VcpuKind;
 use host::{RunConfig, VmmCommand};
 use wire::machine::Workload;
 
@@ -16,38 +16,16 @@ const ROUNDS: u32 = 4;
 const GROWTH_BYTES_MAX: u64 = 4 << 20;
 
 fn round(seed: u64) {
+    let vmm = VmmCommand { program: env!("CARGO_BIN_EXE_ballast").into(), arguments: vec!["vmm".into()] };
     let outcome = host::run(RunConfig {
         guests: Some(GUESTS),
         memory_bytes: Some(32 << 20),
-        budget_bytes: 512 << 20,
-        over_promise: false,
         workload: Workload::Identical,
         duration: Duration::from_secs(2),
-        linux: None,
-        until_poweroff: false,
-        vcpus: 1,
         vcpu: VcpuKind::Kvm,
-        images: Vec::new(),
         seed,
-        levers: Levers { dedup: Dedup::On, balloon: true, pager: true },
-        dedup_cpu_share: 0.05,
-        swap: host::SwapChoice::Off,
-        kernel_tier: host::TierChoice::Off,
-        proactive_reclaim: None,
-        prefetch: true,
-        free_page_reporting: host::FreePageReporting::Adaptive,
-        sample_every: None,
-        restart_every: None,
-        vma_budget: None,
-        guest_settings: Vec::new(),
-        rule: None,
-        idle_tax_percent: 75,
-        sample_period: None,
         domains: ["web=4", "db=4", "none"].map(|range| range.parse().unwrap()).to_vec(),
-        metrics: ([127, 0, 0, 1], 0).into(),
-        allow_hosts: Vec::new(),
-        report: None,
-        vmm: VmmCommand { program: env!("CARGO_BIN_EXE_ballast").into(), arguments: vec!["vmm".into()] },
+        ..RunConfig::plain(512 << 20, vmm)
     });
     let outcome = outcome.unwrap();
     assert!(outcome.failures().is_empty(), "{:?}", outcome.failures());
