@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -161,11 +161,15 @@ impl Run {
         sum_of(&self.metrics(), family, wanted)
     }
 
-    /// What `ballast ARGUMENTS` says of this run, or what it complains of.
-    pub fn ask(&self, arguments: &str) -> Result<String, String> {
+    /// `ballast ARGUMENTS` to this run's address, once it is over.
+    pub fn order(&self, arguments: &str) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ballast"));
-        command.args(arguments.split_whitespace()).args(["--metrics", &self.address.to_string()]);
-        let output = command.output().unwrap();
+        command.args(arguments.split_whitespace()).args(["--metrics", &self.address.to_string()]).output().unwrap()
+    }
+
+    /// What it says, or what it complains of.
+    pub fn ask(&self, arguments: &str) -> Result<String, String> {
+        let output = self.order(arguments);
         let text = |bytes| String::from_utf8(bytes).unwrap();
         if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
     }

@@ -1,22 +1,17 @@
 //! A VMM that has stopped: its figures are the last it said, and everybody who shows them says how old they
 //! are.
 
-use std::process::Command;
-
 use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 
-use crate::support::{Run, Turn, get};
+use crate::support::{Run, Turn};
 
 fn guests(run: &Run) -> Vec<Value> {
-    let answer: Value = serde_json::from_str(&get(run.address(), "/v1/guests")).unwrap_or_default();
-    answer["guests"].as_array().cloned().unwrap_or_default()
+    run.json("/v1/guests")["guests"].as_array().cloned().unwrap_or_default()
 }
 
 fn listed(run: &Run) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ballast"));
-    let output = command.args(["guest", "list", "--metrics", &run.address().to_string()]).output().unwrap();
-    String::from_utf8(output.stdout).unwrap()
+    run.ask("guest list").unwrap()
 }
 
 #[test]

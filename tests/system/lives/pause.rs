@@ -1,22 +1,11 @@
 //! Guests that the operator holds and lets go on.
 
-use std::process::Command;
-
 use serde_json::Value;
 
-use crate::support::{MIB, Run, Turn, get};
-
-/// What `ballast guest ...` says of this run, or what it complains of.
-fn guest(run: &Run, arguments: &str) -> Result<String, String> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ballast"));
-    command.arg("guest").args(arguments.split_whitespace()).args(["--metrics", &run.address().to_string()]);
-    let output = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
-}
+use crate::support::{MIB, Run, Turn};
 
 fn show(run: &Run, name: &str) -> Value {
-    serde_json::from_str(&get(run.address(), &format!("/v1/guests/{name}"))).unwrap()
+    run.json(&format!("/v1/guests/{name}"))
 }
 
 #[test]
@@ -26,7 +15,7 @@ fn a_paused_guest_stands_still_goes_on_and_loses_nothing() {
     run.wait_for(3, "running");
     let resident = || show(&run, "guest1")["resident_bytes"].as_f64().unwrap();
     run.wait_until("memory in use", || resident() > 32.0 * MIB);
-    guest(&run, "pause guest1").unwrap();
+    run.ask("guest pause guest1").unwrap();
     run.wait_until("guest1 paused", || show(&run, "guest1")["state"] == "paused");
     let paused = show(&run, "guest1")["operations_total"].clone();
     run.wait_for(1, "paused");
@@ -35,11 +24,11 @@ fn a_paused_guest_stands_still_goes_on_and_loses_nothing() {
     let before = operations("guest0");
     run.wait_until("guest0 at work", || operations("guest0") > before + 10_000.0);
     assert_eq!(show(&run, "guest1")["operations_total"], paused, "it stands still");
-    assert!(guest(&run, "list").unwrap().contains("paused"));
-    assert!(guest(&run, "pause guest9").unwrap_err().contains("there is no guest \"guest9\""));
-    guest(&run, "resume guest1").unwrap();
+    assert!(run.ask("guest list").unwrap().contains("paused"));
+    assert!(run.ask("guest pause guest9").unwrap_err().contains("there is no guest \"guest9\""));
+    run.ask("guest resume guest1").unwrap();
     run.wait_until("guest1 at work", || operations("guest1") > paused.as_f64().unwrap());
     // One that is paused at the end verifies like the others.
-    guest(&run, "pause guest2").unwrap();
+    run.ask("guest pause guest2").unwrap();
     run.finish().assert_kept_its_promise();
 }

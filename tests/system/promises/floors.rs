@@ -1,27 +1,19 @@
 //! Numbers that are lowered below what guests can be squeezed to: nobody is ended for it, and whoever lowered
 //! them hears how far it went.
 
-use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{Finished, MIB, Run, Turn, get, skipped};
+use crate::support::{Finished, MIB, Run, Turn, skipped};
 
 /// Half a gibibyte that does not compress, in 450 MiB.
 const HOGS: &str = "--guests 4 --memory 128MiB --budget 450MiB --workload hog --duration 75s";
 /// A guest that gets no page may be ended after 15 s; this is longer, on a machine that is slow, too.
 const BEYOND_STARVATION: Duration = Duration::from_secs(20);
 
-fn set_budget(run: &Run, arguments: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ballast"));
-    command.args(["host", "set", "--metrics", &run.address().to_string()]);
-    command.args(arguments.split_whitespace()).output().unwrap()
-}
-
 fn host(run: &Run, field: &str) -> Value {
-    let host: Value = serde_json::from_str(&get(run.address(), "/v1/host")).unwrap_or_default();
-    host[field].clone()
+    run.json("/v1/host")[field].clone()
 }
 
 fn bytes(run: &Run, field: &str) -> f64 {
@@ -57,7 +49,7 @@ fn assert_nobody_was_lost(run: &Finished) {
 fn a_budget_below_what_guests_can_be_squeezed_to_ends_nobody_and_says_how_far_it_was_followed() {
     let Some(_turn) = Turn::take_with_kvm() else { return };
     let run = filled(&format!("{HOGS} --swap off"));
-    let set = set_budget(&run, "--budget 225MiB --wait 5s");
+    let set = run.order("host set --budget 225MiB --wait 5s");
     let said = String::from_utf8(set.stderr).unwrap();
     assert_eq!((set.status.code(), set.stdout.len()), (Some(1), 0), "{said}");
     assert!(said.contains("reached after 5 s, of 225 MiB that were asked for"), "{said}");
@@ -79,7 +71,7 @@ fn with_the_default_the_same_budget_is_reached() {
     if run.metric("ballast_guest_swap_file_bytes") == 0.0 {
         return skipped("no swap files in /var/tmp: no direct I/O, or no room");
     }
-    let set = set_budget(&run, "--budget 225MiB --wait 2m");
+    let set = run.order("host set --budget 225MiB --wait 2m");
     assert!(set.status.success(), "{set:?}");
     assert_eq!(String::from_utf8(set.stdout).unwrap(), "225 MiB reached\n");
     assert_eq!((bytes(&run, "short_bytes"), host(&run, "why_short")), (0.0, Value::Null));
@@ -91,9 +83,9 @@ fn whoever_does_not_wait_is_told_nothing() {
     let Some(_turn) = Turn::take_with_kvm() else { return };
     let run = Run::start("--guests 1 --memory 64MiB --budget 128MiB --workload idle --duration 1h");
     run.wait_for(1, "running");
-    let set = set_budget(&run, "--budget 100MiB --no-wait");
+    let set = run.order("host set --budget 100MiB --no-wait");
     assert!(set.status.success() && set.stdout.is_empty() && set.stderr.is_empty(), "{set:?}");
-    let both = set_budget(&run, "--budget 100MiB --no-wait --wait 1s");
+    let both = run.order("host set --budget 100MiB --no-wait --wait 1s");
     assert_eq!(both.status.code(), Some(2), "{both:?}");
 }
 
@@ -107,15 +99,10 @@ fn an_outbid_guest_that_grows_incompressible_later_is_given_what_it_cannot_run_w
          --guest 0:workload=hog,shares=100 --guest 1:shares=4000,active=90% --guest 2:shares=4000,active=90% --duration 60s",
     );
     run.wait_for(3, "running");
-    let order = |verb: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ballast"));
-        command.args(["guest", verb, "guest0", "--metrics", &run.address().to_string()]);
-        assert!(command.status().unwrap().success());
-    };
-    order("pause");
+    run.ask("guest pause guest0").unwrap();
     let others = || run.metric_where("ballast_guest_resident_bytes", |labels| !labels.contains("guest0"));
     run.wait_until("others that have taken what they can", || others() > 180.0 * MIB);
-    order("resume");
+    run.ask("guest resume guest0").unwrap();
     live_on(&run);
     assert_nobody_was_lost(&run.finish());
 }

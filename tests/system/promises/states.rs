@@ -1,39 +1,25 @@
 //! A running host whose budget is changed: it goes through all its states, says in each what it decided, and
 //! no guest loses anything.
 
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{MIB, Run, Turn, get};
-
-/// What `ballast ARGUMENTS` says of this run, or what it complains of.
-fn ballast(run: &Run, arguments: &str) -> Result<String, String> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ballast"));
-    command.args(arguments.split_whitespace()).args(["--metrics", &run.address().to_string()]);
-    let output = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
-}
-
-fn json(run: &Run, path: &str) -> Value {
-    serde_json::from_str(&get(run.address(), path)).unwrap_or_default()
-}
+use crate::support::{MIB, Run, Turn};
 
 fn set_budget(run: &Run, bytes: f64) {
-    ballast(run, &format!("host set --no-wait --budget {}", bytes as u64)).unwrap();
+    run.ask(&format!("host set --no-wait --budget {}", bytes as u64)).unwrap();
 }
 
 /// Waits until `/v1/policy` and `ballast policy explain` say of the host, and of the last decision about each
 /// guest, that it is in this state.
 fn wait_for_state(run: &Run, state: &str) {
     run.wait_until(&format!("decisions in state {state}"), || {
-        let overview = json(run, "/v1/policy");
+        let overview = run.json("/v1/policy");
         let guests = overview["guests"].as_array().map_or(&[][..], Vec::as_slice);
         let all = guests.len() == 3 && guests.iter().all(|guest| guest["inputs"]["host_state"] == state);
         overview["host"]["state"] == state && all && {
-            let said = ballast(run, "policy explain --all").unwrap();
+            let said = run.ask("policy explain --all").unwrap();
             said.starts_with(&format!("host is {state}:"))
                 && said.matches(&format!("host         {state}")).count() == 3
         }
@@ -46,7 +32,7 @@ fn wait_for_decision(run: &Run, state: &str, fits: impl Fn(&Value) -> bool) {
 }
 
 fn has_decision(run: &Run, state: &str, fits: impl Fn(&Value) -> bool) -> bool {
-    let decisions = json(run, "/v1/guests/guest0/policy")["decisions"].clone();
+    let decisions = run.json("/v1/guests/guest0/policy")["decisions"].clone();
     decisions.as_array().into_iter().flatten().any(|one| one["inputs"]["host_state"] == state && fits(one))
 }
 
@@ -58,7 +44,7 @@ fn change_of(figure: impl Fn() -> f64) -> f64 {
 }
 
 fn used_bytes(run: &Run) -> f64 {
-    json(run, "/v1/host")["used_bytes"].as_f64().unwrap_or(0.0)
+    run.json("/v1/host")["used_bytes"].as_f64().unwrap_or(0.0)
 }
 
 #[test]
@@ -86,7 +72,7 @@ fn a_host_explains_itself_in_every_state_and_holds_guests_only_while_it_is_low()
 
     // Half of what is in use. Pages have to be evicted, and until they are, guests above their allocation are
     // held.
-    let refused = ballast(&run, "host set --budget 64MiB").unwrap_err();
+    let refused = run.ask("host set --budget 64MiB").unwrap_err();
     assert!(refused.contains("64 MiB is too small") && refused.contains("give at least"), "{refused}");
     set_budget(&run, used_bytes(&run) / 2.0);
     wait_for_decision(&run, "low", |one| {
@@ -96,7 +82,7 @@ fn a_host_explains_itself_in_every_state_and_holds_guests_only_while_it_is_low()
     let fits = || used_bytes(&run) <= run.metric("ballast_host_budget_bytes");
     run.wait_until("use within the new budget", fits);
     let stalled = |decision: &Value| decision["inputs"]["stall_ratio"].as_f64() > Some(0.0);
-    assert!(json(&run, "/v1/policy")["guests"].as_array().unwrap().iter().all(stalled), "being held counts as stall");
+    assert!(run.json("/v1/policy")["guests"].as_array().unwrap().iter().all(stalled), "being held counts as stall");
 
     // With enough again nobody is held, and all work.
     set_budget(&run, 1024.0 * MIB);
