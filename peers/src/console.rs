@@ -1,6 +1,7 @@
 //! What a guest says.
 
 use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -9,8 +10,21 @@ use std::thread;
 pub(crate) struct Console(Arc<Mutex<String>>);
 
 impl Console {
+    /// Starts a process that has its console on its standard input and output.
+    pub(crate) fn start(command: &mut Command) -> (Child, ChildStdin, Console) {
+        let mut process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("starting {}: {error}", command.get_program().display()));
+        let keyboard = process.stdin.take().expect("a pipe was asked for");
+        let console = Console::of(process.stdout.take().expect("a pipe was asked for"));
+        (process, keyboard, console)
+    }
+
     /// Begins to read.
-    pub(crate) fn of(output: impl Read + Send + 'static) -> Console {
+    fn of(output: impl Read + Send + 'static) -> Console {
         let said = Arc::<Mutex<String>>::default();
         let hears = said.clone();
         thread::spawn(move || {

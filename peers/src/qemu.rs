@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::mem::offset_of;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -81,7 +81,8 @@ impl Qemu {
         };
         let (mib, populated) = (machine.memory_mib, if machine.populated { "on" } else { "off" });
         let socket = folder.path().join("monitor");
-        let mut process = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-S"])
             // Without ACPI, devices are announced on the command line.
             .args(["-M", &format!("microvm,acpi=off,rtc=off,accel={accelerator},memory-backend=ram")])
@@ -91,14 +92,8 @@ impl Qemu {
             .args(["-device", &format!("virtio-balloon-device,id=balloon{}{}", comma(machine.device), machine.device)])
             .args(["-append", machine.command_line, "-kernel"])
             .arg(&kernel)
-            .args(["-qmp", &format!("unix:{},server=on,wait=off", socket.display())])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("starting QEMU");
-        let keyboard = process.stdin.take().expect("a pipe was asked for");
-        let console = Console::of(process.stdout.take().expect("a pipe was asked for"));
+            .args(["-qmp", &format!("unix:{},server=on,wait=off", socket.display())]);
+        let (mut process, keyboard, console) = Console::start(&mut command);
         let stream = wait_for("QEMU's monitor", || {
             let ended = process.try_wait().expect("QEMU's state");
             assert!(ended.is_none(), "QEMU ended at its start: {ended:?}");

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -79,20 +79,15 @@ impl Uml {
         let installed = Installed::look()?;
         let folder = tempfile::tempdir().expect("a folder for the initramfs");
         let initramfs = installed.initramfs(folder.path());
-        let mut process = Command::new(&installed.kernel)
+        let mut command = Command::new(&installed.kernel);
+        command
             .arg(format!("mem={memory_mib}M"))
             .arg(format!("initrd={}", initramfs.display()))
             .arg(format!("virtio_uml.device={}:{}", socket.display(), 5))
             .args(["rdinit=/init", "con0=fd:0,fd:1", "con=null", "quiet"])
             .args(options)
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("starting user-mode Linux");
-        let keyboard = process.stdin.take().expect("a pipe was asked for");
-        let console = Console::of(process.stdout.take().expect("a pipe was asked for"));
+            .process_group(0);
+        let (process, keyboard, console) = Console::start(&mut command);
         let mut uml = Uml { process, keyboard, console, commands: 0, _folder: folder };
         uml.run("true");
         Ok(uml)
