@@ -7,18 +7,16 @@ mod support;
 
 use std::{
     ffi::CString,
-    fs::{self, File},
+    fs,
     io::Write,
-    os::unix::fs::FileExt,
-    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
 
 use control::status::PagerStatus;
 use pager::{Config, GuestMemory, PAGE_BYTES, Run};
+use peers::zram::{Zram, make_swap_area};
 use support::{PAGES, config, content, fail, guest_of, noise, read, write};
-use wire::swap_area::first_page;
 
 /// What is in force for the guests here: three quarters of their pages, half of which does not compress.
 const ALLOCATION: u64 = PAGES as u64 / 4 * 3;
@@ -27,42 +25,37 @@ const AMPLE: u64 = PAGES as u64 * 2;
 const DEVICE_BYTES: u64 = 64 << 20;
 
 /// A zram device that is swapped to while this lives.
-struct Zram {
-    number: String,
-    device: PathBuf,
-}
+struct SwapDevice(Zram);
 
-impl Zram {
-    fn new() -> Option<Zram> {
-        let Ok(number) = fs::read_to_string("/sys/class/zram-control/hot_add") else {
+impl SwapDevice {
+    fn new() -> Option<SwapDevice> {
+        let Ok(zram) = Zram::add() else {
             let _ = writeln!(std::io::stderr(), "SKIPPED: no zram device can be made here");
             return None;
         };
-        let number = number.trim().to_owned();
-        let zram = Zram { device: format!("/dev/zram{number}").into(), number };
-        let sys = PathBuf::from(format!("/sys/block/zram{}", zram.number));
-        fs::write(sys.join("comp_algorithm"), "lz4").unwrap();
-        fs::write(sys.join("disksize"), DEVICE_BYTES.to_string()).unwrap();
-        let file = File::options().write(true).open(&zram.device).unwrap();
-        file.write_all_at(&first_page(DEVICE_BYTES), 0).unwrap();
-        file.sync_all().unwrap();
+        let device = SwapDevice(zram);
+        for (path, value) in device.0.sizing(DEVICE_BYTES) {
+            fs::write(path, value).unwrap();
+        }
+        make_swap_area(&device.0.node(), DEVICE_BYTES).unwrap();
         // SAFETY: the path is a string that ends with 0.
-        let on = unsafe { libc::swapon(zram.path().as_ptr(), 0) };
+        let on = unsafe { libc::swapon(device.path().as_ptr(), 0) };
         assert_eq!(on, 0, "{}", std::io::Error::last_os_error());
-        Some(zram)
+        Some(device)
     }
 
     fn path(&self) -> CString {
-        CString::new(self.device.to_str().unwrap()).unwrap()
+        CString::new(self.0.node().to_str().unwrap()).unwrap()
     }
 }
 
-impl Drop for Zram {
+impl Drop for SwapDevice {
     fn drop(&mut self) {
         // SAFETY: as above.
         unsafe { libc::swapoff(self.path().as_ptr()) };
-        let _ = fs::write(format!("/sys/block/zram{}/reset", self.number), "1");
-        let _ = fs::write("/sys/class/zram-control/hot_remove", &self.number);
+        for (path, value) in self.0.removal() {
+            let _ = fs::write(path, value);
+        }
     }
 }
 
@@ -107,7 +100,7 @@ fn pages_leave_for_zram_come_back_as_they_were_and_go_to_the_pool_without_it() {
     drop(memory);
 
     // A price makes no tier: what may not go to the host's swap does not, though there is room.
-    let Some(_zram) = Zram::new() else { return };
+    let Some(_device) = SwapDevice::new() else { return };
     let none = Config { kernel_tier: false, ..tiered(AMPLE) };
     let Some((_store, memory, threads)) = guest_of(none, Box::new(fail)) else { return };
     memory.set_kernel_price(64);

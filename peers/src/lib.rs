@@ -4,9 +4,10 @@
 //!   uml     a Linux kernel as a process, with its own virtio_balloon   <-- vhost-user --> `device`
 //!   device  `ballast vhost-user-balloon`, and its HTTP interface
 //!   qemu    our bare guest, with our driver, on QEMU's `microvm`      <-- QMP --> tests of QEMU's device
+//!   zram    the kernel's compressed memory
 //! ```
 //!
-//! Everything here is somebody's process: started with a deadline on each answer, and gone when its owner is
+//! All but the last is somebody's process: started with a deadline on each answer, and gone when its owner is
 //! dropped. A peer that is not installed is `None`, and the caller says so aloud.
 
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@ mod console;
 pub mod device;
 pub mod qemu;
 pub mod uml;
+pub mod zram;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -20,7 +20,7 @@ mod meter;
 mod peer;
 mod probe;
 pub mod spec;
-mod swap;
+pub mod swap;
 pub mod waits;
 
 use std::path::Path;

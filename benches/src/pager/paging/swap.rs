@@ -6,45 +6,35 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
 use nix::fcntl::{FallocateFlags, fallocate};
-use wire::swap_area::first_page;
+use peers::zram::{Zram, make_swap_area};
 
 use crate::kit::{
     error::Error,
     settings::{self, Step, Undo},
 };
 
-const CONTROL: &str = "/sys/class/zram-control";
 /// `SWAP_FLAG_PREFER`, with the priority in the low bits (`swapon(2)`).
 const PREFER: i32 = 0x8000;
 
 /// A swap device in use; dropping it takes it out of use, and removes it.
 pub struct Swap {
-    zram: Option<PathBuf>,
+    zram: Option<Zram>,
     _undo: Undo,
 }
 
 impl Swap {
     /// zram with lz4 that takes so many bytes of pages; priority 100: before all files.
     pub fn zram(bytes: u64) -> Result<Swap, Error> {
-        let add = Path::new(CONTROL).join("hot_add");
-        let number = fs::read_to_string(&add).map_err(|source| Error::NoZram { source })?;
-        let number = number.trim();
-        let (device, sys) =
-            (PathBuf::from(format!("/dev/zram{number}")), Path::new("/sys/block").join(format!("zram{number}")));
-        let undo = Undo::register(vec![
-            Step::SwapOff(device.clone()),
-            Step::Write(sys.join("reset"), "1".into()),
-            Step::Write(Path::new(CONTROL).join("hot_remove"), number.into()),
-        ]);
-        settings::change(&sys.join("comp_algorithm"), "lz4")?;
-        settings::change(&sys.join("disksize"), &bytes.to_string())?;
-        swap_on(&device, bytes, 100)?;
-        Ok(Swap { zram: Some(sys), _undo: undo })
+        let zram = Zram::add().map_err(|source| Error::NoZram { source })?;
+        let removal = zram.removal().map(|(path, value)| Step::Write(path, value));
+        let undo = Undo::register([Step::SwapOff(zram.node())].into_iter().chain(removal).collect());
+        zram.sizing(bytes).iter().try_for_each(|(path, value)| settings::change(path, value))?;
+        swap_on(&zram.node(), bytes, 100)?;
+        Ok(Swap { zram: Some(zram), _undo: undo })
     }
 
     /// A file of so many bytes in `directory`; priority 1.
@@ -65,7 +55,7 @@ impl Swap {
 
     /// Where a zram device has its figures.
     pub fn statistics(&self) -> Option<PathBuf> {
-        self.zram.as_ref().map(|sys| sys.join("mm_stat"))
+        self.zram.as_ref().map(Zram::statistics)
     }
 }
 
@@ -80,8 +70,7 @@ pub fn zram_bytes(mm_stat: &Path) -> Option<(u64, u64)> {
 /// Makes a swap area of a file or device, and has the kernel use it.
 fn swap_on(path: &Path, bytes: u64, priority: i32) -> Result<(), Error> {
     let failed = |source| Error::File { path: path.to_owned(), source };
-    let file = File::options().write(true).open(path).map_err(failed)?;
-    file.write_all_at(&first_page(bytes), 0).and_then(|()| file.sync_all()).map_err(failed)?;
+    make_swap_area(path, bytes).map_err(failed)?;
     let name = settings::c_path(path);
     // SAFETY: the path is a string that ends with 0.
     match unsafe { libc::swapon(name.as_ptr(), PREFER | priority) } {
