@@ -15,8 +15,7 @@
 //!
 //! A guest is `pausing` until its VMM has said that no vCPU is in it any more; nobody waits for that here.
 
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Json, Path, State as Shared};
+use axum::extract::{Path, State as Shared};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -24,7 +23,7 @@ use serde_json::{Value, json};
 use wire::PAGE_BYTES;
 use wire::balloon::stat::{AVAIL, MEMFREE, MEMTOT};
 
-use super::answer::{Local, json as respond, refuse};
+use super::answer::{Body, Local, json as respond, refuse};
 use super::sources::Sources;
 use crate::bytes::ByteCount;
 use crate::fleet::guest::Guest;
@@ -64,12 +63,8 @@ pub(super) async fn change(
     _: Local,
     Shared(sources): Shared<Sources>,
     Path(name): Path<String>,
-    body: Result<Json<Change>, JsonRejection>,
+    Body(change): Body<Change>,
 ) -> Response {
-    let change = match body {
-        Ok(Json(change)) => change,
-        Err(error) => return refuse(StatusCode::BAD_REQUEST, "bad_input", &error.body_text()),
-    };
     let Some(guest) = sources.fleet.guests.iter().find(|guest| guest.plan.name == name) else {
         return sources.no_such_guest(&name);
     };

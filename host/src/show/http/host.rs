@@ -9,14 +9,13 @@
 //! takes. What of it is *reached*, by the last tick's decisions, the answer to GET says, and what keeps the
 //! rest.
 
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Json, State as Shared};
+use axum::extract::State as Shared;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::answer::{Local, json as respond, refuse};
+use super::answer::{Body, Local, json as respond, refuse};
 use super::sources::Sources;
 use crate::bytes::ByteCount;
 use crate::control::shortfall;
@@ -54,12 +53,8 @@ pub(super) async fn show(Shared(sources): Shared<Sources>) -> Response {
 pub(super) async fn change(
     _: Local,
     Shared(sources): Shared<Sources>,
-    body: Result<Json<Change>, JsonRejection>,
+    Body(Change { budget_bytes }): Body<Change>,
 ) -> Response {
-    let budget_bytes = match body {
-        Ok(Json(change)) => change.budget_bytes,
-        Err(error) => return refuse(StatusCode::BAD_REQUEST, "bad_input", &error.body_text()),
-    };
     let _turn = lock(&sources.changing);
     if let Err(message) = fits(&sources, budget_bytes) {
         return refuse(StatusCode::UNPROCESSABLE_ENTITY, "does_not_fit", &message);

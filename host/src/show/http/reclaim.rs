@@ -12,15 +12,14 @@
 
 use std::time::{Duration, Instant};
 
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Json, Path, State as Shared};
+use axum::extract::{Path, State as Shared};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use control::STATUS_INTERVAL;
 use serde::Deserialize;
 use tokio::time::sleep;
 
-use super::answer::{Local, json as respond, refuse};
+use super::answer::{Body, Local, json as respond, refuse};
 use super::sources::Sources;
 
 /// Longest time that memory is held: a day. Who wants it for good lowers the limit.
@@ -40,12 +39,8 @@ pub(super) async fn begin(
     _: Local,
     Shared(sources): Shared<Sources>,
     Path(name): Path<String>,
-    body: Result<Json<Order>, JsonRejection>,
+    Body(Order { bytes, hold_seconds }): Body<Order>,
 ) -> Response {
-    let Order { bytes, hold_seconds } = match body {
-        Ok(Json(order)) => order,
-        Err(error) => return refuse(StatusCode::BAD_REQUEST, "bad_input", &error.body_text()),
-    };
     if bytes == 0 || !(1..=HOLD_SECONDS_MAX).contains(&hold_seconds) {
         let message = format!(
             "{bytes} bytes for {hold_seconds} s cannot be reclaimed: give at least a byte, and 1 to {HOLD_SECONDS_MAX} s; \
