@@ -244,14 +244,8 @@ impl Evicted {
 }
 
 fn noise(page: u32) -> PageBytes {
-    let mut bytes = [0; PAGE_BYTES];
-    let mut word = u64::from(page + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    for chunk in bytes.chunks_exact_mut(8) {
-        word ^= word << 13;
-        word ^= word >> 7;
-        word ^= word << 17;
-        chunk.copy_from_slice(&word.to_le_bytes());
-    }
+    let (mut bytes, mut random) = ([0; PAGE_BYTES], Random::new(u64::from(page + 1)));
+    bytes.chunks_exact_mut(8).for_each(|chunk| chunk.copy_from_slice(&random.word().to_le_bytes()));
     bytes
 }
 

@@ -21,7 +21,7 @@ use policy::{
     state::{HostState, Thresholds},
 };
 
-use crate::{policy::rules::Rule, simulate::demand::Demand};
+use crate::{kit::random::Random, policy::rules::Rule, simulate::demand::Demand};
 
 /// A fault in accesses: 65 µs against 1 µs for a page that is there.
 const FAULT_COST: f64 = 65.0;
@@ -129,7 +129,7 @@ impl World {
     /// A host whose guests begin now, each with its first allocation.
     pub fn new(config: Config, host: Host, rule: Rule, guests: Vec<SimulatedGuest>, seed: u64) -> World {
         let mut world =
-            World { config, host, rule, guests, state: HostState::High, second: 0.0, random: Random(seed | 1) };
+            World { config, host, rule, guests, state: HostState::High, second: 0.0, random: Random::after(seed) };
         let fresh: Vec<GuestInput> = world.guests.iter().map(|simulated| simulated.guest).collect();
         let first = policy::initial(&world.config, &world.host, &fresh);
         world.apply(&first);
@@ -168,18 +168,5 @@ impl World {
     /// Work of all guests so far, in seconds of a guest that misses nothing.
     pub fn work_seconds(&self) -> f64 {
         self.guests.iter().map(|guest| guest.work_seconds).sum()
-    }
-}
-
-/// Xorshift (Marsaglia 2003): worlds with the same seed are the same.
-#[derive(Clone, Debug)]
-struct Random(u64);
-
-impl Random {
-    fn unit(&mut self) -> f64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as f64 / (1u64 << 53) as f64
     }
 }
