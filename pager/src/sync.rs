@@ -22,6 +22,12 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// Runs a test once, where these primitives work: under the model checker's scheduler.
+#[cfg(test)]
+pub(crate) fn run_once(test: impl Fn() + Send + Sync + 'static) {
+    shuttle::check_random(test, 1);
+}
+
 /// So many zeros; memory for them comes when they are first written to.
 #[cfg(not(test))]
 pub(crate) fn zeroed_u8s(count: u32) -> Box<[AtomicU8]> {

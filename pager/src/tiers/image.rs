@@ -133,6 +133,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::sync::run_once;
 
     /// A file in memory that transfers little at a time, and fails so many times first.
     #[derive(Clone)]
@@ -164,13 +165,9 @@ mod tests {
         (file, image)
     }
 
-    fn check(test: fn()) {
-        shuttle::check_random(test, 1);
-    }
-
     #[test]
     fn a_page_is_clean_only_at_its_own_place() {
-        check(|| {
+        run_once(|| {
             let (_, image) = loaded(4);
             assert!(image.holds(Gfn(2), &[3; PAGE_BYTES]));
             assert!(!image.holds(Gfn(2), &[4; PAGE_BYTES]));
@@ -181,7 +178,7 @@ mod tests {
 
     #[test]
     fn transfers_that_are_short_or_fail_twice_are_completed() {
-        check(|| {
+        run_once(|| {
             let (file, image) = loaded(4);
             let mut buffer = PageBuffer::new(4).unwrap();
             assert_eq!(image.read(Gfn(1), 3, &mut buffer).unwrap(), 3);
@@ -195,7 +192,7 @@ mod tests {
 
     #[test]
     fn what_changed_in_the_file_is_never_taken_for_the_page() {
-        check(|| {
+        run_once(|| {
             let (file, image) = loaded(4);
             let mut buffer = PageBuffer::new(4).unwrap();
             file.0.lock().unwrap().0[2 * PAGE_BYTES + 17] ^= 1;

@@ -79,44 +79,36 @@ impl KernelTier {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::run_once;
 
     #[test]
     fn a_device_that_takes_nothing_is_left_alone_and_tried_again() {
-        shuttle::check_random(
-            || {
-                let tier = KernelTier::new(true);
-                (0..4).for_each(|_| tier.judge(32, 30, 10));
-                assert!(tier.is_usable(10));
-                (0..4).for_each(|_| tier.judge(32, 1, 10));
-                assert!(!tier.is_usable(10) && tier.is_usable(10 + SUSPENDED_MS));
-            },
-            1,
-        );
+        run_once(|| {
+            let tier = KernelTier::new(true);
+            (0..4).for_each(|_| tier.judge(32, 30, 10));
+            assert!(tier.is_usable(10));
+            (0..4).for_each(|_| tier.judge(32, 1, 10));
+            assert!(!tier.is_usable(10) && tier.is_usable(10 + SUSPENDED_MS));
+        });
     }
 
     #[test]
     fn a_price_makes_no_tier_where_there_is_none() {
-        shuttle::check_random(
-            || {
-                let tier = KernelTier::new(false);
-                tier.set_price(64);
-                assert!(!tier.exists() && !tier.is_usable(0));
-            },
-            1,
-        );
+        run_once(|| {
+            let tier = KernelTier::new(false);
+            tier.set_price(64);
+            assert!(!tier.exists() && !tier.is_usable(0));
+        });
     }
 
     #[test]
     fn what_a_page_wins_is_what_it_does_not_cost() {
-        shuttle::check_random(
-            || {
-                let tier = KernelTier::new(true);
-                tier.set_price(64);
-                assert_eq!(tier.relief(100), 75);
-                tier.set_price(256);
-                assert_eq!(tier.relief(100), 0);
-            },
-            1,
-        );
+        run_once(|| {
+            let tier = KernelTier::new(true);
+            tier.set_price(64);
+            assert_eq!(tier.relief(100), 75);
+            tier.set_price(256);
+            assert_eq!(tier.relief(100), 0);
+        });
     }
 }
