@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::{
     dedup::{
         contents::{Contents, Placement, common_pages, own_number},
-        plan::{Outcome, Plan},
+        plan::{Plan, ScenarioOutcome},
         scenario::Name,
         sides::who::Who,
         warm_up,
@@ -40,7 +40,7 @@ struct Row {
 }
 
 /// Measures both placements: pages shared at their own addresses, and elsewhere.
-pub fn run(plan: &Plan) -> Result<Outcome, Error> {
+pub fn run(plan: &Plan) -> Result<ScenarioOutcome, Error> {
     let (mut rows, mut targets) = (Vec::new(), Vec::new());
     for (name, placement) in [("same-address", Placement::SameAddress), ("alias", Placement::Extents)] {
         println!("first-write: pages shared at {name}, {GUESTS} guests of {} MiB", PAGES / 256);
@@ -76,7 +76,7 @@ pub fn run(plan: &Plan) -> Result<Outcome, Error> {
             targets.push(target("p99", |latency| latency.p99_ns));
         }
     }
-    Outcome::new(Name::FirstWrite, &rows, targets)
+    ScenarioOutcome::new(Name::FirstWrite, &rows, targets)
 }
 
 fn one(side: Who, contents: &Contents, plan: &Plan) -> Result<LatencyNs, Error> {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     dedup::{
         contents::{Contents, Placement},
-        plan::{Outcome, Plan},
+        plan::{Plan, ScenarioOutcome},
         scenario::Name,
         sides::who::Who,
         warm_up,
@@ -36,7 +36,7 @@ struct Row {
 }
 
 /// Measures all sides.
-pub fn run(plan: &Plan) -> Result<Outcome, Error> {
+pub fn run(plan: &Plan) -> Result<ScenarioOutcome, Error> {
     let guests = (PAGES / plan.pages).max(2);
     println!("S5-idle: {guests} guests of {} MiB, nothing changes for {} s", plan.pages / 256, WINDOW.as_secs());
     let contents = Contents::made_up(Placement::SameAddress, guests, plan.pages);
@@ -59,7 +59,7 @@ pub fn run(plan: &Plan) -> Result<Outcome, Error> {
     let ballast = rows.iter().find(|row| row.side == Who::Ballast).map_or(f64::NAN, |row| row.cpu_ratio);
     let target = Target::at_most("S5-idle-cpu-of-one-core".into(), ballast * of_4_gib, CPU_RATIO_MAX);
     let targets = plan.has(Who::Ballast).then_some(target).into_iter().collect();
-    Outcome::new(Name::Idle, &rows, targets)
+    ScenarioOutcome::new(Name::Idle, &rows, targets)
 }
 
 fn one(side: Who, contents: &Contents, limit_pages: u64, plan: &Plan) -> Result<Row, Error> {

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::{
     dedup::{
-        plan::{Outcome, Plan},
+        plan::{Plan, ScenarioOutcome},
         scenario::Name,
         sides::who::Who,
         warm_up,
@@ -46,7 +46,7 @@ struct Row {
 }
 
 /// Measures all sides with one pattern of writes.
-pub fn run(scenario: Name, pattern: Pattern, plan: &Plan) -> Result<Outcome, Error> {
+pub fn run(scenario: Name, pattern: Pattern, plan: &Plan) -> Result<ScenarioOutcome, Error> {
     println!(
         "{}: {} guests of {} MiB change {:.0} % of their pages a second, for {} s",
         scenario.text(),
@@ -62,7 +62,7 @@ pub fn run(scenario: Name, pattern: Pattern, plan: &Plan) -> Result<Outcome, Err
         rows.push(row);
     }
     let targets = targets(scenario, plan, &rows);
-    Outcome::new(scenario, &rows, targets)
+    ScenarioOutcome::new(scenario, &rows, targets)
 }
 
 fn one(side: Who, pattern: Pattern, plan: &Plan) -> Result<Row, Error> {

@@ -21,7 +21,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use self::{
-    plan::{Outcome, Plan},
+    plan::{Plan, ScenarioOutcome},
     scenario::Name,
     sides::{area_cost, who::Who},
     writers::Pattern,
@@ -66,7 +66,7 @@ struct Figures<'a> {
     guest_pages: u32,
     /// Kernel memory of an address-space area, bytes, measured.
     area_bytes: f64,
-    scenarios: &'a [Outcome],
+    scenarios: &'a [ScenarioOutcome],
 }
 
 /// Measures what is asked for.
@@ -119,7 +119,7 @@ fn chosen(plan: &Plan) -> Vec<Name> {
     can
 }
 
-fn one(scenario: Name, plan: &Plan) -> Result<Outcome, Error> {
+fn one(scenario: Name, plan: &Plan) -> Result<ScenarioOutcome, Error> {
     match scenario {
         Name::SameAddress | Name::NearEqual | Name::Extents | Name::SinglePages | Name::Images3 | Name::Images6 => {
             still::run(scenario, &scenario.still_memory(plan.guests, plan.pages, &plan.images)?, plan)
@@ -132,7 +132,7 @@ fn one(scenario: Name, plan: &Plan) -> Result<Outcome, Error> {
     }
 }
 
-fn write(plan: &Plan, scenarios: &[Outcome]) -> Result<(), Error> {
+fn write(plan: &Plan, scenarios: &[ScenarioOutcome]) -> Result<(), Error> {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     plan.report.write(&Figures {
         schema_version: 1,
@@ -145,7 +145,7 @@ fn write(plan: &Plan, scenarios: &[Outcome]) -> Result<(), Error> {
     })
 }
 
-fn summarise(outcomes: &[Outcome]) {
+fn summarise(outcomes: &[ScenarioOutcome]) {
     let targets = || outcomes.iter().flat_map(|outcome| &outcome.targets);
     let missed: Vec<_> = targets().filter(|target| !target.is_met()).collect();
     println!("summary: {} of {} targets met", targets().count() - missed.len(), targets().count());

@@ -33,7 +33,7 @@ pub struct Plan {
 
 /// What came of one scenario.
 #[derive(Debug, Serialize)]
-pub struct Outcome {
+pub struct ScenarioOutcome {
     /// Its name.
     pub scenario: String,
     /// All figures.
@@ -54,10 +54,10 @@ impl Plan {
     }
 }
 
-impl Outcome {
+impl ScenarioOutcome {
     /// Of `scenario`; an error if the figures are no JSON.
-    pub fn new(scenario: Name, figures: &impl Serialize, targets: Vec<Target>) -> Result<Outcome, Error> {
+    pub fn new(scenario: Name, figures: &impl Serialize, targets: Vec<Target>) -> Result<ScenarioOutcome, Error> {
         let figures = serde_json::to_value(figures).map_err(|error| Error::Guest(error.to_string()))?;
-        Ok(Outcome { scenario: scenario.text(), figures, targets })
+        Ok(ScenarioOutcome { scenario: scenario.text(), figures, targets })
     }
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::{
     dedup::{
         contents::{Contents, Placement},
-        plan::{Outcome, Plan},
+        plan::{Plan, ScenarioOutcome},
         scenario::Name,
         sides::who::Who,
     },
@@ -39,7 +39,7 @@ struct Row {
 }
 
 /// Measures all sides, and memory that nobody scans.
-pub fn run(plan: &Plan) -> Result<Outcome, Error> {
+pub fn run(plan: &Plan) -> Result<ScenarioOutcome, Error> {
     let mut rows: Vec<Row> = Vec::new();
     let placements = [
         ("S1-same-address", Placement::SameAddress),
@@ -69,7 +69,7 @@ pub fn run(plan: &Plan) -> Result<Outcome, Error> {
             rows.push(row);
         }
     }
-    Outcome::new(Name::Slowdown, &rows, Vec::new())
+    ScenarioOutcome::new(Name::Slowdown, &rows, Vec::new())
 }
 
 fn one(placement: &'static str, side: Who, contents: &Contents, plan: &Plan) -> Result<Row, Error> {

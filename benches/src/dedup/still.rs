@@ -6,7 +6,7 @@ use crate::{
     dedup::{
         contents::{Contents, Count},
         merging::{self, Merged},
-        plan::{Outcome, Plan},
+        plan::{Plan, ScenarioOutcome},
         progress::Cost,
         scenario::Name,
         sides::who::Who,
@@ -33,7 +33,7 @@ struct Row {
 }
 
 /// Measures one scenario on all sides.
-pub fn run(scenario: Name, contents: &Contents, plan: &Plan) -> Result<Outcome, Error> {
+pub fn run(scenario: Name, contents: &Contents, plan: &Plan) -> Result<ScenarioOutcome, Error> {
     let count = contents.count()?;
     let limit_pages = count.limit_pages();
     println!(
@@ -52,7 +52,7 @@ pub fn run(scenario: Name, contents: &Contents, plan: &Plan) -> Result<Outcome, 
         sides.push(Row { side, merges_per_cpu_second: merged.merges_per_cpu_second(), merged });
     }
     let targets = targets(scenario, plan, limit_pages, &sides);
-    Outcome::new(scenario, &Figures { count, limit_pages, sides }, targets)
+    ScenarioOutcome::new(scenario, &Figures { count, limit_pages, sides }, targets)
 }
 
 fn print(side: Who, merged: &Merged, limit_pages: u64) {
