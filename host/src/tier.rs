@@ -218,7 +218,7 @@ impl Tier {
 
     /// What so many guests may have above their allocations: set aside from the budget.
     pub fn slack_bytes(&self, guests: usize) -> u64 {
-        bound::ABOVE_BYTES * guests as u64
+        bound::above_bytes(guests)
     }
 
     /// Says once that an operator has taken the device out of use.

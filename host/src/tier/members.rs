@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard};
 
-use super::bound::{self, Bound};
+use super::bound::{self, Bound, Due};
 use super::cgroup::{Group, Groups, Usage};
 use super::statistics::Statistics;
 use crate::sync::lock;
@@ -71,6 +71,7 @@ impl Members {
         for (guest, member) in self.members().iter_mut().enumerate() {
             if let Some(member) = member.as_mut().filter(|_| !allocations.iter().any(|&(other, _)| other == guest)) {
                 // Its process is gone, and what it had with it.
+                member.bound.rest();
                 member.figures = Figures {
                     hits_total: member.figures.hits_total,
                     waits_total: member.figures.waits_total,
@@ -78,10 +79,16 @@ impl Members {
                 };
             }
         }
+        let bounds: Vec<_> = self
+            .members()
+            .iter()
+            .map(|member| member.as_ref().map_or(Bound::default(), |member| member.bound))
+            .collect();
+        let mut relief_left_bytes = Bound::relief_left_bytes(bounds.iter());
         for &(guest, allocation_bytes) in allocations {
             // Not held while the kernel makes room.
             let Some(mut member) = self.members()[guest].clone() else { continue };
-            let tended = member.tend(allocation_bytes, self.most_bytes[guest], statistics);
+            let tended = member.tend(allocation_bytes, self.most_bytes[guest], statistics, &mut relief_left_bytes);
             if let Err(error) = &tended {
                 tracing::warn!(
                     guest,
@@ -118,12 +125,19 @@ impl Members {
 }
 
 impl Member {
-    fn tend(&mut self, allocation_bytes: u64, most_bytes: u64, statistics: &Statistics) -> std::io::Result<()> {
+    fn tend(
+        &mut self,
+        allocation_bytes: u64,
+        most_bytes: u64,
+        statistics: &Statistics,
+        relief_left_bytes: &mut u64,
+    ) -> std::io::Result<()> {
         let usage = self.group.usage()?;
         let zram_bytes = statistics.share_bytes(usage.swapped_bytes);
         let Usage { swapped_bytes, charged_bytes, hits_total, waits, .. } = usage;
         let mut limit_bytes = usage.limit_bytes;
-        if let Some(due_bytes) = self.bound.next(&usage, most_bytes, allocation_bytes, zram_bytes) {
+        let due = Due { most_bytes, allocation_bytes, zram_bytes };
+        if let Some(due_bytes) = self.bound.next(&usage, due, relief_left_bytes) {
             match self.group.limit(due_bytes, bound::all_bytes(&usage, most_bytes), charged_bytes) {
                 Ok(()) => limit_bytes = due_bytes,
                 // What cannot be squeezed now is tried again at the next tick.

@@ -112,6 +112,11 @@ impl Guest {
         };
         let vcpus = vcpus.map_err(failed)?;
         memory.set_vcpu_tids(vcpus.thread_ids());
+        if spec.kernel_tier.is_some() {
+            // As a VMM does: whoever is to make room must not wait for room itself.
+            sys::keep_own_memory(memory.base().cast(), ram_bytes as usize)
+                .map_err(Error::system("locking the memory that is not the guest's"))?;
+        }
         let look = Duration::from_micros(spec.look_us);
         Ok(Guest { board, meter, look, vcpus: Some(vcpus), memory, _vm: vm })
     }
