@@ -32,7 +32,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use control::{KERNEL_PAGE_PRICE_UNMEASURED, WHOLE_PAGE_PRICE};
 use wire::PAGE_BYTES;
@@ -55,8 +55,9 @@ const BYTES_MIN: u64 = 64 << 20;
 const FULL_DIVISOR: u64 = 64;
 const ROOMY_DIVISOR: u64 = 16;
 
-/// Between two compactions: pages wait for the device meanwhile.
-const COMPACT_INTERVAL: Duration = Duration::from_secs(2);
+/// A device is compacted for no more than one part in so many of the time: pages wait for it meanwhile, some
+/// 50 ms where there are gigabytes of them.
+const COMPACT_DIVISOR: u32 = 1000;
 
 /// Whether private pages may go out to the kernel's swap.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -95,8 +96,8 @@ pub struct Tier {
     full: AtomicBool,
     /// The guests' groups are being looked at.
     tending: AtomicBool,
-    /// When the device was compacted last.
-    compacted: Mutex<Option<Instant>>,
+    /// When the device may be compacted again.
+    compactable_at: Mutex<Instant>,
 }
 
 /// The device at one moment.
@@ -134,8 +135,8 @@ impl Tier {
                 let mut notes = vec![format!("kernel tier on {}; --kernel-tier off for none", device.node().display())];
                 notes.extend(caveat());
                 let [lost, full, tending] = [false; 3].map(AtomicBool::new);
-                let compacted = Mutex::default();
-                Ok((Some(Tier { device, members, lost, full, tending, compacted }), notes))
+                let compactable_at = Mutex::new(Instant::now());
+                Ok((Some(Tier { device, members, lost, full, tending, compactable_at }), notes))
             }
             Err(why) if given.is_none() => Ok((None, vec![format!("no kernel tier: {why}")])),
             Err(why) => Err(why),
@@ -189,13 +190,12 @@ impl Tier {
         });
     }
 
-    /// Compacts a device that wastes memory, if that was not done lately.
+    /// Compacts a device that wastes memory, if that did not take much time lately.
     fn compact(&self, statistics: Statistics) {
-        let mut compacted = lock(&self.compacted);
-        let is_due = compacted.is_none_or(|at| at.elapsed() >= COMPACT_INTERVAL);
-        if is_due && statistics.is_wasteful() {
+        let (mut compactable_at, begun) = (lock(&self.compactable_at), Instant::now());
+        if begun >= *compactable_at && statistics.is_wasteful() {
             let _ = self.device.compact().inspect_err(|error| tracing::debug!("{error}"));
-            *compacted = Some(Instant::now());
+            *compactable_at = Instant::now() + begun.elapsed() * COMPACT_DIVISOR;
         }
     }
 

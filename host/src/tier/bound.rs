@@ -13,7 +13,7 @@
 //! tables, stacks, sockets, pages of files) is measured, and not what the bound is about, up to what a VMM
 //! has a use for.
 
-use std::{num::NonZero, thread};
+use std::{num::NonZero, sync::LazyLock, thread};
 
 use super::cgroup::Usage;
 
@@ -36,8 +36,9 @@ const UNCOUNTED_BYTES: u64 = 32 << 20;
 
 /// What a group may have above all that is counted.
 fn slack_bytes() -> u64 {
-    let cpus = thread::available_parallelism().map_or(1, NonZero::get) as u64;
-    cpus.min(CPUS_MAX) * CHARGED_AHEAD_BYTES
+    // Finding out takes as long as looking at a group.
+    static CPUS: LazyLock<u64> = LazyLock::new(|| thread::available_parallelism().map_or(1, NonZero::get) as u64);
+    CPUS_MAX.min(*CPUS) * CHARGED_AHEAD_BYTES
 }
 
 /// What the limits of so many guests may be above their allocations, all together; set aside from the budget.

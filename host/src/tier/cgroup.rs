@@ -15,8 +15,9 @@
 //! Named by their host's process and start. What a killed host left has no processes in it, and the next
 //! start in the same group removes it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,6 +32,9 @@ const MAX_ABOVE_BYTES: u64 = 16 << 20;
 /// How long a group may keep processes that are being reaped.
 const BUSY_MAX: Duration = Duration::from_secs(2);
 const BUSY_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The longest of a group's files has less: `memory.stat`.
+const TEXT_BYTES_MAX: usize = 8192;
 
 /// The kernel's interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +52,17 @@ pub(super) struct Groups {
 }
 
 /// The group of a guest.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Group {
     version: Version,
     path: PathBuf,
+    /// Open, as they are read many times a second.
+    charged: File,
+    swapped: Option<File>,
+    stat: File,
+    events: File,
+    hits: Option<File>,
+    limit: File,
 }
 
 /// What a group has, and how it fared at its limit.
@@ -104,21 +115,21 @@ impl Groups {
 
     /// The group of this name, made if it is not there.
     pub(super) fn group(&self, name: &str) -> io::Result<Group> {
-        let group = Group { version: self.version, path: self.root.join(name) };
-        match fs::create_dir(&group.path) {
+        let path = self.root.join(name);
+        match fs::create_dir(&path) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
         match self.version {
             Version::V1 => {
                 // The kernel kills nobody in it: whoever finds no room waits until the limit is raised.
-                fs::write(group.path.join("memory.oom_control"), "1")?;
-                fs::write(group.path.join("memory.swappiness"), "100")?;
+                fs::write(path.join("memory.oom_control"), "1")?;
+                fs::write(path.join("memory.swappiness"), "100")?;
             }
             // Its swap is limited with its memory.
             Version::V2 => {}
         }
-        Ok(group)
+        Group::open(self.version, path)
     }
 }
 
@@ -131,6 +142,29 @@ impl Drop for Groups {
 }
 
 impl Group {
+    fn open(version: Version, path: PathBuf) -> io::Result<Group> {
+        let open = |file: &str| File::open(path.join(file));
+        let (charged, swapped, events, hits, limit) = match version {
+            // Without books of swap, `stat` has it.
+            Version::V1 => (
+                open("memory.usage_in_bytes")?,
+                None,
+                open("memory.oom_control")?,
+                Some(open("memory.failcnt")?),
+                open("memory.limit_in_bytes")?,
+            ),
+            Version::V2 => (
+                open("memory.current")?,
+                Some(open("memory.swap.current")?),
+                open("memory.events")?,
+                None,
+                open("memory.high")?,
+            ),
+        };
+        let stat = open("memory.stat")?;
+        Ok(Group { version, path, charged, swapped, stat, events, hits, limit })
+    }
+
     /// Moves a process into it, with all its threads.
     pub(super) fn enter(&self, pid: u32) -> io::Result<()> {
         enter(&self.path, pid)
@@ -138,29 +172,23 @@ impl Group {
 
     /// What it has now.
     pub(super) fn usage(&self) -> io::Result<Usage> {
-        let read = |file: &str| fs::read_to_string(self.path.join(file));
-        let number = |file: &str| read(file).map(|text| parse_bytes(&text));
-        let stat = read("memory.stat")?;
-        let (charged, limit, swapped, hits, waits) = match self.version {
-            Version::V1 => {
-                let (charged, limit) = (number("memory.usage_in_bytes")?, number("memory.limit_in_bytes")?);
-                let waits = field(&read("memory.oom_control")?, "under_oom") == 1;
-                (charged, limit, field(&stat, "swap"), number("memory.failcnt")?, waits)
-            }
-            Version::V2 => {
-                let (charged, limit) = (number("memory.current")?, number("memory.high")?);
-                let events = read("memory.events")?;
-                (charged, limit, number("memory.swap.current")?, field(&events, "high") + field(&events, "max"), false)
-            }
-        };
+        let mut buffer = [0; TEXT_BYTES_MAX];
+        let stat = text(&self.stat, &mut buffer)?;
+        let anonymous = if self.version == Version::V1 { "rss" } else { "anon" };
+        let anonymous_bytes = field(stat, anonymous) + field(stat, "shmem");
+        let swapped_bytes = field(stat, "swap");
+        let mut number = |file: &File| text(file, &mut buffer).map(parse_bytes);
+        let (charged_bytes, limit_bytes) = (number(&self.charged)?, number(&self.limit)?);
+        let swapped_bytes = self.swapped.as_ref().map_or(Ok(swapped_bytes), &mut number)?;
+        let hits = self.hits.as_ref().map_or(Ok(0), number)?;
+        let events = text(&self.events, &mut buffer)?;
         Ok(Usage {
-            charged_bytes: charged,
-            anonymous_bytes: field(&stat, if self.version == Version::V1 { "rss" } else { "anon" })
-                + field(&stat, "shmem"),
-            swapped_bytes: swapped,
-            limit_bytes: limit,
-            hits_total: hits,
-            waits,
+            charged_bytes,
+            anonymous_bytes,
+            swapped_bytes,
+            limit_bytes,
+            hits_total: hits + field(events, "high") + field(events, "max"),
+            waits: field(events, "under_oom") == 1,
         })
     }
 
@@ -246,6 +274,12 @@ fn remove(root: &Path, patience: Duration) -> io::Result<()> {
     Ok(())
 }
 
+/// What the file says from its beginning on.
+fn text<'a>(file: &File, buffer: &'a mut [u8; TEXT_BYTES_MAX]) -> io::Result<&'a str> {
+    let bytes = file.read_at(buffer, 0)?;
+    std::str::from_utf8(&buffer[..bytes]).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
+}
+
 /// A number, or the word for no limit.
 fn parse_bytes(text: &str) -> u64 {
     text.trim().parse().unwrap_or(u64::MAX)
@@ -264,7 +298,7 @@ mod tests {
     fn group(version: Version, files: &[(&str, &str)]) -> (tempfile::TempDir, Group) {
         let folder = tempfile::tempdir().unwrap();
         files.iter().for_each(|(name, text)| fs::write(folder.path().join(name), text).unwrap());
-        let group = Group { version, path: folder.path().to_owned() };
+        let group = Group::open(version, folder.path().to_owned()).unwrap();
         (folder, group)
     }
 
@@ -303,8 +337,7 @@ mod tests {
         let written = |name| fs::read_to_string(folder.path().join(name)).unwrap();
         assert_eq!((written("memory.high"), written("memory.max")), ("1048576".into(), (17 << 20).to_string()));
         assert_eq!(written("memory.swap.max"), (3 << 20).to_string());
-        fs::remove_file(folder.path().join("memory.current")).unwrap();
-        assert!(v2.usage().is_err());
+        assert!(Group::open(Version::V1, folder.path().to_owned()).is_err());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The guests' groups: who is in one, what it has there and in zram, and that it keeps to its bound.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::bound::{self, Bound, Due};
 use super::cgroup::{Group, Groups, Usage};
@@ -22,7 +22,7 @@ pub(super) struct Members {
 
 #[derive(Clone, Debug)]
 struct Member {
-    group: Group,
+    group: Arc<Group>,
     bound: Bound,
     figures: Figures,
     /// Ticks in a row at which its threads waited.
@@ -61,7 +61,7 @@ impl Members {
         let mut members = self.members();
         let known = members[guest].take().map(|member| (member.bound, member.figures));
         let (bound, figures) = known.unwrap_or_default();
-        members[guest] = Some(Member { group, bound, figures, waiting: 0 });
+        members[guest] = Some(Member { group: Arc::new(group), bound, figures, waiting: 0 });
         Ok(())
     }
 
