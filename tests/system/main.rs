@@ -70,6 +70,6 @@ mod tier {
     mod device;
     mod faults;
     mod kills;
-    mod kit;
+    pub mod kit;
     mod lacks;
 }
