@@ -42,11 +42,19 @@ impl Guest {
         self.state().finished = Some(result);
     }
 
-    /// The VMM wrote a line to its standard error.
+    /// The VMM wrote a line to its standard error: one of its log, at the level that begins it, or a panic's.
     pub(crate) fn on_words(&self, line: &str) {
-        tracing::warn!(target: "vmm", "{}: {line}", self.plan.name);
+        let (level, words) = line.trim_start().split_once(' ').unwrap_or_default();
+        let name = &self.plan.name;
+        match level {
+            "ERROR" => tracing::error!(target: "vmm", "{name}: {words}"),
+            "INFO" => return tracing::info!(target: "vmm", "{name}: {words}"),
+            "DEBUG" | "TRACE" => return tracing::debug!(target: "vmm", "{name}: {words}"),
+            "WARN" => tracing::warn!(target: "vmm", "{name}: {words}"),
+            _ => tracing::warn!(target: "vmm", "{name}: {line}"),
+        }
         if !line.starts_with("note: ") {
-            self.state().last_words = Some(line.to_owned());
+            self.state().last_words = Some(line.trim_start().to_owned());
         }
     }
 

@@ -147,6 +147,21 @@ fn a_panic_is_named_with_its_message() {
 }
 
 #[test]
+fn what_a_vmm_says_of_its_guest_is_no_reason_for_its_end() {
+    let (guest, _inbox) = guest();
+    guest.on_words(" INFO console: @up guest=\"guest0\"");
+    assert_eq!(end_of(&guest, 9), "lost: killed by signal 9 (SIGKILL)");
+}
+
+#[test]
+fn what_went_wrong_in_a_vmm_is_named_as_the_reason_for_its_end() {
+    let (guest, _inbox) = guest();
+    guest.on_words(" WARN vmm: out of luck");
+    guest.on_words("DEBUG vmm: and going on");
+    assert_eq!(end_of(&guest, 101 << 8), "lost: its process exited with status 101 (WARN vmm: out of luck)");
+}
+
+#[test]
 fn a_result_with_corrupt_pages_is_a_failure() {
     let (guest, _inbox) = guest();
     let mut status = GuestStatus::default();
