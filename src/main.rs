@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod linux_image;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;

@@ -19,13 +19,14 @@ Examples:
   ballast run --image a.mem --image b.mem            guests whose RAM starts from these files
   ballast run --domain web=4,db=4                    two tenants: nothing is shared between them
   ballast run --guest 0:shares=2000,reservation=128MiB --guest 1:limit=96MiB,workload=idle
+  ballast run --linux                                4 Linux guests, of an image that is made the first time
   ballast run --guests 2 --kernel vmlinuz --initrd initrd.img --until-poweroff
   ballast run --swap /var/tmp --guest 0:dedup=off,swap=off --guest 1:balloon=off
   ballast run --workload zipf --dedup off --report run.json";
 
 #[derive(Debug, Args)]
 pub struct Run {
-    /// How many guests [default: 8, one per image, or one with a kernel]
+    /// How many guests [default: 8, one per image, one with a kernel, or 4 with --linux]
     #[arg(long, value_name = "N")]
     guests: Option<u32>,
     /// RAM of each guest [default: 256MiB, or the size of its image]
@@ -157,7 +158,8 @@ enum DedupSwitch {
 
 impl Run {
     /// The run that was asked for; its VMMs are processes of this same program.
-    pub fn into_config(self) -> Result<RunConfig, host::Error> {
+    pub fn into_config(mut self) -> Result<RunConfig, host::Error> {
+        self.linux.prepare()?;
         let program = std::env::current_exe()
             .map_err(|source| host::Error::System { doing: "finding this program's file", source })?;
         let on = |switch| switch == Switch::On;
@@ -167,7 +169,7 @@ impl Run {
             DedupSwitch::Off => Dedup::Off,
         };
         Ok(RunConfig {
-            guests: self.guests,
+            guests: self.guests.or(self.linux.guests()),
             memory_bytes: self.memory.map(|ByteCount(bytes)| bytes),
             budget_bytes: self.budget.0,
             over_promise: self.over_promise,
@@ -178,7 +180,7 @@ impl Run {
             workload: self.workload,
             duration: self.duration,
             restart_every: self.restart_every,
-            until_poweroff: self.linux.until_poweroff,
+            until_poweroff: self.linux.until_poweroff(),
             linux: self.linux.into_request(),
             vcpus: self.vcpus,
             vcpu: match self.vcpu {

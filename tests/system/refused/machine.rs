@@ -44,6 +44,20 @@ fn without_kvm_a_run_is_refused_and_hosted_vcpus_are_named() {
 }
 
 #[test]
+fn without_hardware_virtualisation_a_linux_guest_of_ours_is_refused_with_what_can_be_done() {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap();
+    if cpu.split_whitespace().any(|flag| flag == "vmx" || flag == "svm") {
+        return skipped("this processor runs stock kernels");
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_ballast"))
+        .args(["run", "--linux", "--metrics", "127.0.0.1:0"])
+        .output()
+        .unwrap();
+    let said = refusal(&output);
+    assert!(said.contains("vmx nor svm") && said.contains("guest-image/machine"), "{said}");
+}
+
+#[test]
 fn without_the_right_to_kernel_faults_a_run_is_refused_with_the_ways_to_get_it() {
     if !is_root("becoming nobody takes root") {
         return;

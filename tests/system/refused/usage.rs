@@ -159,6 +159,8 @@ fn what_cannot_be_started_as_linux_is_refused_by_name() {
     assert_refused(&["--kernel", &text, "--vcpu", "hosted"], &["--vcpu hosted contradicts --kernel"]);
     assert_refused(&["--kernel", &text, "--image", &text], &["--image"]);
     assert_refused(&["--kernel", &text, "--until-poweroff", "--duration", "5s"], &["--until-poweroff", "--duration"]);
+    assert_refused(&["--linux", "--kernel", &text], &["--linux", "--kernel"]);
+    assert_refused(&["--linux", "--duration", "5s"], &["--linux", "--duration"]);
     assert_refused(&["--kernel", &text, "--disk", ""], &["--disk", "FILE:ro"]);
     assert_refused(&["--kernel", &text, "--net", "tap0"], &["tap0", "tap=NAME"]);
     assert_refused(&["--disk", &short], &["--kernel"]);
