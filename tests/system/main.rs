@@ -19,7 +19,6 @@ mod figures {
 /// Guests, drivers and devices that others wrote.
 mod foreign {
     mod linux_driver;
-    mod linux_guests;
     mod qemu_device;
 }
 
@@ -34,9 +33,11 @@ mod levers {
     mod swap;
 }
 
-/// Linux guests, on any KVM.
+/// Linux guests.
 mod linux {
+    mod boots;
     mod kernels;
+    mod machine;
 }
 
 /// Processes start, stop, end and are killed.
