@@ -70,6 +70,7 @@ mod refused {
 mod tier {
     mod device;
     mod faults;
+    mod hostile;
     mod kills;
     pub mod kit;
     mod lacks;

@@ -12,7 +12,7 @@ use crate::{
     },
     rules::{proactive::Proactive, reach::AHEAD_MAX},
     sync::{Ordering, lock},
-    sys::{PageBuffer, RunQueue, RunTimes, ThreadClock},
+    sys::{PageBuffer, Precedence, RunQueue, RunTimes, ThreadClock},
     tiers::swap::Swap,
 };
 
@@ -167,9 +167,13 @@ impl GuestMemory {
         let (mut last_discard, mut tidying) = (Instant::now(), Tidying::new());
         let (mut proactive, mut patience, mut watch) = (None, Patience::default(), Watch::new());
         let mut buffer = PageBuffer::new(AHEAD_MAX)?;
+        // With a kernel tier, hardly anybody waits for this thread: what comes back is there at once, and a
+        // vCPU that is kept from its CPU by tidiness waits longer than for a page.
+        let mut precedence = Precedence::ordinary(self.pages.kernel.exists());
         while !self.stopping.load(Ordering::Acquire) {
             self.pages.counters.tick(self.start);
             self.wait_clock.tick(Instant::now());
+            precedence.yields(self.nobody_waits());
             self.note_relief()?;
             watch.paused(self.pages.credits.available());
             let progress = self.make_room(&mut hands, &mut patience, &mut watch)?;

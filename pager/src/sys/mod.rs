@@ -7,6 +7,7 @@ mod arena;
 mod buffer;
 mod many;
 mod pagemap;
+mod precedence;
 mod ram;
 mod resident;
 mod run_queue;
@@ -17,6 +18,7 @@ mod uffd;
 
 pub use arena::{Arena, MmapArena};
 pub use buffer::PageBuffer;
+pub use precedence::Precedence;
 pub use ram::{PLACEMENT_BYTES, Ram};
 pub use resident::Resident;
 pub use run_queue::{RunQueue, RunTimes};
