@@ -43,6 +43,9 @@ const STARVING_INTERVAL: Duration = Duration::from_millis(2);
 /// for how long they then are.
 const SCANNER_PATIENCE: Duration = Duration::from_millis(250);
 const SCANNER_WORN: Duration = Duration::from_secs(2);
+/// Others run before the evictor when nobody has waited for it for so long: whoever fills fresh memory asks
+/// it for a page all the time.
+const YIELDING_AFTER: Duration = Duration::from_secs(1);
 /// How often freed room is given back to the disk: what is freed meanwhile goes in one batch.
 const DISCARD_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a batch of the pool's pages is packed denser: some 0.5 ms, 1 % of a CPU; and while the last
@@ -167,13 +170,17 @@ impl GuestMemory {
         let (mut last_discard, mut tidying) = (Instant::now(), Tidying::new());
         let (mut proactive, mut patience, mut watch) = (None, Patience::default(), Watch::new());
         let mut buffer = PageBuffer::new(AHEAD_MAX)?;
-        // With a kernel tier, hardly anybody waits for this thread: what comes back is there at once, and a
-        // vCPU that is kept from its CPU by tidiness waits longer than for a page.
+        // With a kernel tier, guests wait for this thread at first only: what comes back is there at once. A
+        // vCPU that is kept from its CPU meanwhile waits longer than for a page.
         let mut precedence = Precedence::ordinary(self.pages.kernel.exists());
+        let mut waited_at = Instant::now();
         while !self.stopping.load(Ordering::Acquire) {
             self.pages.counters.tick(self.start);
             self.wait_clock.tick(Instant::now());
-            precedence.yields(self.nobody_waits());
+            if !self.nobody_waits() {
+                waited_at = Instant::now();
+            }
+            precedence.yields(waited_at.elapsed() > YIELDING_AFTER);
             self.note_relief()?;
             watch.paused(self.pages.credits.available());
             let progress = self.make_room(&mut hands, &mut patience, &mut watch)?;

@@ -67,6 +67,12 @@ impl Cgroup {
         spared.map_err(|source| Error::File { path, source })
     }
 
+    /// Whether who is at the limit waits: no room could be made. (Never on version 2.)
+    pub fn waits(&self) -> bool {
+        let control = fs::read_to_string(self.directory.join("memory.oom_control"));
+        control.is_ok_and(|text| text.lines().any(|line| line == "under_oom 1"))
+    }
+
     /// Has the kernel reclaim, on this thread, what they have above `bytes`, and stops them a little later.
     pub fn hold(&self, bytes: u64) -> Result<(), Error> {
         if self.usage_bytes()? > bytes {

@@ -24,6 +24,8 @@ const SHRINK_LIMIT: Duration = Duration::from_secs(10);
 const EXCESS_LOOKS: u32 = 50;
 /// This little too much is no matter.
 const LESS_BYTES: u64 = 128 << 10;
+/// What is taken from a guest that is stuck at its limit, bytes.
+const SQUEEZE_BYTES: u64 = 1 << 20;
 /// What it is to have less at most because of that, bytes.
 const EXCESS_BYTES_MAX: f64 = (2u64 << 20) as f64;
 
@@ -142,7 +144,12 @@ impl Holding {
         while !done.load(Ordering::Relaxed) {
             (sum_bytes, looks) = (sum_bytes + self.held_bytes()? as f64, looks + 1);
             let room_bytes = (self.allocation_bytes + self.beside_bytes).saturating_sub(self.zram_bytes());
-            self.cgroup.limit_above(room_bytes)?;
+            if self.cgroup.waits() {
+                // As the host does with a group that is stuck: the kernel is to make room.
+                self.hold(SQUEEZE_BYTES)?;
+            } else {
+                self.cgroup.limit_above(room_bytes)?;
+            }
             thread::sleep(LOOK);
         }
         Ok(Held { bytes: sum_bytes / f64::from(looks.max(1)), cpus: 0.0 })
