@@ -27,7 +27,6 @@ mod owner;
 mod programs;
 mod statistics;
 
-use std::fs;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -114,11 +113,11 @@ pub struct DeviceView {
 }
 
 impl Tier {
-    /// The tier of guests with so much RAM each, and what is to be said of it, in a line each. An error says
+    /// The tier of guests with so much RAM each, and a line to be said of it. An error says
     /// why there can be none where one is wanted.
-    pub fn start(choice: &TierChoice, guests_bytes: &[u64]) -> Result<(Option<Tier>, Vec<String>), String> {
+    pub fn start(choice: &TierChoice, guests_bytes: &[u64]) -> Result<(Option<Tier>, Option<String>), String> {
         let given = match choice {
-            TierChoice::Off => return Ok((None, Vec::new())),
+            TierChoice::Off => return Ok((None, None)),
             TierChoice::Auto => None,
             TierChoice::On(path) => Some(path.as_path()),
         };
@@ -132,13 +131,12 @@ impl Tier {
         };
         match make() {
             Ok((device, members)) => {
-                let mut notes = vec![format!("kernel tier on {}; --kernel-tier off for none", device.node().display())];
-                notes.extend(caveat());
+                let note = format!("kernel tier on {}; --kernel-tier off for none", device.node().display());
                 let [lost, full, tending] = [false; 3].map(AtomicBool::new);
                 let compactable_at = Mutex::new(Instant::now());
-                Ok((Some(Tier { device, members, lost, full, tending, compactable_at }), notes))
+                Ok((Some(Tier { device, members, lost, full, tending, compactable_at }), Some(note)))
             }
-            Err(why) if given.is_none() => Ok((None, vec![format!("no kernel tier: {why}")])),
+            Err(why) if given.is_none() => Ok((None, Some(format!("no kernel tier: {why}")))),
             Err(why) => Err(why),
         }
     }
@@ -240,10 +238,10 @@ impl Tier {
     }
 }
 
-/// Whether there can be a kernel tier here, and how well it would do; for `ballast doctor`.
+/// Whether there can be a kernel tier here; for `ballast doctor`.
 pub fn detail() -> String {
     match available() {
-        Ok(()) => caveat().unwrap_or_else(|| "zram, memory cgroups and util-linux are there".into()),
+        Ok(()) => "zram, memory cgroups and util-linux are there".into(),
         Err(why) => format!("none here, runs go without: {why}"),
     }
 }
@@ -253,16 +251,6 @@ fn available() -> Result<(), String> {
         return Err("only root may add a zram device".into());
     }
     device::probe().and_then(|()| cgroup::probe())
-}
-
-/// A setting of the whole machine that slows the tier down. It is not ours to change.
-fn caveat() -> Option<String> {
-    let path = "/proc/sys/vm/page-cluster";
-    let cluster = fs::read_to_string(path).ok()?.trim().parse::<u32>().ok().filter(|&cluster| cluster > 0)?;
-    let pages = 1u64 << cluster.min(16);
-    Some(format!(
-        "vm.page-cluster is {cluster}: the kernel may bring {pages} pages back for each that is asked for; sysctl -w vm.page-cluster=0"
-    ))
 }
 
 #[cfg(test)]
