@@ -104,7 +104,7 @@ pub struct Run {
     swap: SwapChoice,
     /// Let private pages go out to the kernel's swap: `auto` for a zram device made for this run, if that can
     /// be, or a zram device that nobody uses
-    #[arg(long, value_name = "auto|off|DEVICE", default_value = "auto")]
+    #[arg(long, value_name = "auto|off|DEVICE", default_value = "off")]
     kernel_tier: TierChoice,
     /// Evict pages that guests do not seem to need before memory is short, slowly, while more than this part
     /// of the budget is in use [default: never]

@@ -32,7 +32,7 @@ struct Errors {
 #[test]
 fn the_tables_agree_with_the_kernel_within_two_per_cent() {
     let Some(_turn) = Turn::take_with_kvm() else { return };
-    let run = Run::start("--guests 4 --memory 128MiB --budget 320MiB --workload zipf --duration 1h --kernel-tier off");
+    let run = Run::start("--guests 4 --memory 128MiB --budget 320MiB --workload zipf --duration 1h");
     run.wait_for(4, "running");
     run.wait_until("guests hold memory", || run.metric("ballast_guest_resident_bytes") > 200.0 * MIB);
     compare(run, None);

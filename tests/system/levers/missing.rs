@@ -2,7 +2,7 @@
 
 use crate::support::{Finished, Run, Turn};
 
-const FOUR: &str = "--guests 4 --memory 64MiB --budget 128MiB --kernel-tier off";
+const FOUR: &str = "--guests 4 --memory 64MiB --budget 128MiB";
 
 /// A run without one lever, in which these mechanisms have something to show.
 fn run_without(lever: &str, others: &[&str]) -> Option<Finished> {

@@ -10,7 +10,7 @@ const MECHANISMS: [&str; 4] = ["balloon", "shared", "zero", "compressed"];
 #[test]
 fn eight_guests_live_in_a_third_of_their_memory_by_all_mechanisms() {
     let Some(_turn) = Turn::take_with_kvm() else { return };
-    let run = Run::finish_reclaiming(&format!("{EIGHT} --kernel-tier off"), 10, &MECHANISMS);
+    let run = Run::finish_reclaiming(EIGHT, 10, &MECHANISMS);
     assert_eq!(run.report["host"]["vcpu"], "kvm");
     assert!(run.number("/host/overcommit_ratio") > 2.9);
     for figure in ["/dedup/same_address_total", "/dedup/alias_total", "/dedup/cow_breaks_total", "/pager/faults_total"]
@@ -20,16 +20,17 @@ fn eight_guests_live_in_a_third_of_their_memory_by_all_mechanisms() {
 }
 
 #[test]
-fn by_default_the_kernel_helps_where_it_can() {
+fn the_kernel_helps_where_it_is_asked_to() {
     let Some(_turn) = kit::turn() else { return };
-    let run = Run::finish_reclaiming(EIGHT, 10, &["balloon", "shared", "zero", "kernel"]);
+    let run =
+        Run::finish_reclaiming(&format!("{EIGHT} --kernel-tier auto"), 10, &["balloon", "shared", "zero", "kernel"]);
     assert!(run.number("/host/overcommit_ratio") > 2.9);
 }
 
 #[test]
 fn host_threads_keep_the_same_promise() {
     let _turn = Turn::take();
-    let arguments = format!("{EIGHT} --kernel-tier off --vcpu hosted");
+    let arguments = format!("{EIGHT} --vcpu hosted");
     let run = Run::finish_reclaiming(&arguments, 10, &MECHANISMS);
     assert_eq!(run.report["host"]["vcpu"], "hosted");
 }
