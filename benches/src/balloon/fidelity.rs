@@ -15,7 +15,7 @@ use wire::machine::Workload;
 
 use crate::{
     balloon::guest::{Guest, GuestSpec},
-    kit::{clocks, error::Error, median::median},
+    kit::{clocks, error::Error, report::median},
 };
 
 const SMALL_MIB: u64 = 128;

@@ -12,7 +12,7 @@ use pager::{Gfn, GuestMemory, PAGE_BYTES, PageBytes, Run};
 use serde::Serialize;
 use vmm::Failures;
 
-use crate::kit::{error::Error, guest_memory, median::median};
+use crate::kit::{error::Error, guest_memory, report::median};
 
 /// Pages given up: 128 MiB.
 const PAGES: u32 = 32 << 10;

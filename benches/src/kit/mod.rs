@@ -7,7 +7,6 @@ pub mod error;
 pub mod guest_memory;
 pub mod ksm;
 pub mod latency;
-pub mod median;
 pub mod program;
 pub mod ram;
 pub mod random;

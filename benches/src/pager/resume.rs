@@ -20,7 +20,11 @@ use wire::machine::Workload;
 
 use crate::{
     balloon::guest::{Guest, GuestSpec},
-    kit::{error::Error, median::median, report::Report, target::Target},
+    kit::{
+        error::Error,
+        report::{Report, median},
+        target::Target,
+    },
 };
 
 const MEMORY_MIB: u64 = 256;

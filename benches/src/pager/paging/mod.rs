@@ -32,7 +32,11 @@ use self::{
     probe::Probed,
     spec::{Cpu, Kind, Outcome},
 };
-use crate::kit::{error::Error, median::median, report::Report, target::Target};
+use crate::kit::{
+    error::Error,
+    report::{Report, median},
+    target::Target,
+};
 
 /// Tries of a run whose guest the kernel kills for want of memory: see `Cgroup`.
 const TRIES: u32 = 3;
