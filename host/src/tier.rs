@@ -36,6 +36,7 @@ use std::time::Instant;
 use control::{KERNEL_PAGE_PRICE_UNMEASURED, WHOLE_PAGE_PRICE};
 use wire::PAGE_BYTES;
 
+pub(crate) use self::cgroup::GROUP_FILES;
 pub use self::members::Figures;
 
 use self::cgroup::Groups;

@@ -24,6 +24,8 @@ use crate::show::http::peers::DESCRIPTORS_MAX;
 /// What a guest keeps open in the host: its socket, its process, its standard error, and two of its domain,
 /// if it is alone in it; one to spare.
 const GUEST: u64 = 6;
+/// What a kernel tier keeps open for each guest besides: its group's files.
+const GROUP: u64 = crate::tier::GROUP_FILES;
 /// What starting a VMM, sampling memory and looking at the machine take for a moment. An estimate: twelve
 /// were seen.
 const MOMENTARY: u64 = 32;
@@ -38,10 +40,11 @@ pub(crate) fn raise() -> Result<u64, String> {
     Ok(maximum.unwrap_or(u64::MAX))
 }
 
-/// Raises the limit, and refuses more guests than it leaves room for.
-pub(crate) fn require(guests: u32) -> Result<(), String> {
+/// Raises the limit, and refuses more guests, with a kernel tier or without, than it leaves room for.
+pub(crate) fn require(guests: u32, with_tier: bool) -> Result<(), String> {
     let open = fs::read_dir("/proc/self/fd").map_err(|error| format!("/proc/self/fd: {error}; is /proc mounted?"))?;
-    enough(raise()?, open.count() as u64, guests)
+    let groups = if with_tier { GROUP * u64::from(guests) } else { 0 };
+    enough(raise()?, open.count() as u64 + groups, guests)
 }
 
 /// How many guests the limit is enough for, for `ballast doctor`.

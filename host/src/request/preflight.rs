@@ -28,7 +28,7 @@ use crate::request::linux;
 use crate::request::machine_memory::memory_bytes;
 use crate::request::prerequisite::{self, VMA_RESERVE};
 use crate::request::promises::Promise;
-use crate::tier::Tier;
+use crate::tier::{Tier, TierChoice};
 
 /// Least RAM of a guest, bytes: the guest's tables and one phase of each workload.
 pub const MEMORY_BYTES_MIN: u64 = 16 << 20;
@@ -109,7 +109,7 @@ pub fn check(mut config: RunConfig) -> Result<CheckedRun, Error> {
     crate::request::admission::settle_preloads(&config, &mut guests);
     let mut notes: Vec<_> = plan_swap(&mut config, &mut guests)?.into_iter().collect();
     prerequisite::require(config.vcpu).map_err(Error::Prerequisite)?;
-    descriptors::require(count).map_err(Error::Prerequisite)?;
+    descriptors::require(count, config.kernel_tier != TierChoice::Off).map_err(Error::Prerequisite)?;
     let address = config.metrics;
     let listener = TcpListener::bind(address).map_err(|source| Error::MetricsAddress { address, source })?;
     if let Some(path) = &config.report {

@@ -82,10 +82,9 @@ pub(super) struct Due {
 }
 
 impl Bound {
-    /// Relief that these guests have left to share.
-    pub(super) fn relief_left_bytes<'a>(bounds: impl ExactSizeIterator<Item = &'a Bound>) -> u64 {
-        let whole_bytes = relief_bytes(bounds.len());
-        whole_bytes.saturating_sub(bounds.map(|bound| bound.relief_bytes).sum())
+    /// Relief that so many guests, with these bounds, have left to share.
+    pub(super) fn relief_left_bytes<'a>(guests: usize, bounds: impl Iterator<Item = &'a Bound>) -> u64 {
+        relief_bytes(guests).saturating_sub(bounds.map(|bound| bound.relief_bytes).sum())
     }
 
     /// Nobody is in the group: it needs no relief.
@@ -196,7 +195,7 @@ mod tests {
     fn guests_have_no_more_relief_together_than_is_set_aside() {
         let (mut bounds, usage) = ([Bound::default(); 20], Usage { hits_total: 1, ..usage(50, 50) });
         for hits_total in 1..=20 {
-            let mut left = Bound::relief_left_bytes(bounds.iter());
+            let mut left = Bound::relief_left_bytes(bounds.len(), bounds.iter());
             for bound in &mut bounds {
                 bound.next(&Usage { hits_total, ..usage }, due(50, 0), &mut left);
             }

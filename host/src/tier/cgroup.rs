@@ -36,6 +36,9 @@ const BUSY_INTERVAL: Duration = Duration::from_millis(10);
 /// The longest of a group's files has less: `memory.stat`.
 const TEXT_BYTES_MAX: usize = 8192;
 
+/// Files that a group keeps open.
+pub(crate) const GROUP_FILES: u64 = 5;
+
 /// The kernel's interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {

@@ -79,12 +79,10 @@ impl Members {
                 };
             }
         }
-        let bounds: Vec<_> = self
-            .members()
-            .iter()
-            .map(|member| member.as_ref().map_or(Bound::default(), |member| member.bound))
-            .collect();
-        let mut relief_left_bytes = Bound::relief_left_bytes(bounds.iter());
+        let mut relief_left_bytes = Bound::relief_left_bytes(
+            self.most_bytes.len(),
+            self.members().iter().flatten().map(|member| &member.bound),
+        );
         for &(guest, allocation_bytes) in allocations {
             // Not held while the kernel makes room.
             let Some(mut member) = self.members()[guest].clone() else { continue };

@@ -132,10 +132,14 @@ impl Holding {
         Ok((self.cgroup.usage_bytes()? + self.zram_bytes()).saturating_sub(self.beside_bytes))
     }
 
+    /// What may be in the cgroup now.
+    fn room_bytes(&self) -> u64 {
+        (self.allocation_bytes + self.beside_bytes).saturating_sub(self.zram_bytes())
+    }
+
     /// Takes what is above the allocation, less so much.
     fn hold(&self, less_bytes: u64) -> Result<(), Error> {
-        let room_bytes = (self.allocation_bytes + self.beside_bytes).saturating_sub(self.zram_bytes());
-        self.cgroup.hold(room_bytes.saturating_sub(less_bytes))
+        self.cgroup.hold(self.room_bytes().saturating_sub(less_bytes))
     }
 
     /// Has the kernel stop what goes beyond the allocation by more than a little, and looks what there is.
@@ -143,12 +147,11 @@ impl Holding {
         let (mut sum_bytes, mut looks) = (0.0, 0u32);
         while !done.load(Ordering::Relaxed) {
             (sum_bytes, looks) = (sum_bytes + self.held_bytes()? as f64, looks + 1);
-            let room_bytes = (self.allocation_bytes + self.beside_bytes).saturating_sub(self.zram_bytes());
             if self.cgroup.waits() {
                 // As the host does with a group that is stuck: the kernel is to make room.
                 self.hold(SQUEEZE_BYTES)?;
             } else {
-                self.cgroup.limit_above(room_bytes)?;
+                self.cgroup.limit_above(self.room_bytes())?;
             }
             thread::sleep(LOOK);
         }
